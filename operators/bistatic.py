@@ -1,0 +1,213 @@
+r"""Antenna phasors on a voxel set, and the two bistatic contractions built from them.
+
+.. math:: y_{ktr} = \sum_v E_{ktv}\, F_{krv}\, s_v, \qquad
+          s_v = \sum_{ktr} \overline{E_{ktv} F_{krv}}\, y_{ktr}, \qquad
+          E_{ktv} = a_{tv}\, e^{-j k_k R_{tv}} .
+
+The matrix (K T R) x V is never formed: each frequency is one matrix product over the voxels. On a
+uniform frequency grid E advances by E_{k+1} = E_k exp(-j dk R), so only the first phasor and three
+powers of the step are kept, whatever the number of frequencies.
+
+Voxels are cut into ``(blocks, lanes, C)``: a block is what stays in cache at a time, a lane is what
+one thread works on throughout a block, so that no phasor crosses between cores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Phases are advanced four frequencies at a time: powers 1, 2 and 4 of the step phasor are kept.
+STRIDE = 4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How ``voxels`` are cut into ``blocks x lanes x width`` (the last ones padded with zeros)."""
+
+    voxels: int
+    lanes: int
+    width: int
+
+    @property
+    def blocks(self) -> int:
+        return max(1, math.ceil(self.voxels / (self.lanes * self.width)))
+
+    @property
+    def padded(self) -> int:
+        return self.blocks * self.lanes * self.width
+
+    def cut(self, x: Tensor) -> Tensor:
+        """``(rows, voxels) -> (blocks, lanes, rows, width)``."""
+        x = F.pad(x, (0, self.padded - self.voxels))
+        return x.reshape(x.shape[0], self.lanes, self.blocks, self.width).permute(2, 1, 0, 3).contiguous()
+
+    def join(self, x: Tensor) -> Tensor:
+        """``(blocks, lanes, rows, width) -> (rows, voxels)``."""
+        return x.permute(2, 1, 0, 3).reshape(x.shape[2], self.padded)[:, : self.voxels]
+
+    def indices(self, block: int, device: torch.device) -> Tensor:
+        """Voxel indices ``(lanes, width)`` of one block; padding repeats the last voxel."""
+        lane = torch.arange(self.lanes, device=device)[:, None] * self.blocks + block
+        index = lane * self.width + torch.arange(self.width, device=device)
+        return index.clamp_(max=self.voxels - 1)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Path length (metres) and amplitude of each antenna row at given voxels.
+
+    :param length: ``indices (lanes, width) -> (lanes, rows, width)`` float64, metres.
+    :param amplitude: the same for the real amplitude.
+    """
+
+    rows: int
+    length: Callable[[Tensor], Tensor]
+    amplitude: Callable[[Tensor], Tensor]
+
+
+class Recurrence:
+    """Phasors on a uniform frequency grid: first phasor and powers of the step, per block."""
+
+    def __init__(self, paths: Paths, wavenumbers: Tensor, dtype: torch.dtype):
+        self.paths, self.dtype, self.count = paths, dtype, len(wavenumbers)
+        self.first = float(wavenumbers[0])
+        self.step = float(wavenumbers[-1] - wavenumbers[0]) / max(1, self.count - 1)
+
+    @staticmethod
+    def tables_per_row(_: int) -> int:
+        return 4
+
+    def table(self, voxels: Tensor) -> tuple[Tensor, ...]:
+        """First phasor and step to the powers 1, 2, 4, each ``(lanes, rows, width)``."""
+        length = self.paths.length(voxels)
+        start = torch.polar(self.paths.amplitude(voxels), -self.first * length)
+        steps = [torch.polar(torch.ones_like(length), -self.step * m * length) for m in (1, 2, STRIDE)]
+        return tuple(t.to(self.dtype) for t in (start, *steps))
+
+    def expand(self, table: tuple[Tensor, ...], out: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Phasors at all frequencies, times ``weight (lanes, B, 1, width)``, into ``out (lanes, K, B, rows, width)``."""
+        start, *steps = (t.unsqueeze(1) for t in table)
+        start = start if weight is None else start * weight
+        out[:, 0] = start
+        done = 1
+        for power, step in zip((1, 2, STRIDE), steps, strict=True):
+            while done < self.count and (done == power or power == STRIDE):
+                n = min(power, self.count - done)
+                torch.mul(out[:, done - power : done - power + n], step[:, None], out=out[:, done : done + n])
+                done += n
+        return out
+
+    def contract(self, table: tuple[Tensor, ...], g: Tensor) -> Tensor:
+        """``sum_k,row phasor * g`` by Horner's rule; ``g (lanes, K, B, rows, width) -> (lanes, B, width)``."""
+        start, *steps = (t[:, None, None] for t in table)
+        whole = STRIDE * ((self.count - 1) // STRIDE)
+        acc = g[:, whole:]
+        for k in range(whole - STRIDE, -1, -STRIDE):
+            short = acc.shape[1]
+            head = torch.addcmul(g[:, k : k + short], acc, steps[2])
+            acc = head if short == STRIDE else torch.cat([head, g[:, k + short : k + STRIDE]], 1)
+        for power, step in ((2, steps[1]), (1, steps[0])):
+            tail = acc[:, power:]
+            if tail.shape[1]:
+                n = tail.shape[1]
+                acc = torch.cat([torch.addcmul(acc[:, :n], tail, step), acc[:, n:power]], 1)
+        return (acc * start).sum((1, 3))
+
+
+class Spectrum:
+    """Phasors at arbitrary frequencies: one per frequency, antenna and voxel."""
+
+    def __init__(self, paths: Paths, wavenumbers: Tensor, dtype: torch.dtype):
+        self.paths, self.dtype, self.count, self.wavenumbers = paths, dtype, len(wavenumbers), wavenumbers
+
+    @staticmethod
+    def tables_per_row(count: int) -> int:
+        return count
+
+    def table(self, voxels: Tensor) -> Tensor:
+        """Phasors ``(lanes, K, rows, width)``."""
+        length, amplitude = self.paths.length(voxels), self.paths.amplitude(voxels)
+        phasors = [torch.polar(amplitude, -float(k) * length).to(self.dtype) for k in self.wavenumbers]
+        return torch.stack(phasors, 1)
+
+    def expand(self, table: Tensor, out: Tensor, weight: Tensor | None = None) -> Tensor:
+        if weight is None:
+            return table[:, :, None]
+        return torch.mul(table[:, :, None], weight[:, None], out=out)
+
+    def contract(self, table: Tensor, g: Tensor) -> Tensor:
+        return (table[:, :, None] * g).sum((1, 3))
+
+
+Phasors = Recurrence | Spectrum
+
+
+class Bistatic:
+    """The two contractions over transmitters ``tx`` and receivers ``rx`` with one block layout.
+
+    :param keep: keep every block's tables (True) or recompute them at each use (False).
+    """
+
+    def __init__(self, tx: Phasors, rx: Phasors, layout: Layout, device: torch.device, keep: bool):
+        self.tx, self.rx, self.layout, self.device = tx, rx, layout, device
+        self._kept = [self._tables(i) for i in range(layout.blocks)] if keep else None
+
+    def _tables(self, block: int):
+        voxels = self.layout.indices(block, self.device)
+        return self.tx.table(voxels), self.rx.table(voxels)
+
+    def tables(self, block: int):
+        """Phasor tables of transmitters and receivers for one block."""
+        return self._kept[block] if self._kept is not None else self._tables(block)
+
+    def _workspace(self, phasors: Phasors, batch: int = 1) -> Tensor:
+        """One block's phasors, allocated once per product: fresh pages cost as much as the arithmetic."""
+        shape = (self.layout.lanes, phasors.count, batch, phasors.paths.rows, self.layout.width)
+        return torch.empty(shape, dtype=phasors.dtype, device=self.device)
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Reflectivity ``(B, V)`` to data ``(B, K, T, R)``."""
+        scene, lanes, batch = self.layout.cut(s), self.layout.lanes, s.shape[0]
+        e_space, f_space = self._workspace(self.tx, batch), self._workspace(self.rx)
+        y = s.new_zeros(lanes * self.tx.count, self.rx.paths.rows, batch * self.tx.paths.rows)
+        for i in range(self.layout.blocks):
+            tx, rx = self.tables(i)
+            e = self.tx.expand(tx, e_space, scene[i].unsqueeze(2)).flatten(2, 3).flatten(0, 1)
+            f = self.rx.expand(rx, f_space).flatten(2, 3).flatten(0, 1)
+            y.baddbmm_(f, e.transpose(1, 2))
+        y = y.unflatten(0, (lanes, -1)).sum(0).transpose(1, 2)
+        return y.unflatten(1, (batch, -1)).transpose(0, 1)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Data ``(B, K, T, R)`` to reflectivity ``(B, V)``."""
+        lanes, (batch, freqs, _, receivers) = self.layout.lanes, y.shape
+        f_space, g_space = self._workspace(self.rx), self._workspace(self.tx, batch)
+        data = y.conj().transpose(0, 1).reshape(1, freqs, -1, receivers)
+        data = data.expand(lanes, -1, -1, -1).flatten(0, 1)
+        s = y.new_empty(self.layout.blocks, lanes, batch, self.layout.width)
+        for i in range(self.layout.blocks):
+            tx, rx = self.tables(i)
+            f = self.rx.expand(rx, f_space).flatten(2, 3).flatten(0, 1)
+            torch.bmm(data, f, out=g_space.flatten(2, 3).flatten(0, 1))
+            s[i] = self.tx.contract(tx, g_space)
+        return self.layout.join(s).conj().resolve_conj()
+
+    def columns(self, block: int) -> Tensor:
+        """The dense columns of one block, ``(K * T * R, lanes * width)``, for a Gram matrix."""
+        tx, rx = self.tables(block)
+        e = self.tx.expand(tx, self._workspace(self.tx))[:, :, 0]
+        f = self.rx.expand(rx, self._workspace(self.rx))[:, :, 0]
+        dense = e[:, :, :, None] * f[:, :, None]
+        valid = self._valid(block)
+        return dense.permute(1, 2, 3, 0, 4).flatten(3).flatten(0, 2)[:, valid]
+
+    def _valid(self, block: int) -> Tensor:
+        lane = torch.arange(self.layout.lanes, device=self.device)[:, None] * self.layout.blocks + block
+        index = lane * self.layout.width + torch.arange(self.layout.width, device=self.device)
+        return (index < self.layout.voxels).flatten()

@@ -1,0 +1,419 @@
+r"""Near-field MIMO array radar: multistatic scattering of a reflectivity volume (Born approximation).
+
+.. math:: y_{ktr} = \sum_v \frac{e^{-j k_k (R_{tv} + R_{rv})}}{4\pi R_{tv} R_{rv}}\, s_v ,
+          \qquad k_k = 2\pi f_k / c .
+
+Model and simulated set-up: O. Oral and F. S. Oktem, IEEE Trans. Comput. Imaging 10:762 (2024).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .bistatic import Bistatic, Layout, Paths, Recurrence, Spectrum
+from .gram import GramFactor
+from .operator import Operator
+
+SPEED_OF_LIGHT = 299_792_458.0
+#: Phasors of one block: about what the last-level cache of a desktop processor holds.
+CPU_WORKSPACE = 12 * 2**20
+
+Amplitude = Callable[[Tensor, Tensor], Tensor]
+Vector = Tensor | Sequence[float]
+
+
+def _spherical(_: Tensor, distance: Tensor) -> Tensor:
+    return 1 / distance
+
+
+def _spherical_over_4pi(_: Tensor, distance: Tensor) -> Tensor:
+    return 1 / (4 * math.pi * distance)
+
+
+def _unit(_: Tensor, distance: Tensor) -> Tensor:
+    return torch.ones_like(distance)
+
+
+def _far_obliquity(depth: Tensor, distance: Tensor) -> Tensor:
+    return depth / distance
+
+
+def _near_obliquity(depth: Tensor, distance: Tensor) -> Tensor:
+    return depth / distance**2
+
+
+class NearFieldMIMO(Operator):
+    r"""Near-field array radar with complex reflectivity on a Cartesian voxel grid.
+
+    Images are ``(B, 1, X, Y, Z)`` complex; data are ``(B, 1, K, T, R)`` in the order frequency,
+    transmitter, receiver, or ``(B, 1, K, P)`` with ``pairs``. Phases are computed in float64;
+    products run in the dtype of the image or data given (complex64 or complex128).
+
+    :param transmitters: positions ``(T, 3)`` in metres.
+    :param receivers: positions ``(R, 3)`` in metres.
+    :param frequencies: ``(K,)`` in hertz. A uniform grid is recognised and served by a recurrence.
+    :param x: voxel coordinates along x in metres, ``(X,)``; likewise ``y`` and ``z``.
+    :param pairs: measured (transmitter, receiver) indices ``(P, 2)``; all T x R pairs if None.
+        Monostatic data are pairs ``(i, i)``.
+    :param support: boolean ``(X, Y, Z)``: voxels outside are zero and cost nothing.
+    :param propagation_speed: metres per second; ``SPEED_OF_LIGHT / sqrt(permittivity)`` in a medium.
+    :param spreading: keep the amplitude ``1 / (4 pi R_t R_r)``. False for data whose amplitudes do not
+        follow it (lossy media, uncalibrated antennas): phases alone are then modelled, each with gain 1.
+    :param memory_budget: bytes the phasor tables and the factorisation may each take.
+    :param cache_dir: folder in which the Gram matrix of the exact x-update is kept between runs.
+    :raises ValueError: for shapes, indices or values that describe no array.
+    """
+
+    units: ClassVar = {
+        "transmitters": "m", "receivers": "m", "frequencies": "Hz", "x": "m", "y": "m", "z": "m",
+        "propagation_speed": "m/s", "memory_budget": "B",
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        transmitters: Tensor,
+        receivers: Tensor,
+        frequencies: Vector,
+        x: Vector,
+        y: Vector,
+        z: Vector,
+        pairs: Tensor | None = None,
+        support: Tensor | None = None,
+        propagation_speed: float = SPEED_OF_LIGHT,
+        spreading: bool = True,
+        memory_budget: int = 512 * 2**20,
+        cache_dir: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
+    ):
+        tx, rx = _positions("transmitters", transmitters), _positions("receivers", receivers)
+        grid = {name: _axis(name, values) for name, values in (("x", x), ("y", y), ("z", z))}
+        freqs = _axis("frequencies", frequencies)
+        if freqs.min() <= 0:
+            raise ValueError(f"frequencies: found {float(freqs.min()):g} Hz, expected values above 0")
+        if not (math.isfinite(propagation_speed) and propagation_speed > 0):
+            raise ValueError(f"propagation_speed: found {propagation_speed:g} m/s, expected a value above 0")
+        if memory_budget <= 0:
+            raise ValueError(f"memory_budget: found {memory_budget}, expected bytes above 0")
+        spatial = tuple(len(a) for a in grid.values())
+        channels = (len(tx), len(rx)) if pairs is None else (len(pairs),)
+        super().__init__((1, *spatial), (1, len(freqs), *channels), **kwargs)
+        self.register_buffer("transmitters", tx)
+        self.register_buffer("receivers", rx)
+        self.register_buffer("frequencies", freqs)
+        for name, values in grid.items():
+            self.register_buffer(name, values)
+        self.register_buffer("pairs", None if pairs is None else _pairs(pairs, len(tx), len(rx)))
+        self.register_buffer("support", None if support is None else _support(support, spatial))
+        self.propagation_speed = float(propagation_speed)
+        self.spreading = bool(spreading)
+        self.memory_budget = int(memory_budget)
+        self.cache_dir = cache_dir
+        self._engines: dict[Any, Bistatic] = {}
+        self._gram: GramFactor | None = None
+
+    # -- constructors ---------------------------------------------------------------------------
+    @classmethod
+    def paper(cls, n_frequencies: int = 20, **kwargs: Any) -> NearFieldMIMO:
+        """The simulated set-up of Oral and Oktem: a 0.3 m Mills cross, 4-16 GHz, 25 x 25 x 49 voxels."""
+        arm = torch.linspace(-0.15, 0.15, 13, dtype=torch.float64)
+        other = torch.linspace(-0.15, 0.15, 12, dtype=torch.float64)
+        lateral = torch.linspace(-0.15, 0.15, 25, dtype=torch.float64)
+        return cls(
+            transmitters=torch.stack([other, -other, 0 * other], 1),
+            receivers=torch.stack([arm, arm, 0 * arm], 1),
+            frequencies=torch.linspace(4e9, 16e9, n_frequencies, dtype=torch.float64),
+            x=lateral,
+            y=lateral,
+            z=torch.linspace(0.35, 0.65, 49, dtype=torch.float64),
+            **kwargs,
+        )
+
+    @classmethod
+    def experiment(cls, n_frequencies: int = 11, n_voxels: int = 61, **kwargs: Any) -> NearFieldMIMO:
+        """A set-up in the style of the experiment: 16 x 9 antennas irregular in a plane, 5 mm voxels.
+
+        The measured array's positions are not public; these are two sunflower spirals of ours.
+        """
+        lateral = torch.linspace(-0.15, 0.15, n_voxels, dtype=torch.float64)
+        return cls(
+            transmitters=_sunflower(16, 0.25, 0.0),
+            receivers=_sunflower(9, 0.12, 1.0),
+            frequencies=torch.linspace(4e9, 16e9, n_frequencies, dtype=torch.float64),
+            x=lateral,
+            y=lateral,
+            z=torch.linspace(0.35, 0.65, n_voxels, dtype=torch.float64),
+            **kwargs,
+        )
+
+    def geometry(self) -> dict[str, Any]:
+        names = ("transmitters", "receivers", "frequencies", "x", "y", "z", "pairs", "support")
+        arrays = {name: getattr(self, name) for name in names}
+        scalars = ("propagation_speed", "spreading", "memory_budget")
+        return arrays | {name: getattr(self, name) for name in scalars}
+
+    # -- linear maps ----------------------------------------------------------------------------
+    @property
+    def wavenumbers(self) -> Tensor:
+        """Wavenumbers ``2 pi f / c`` in rad/m, ``(K,)`` float64."""
+        return 2 * math.pi * self.frequencies / self.propagation_speed
+
+    def _forward_map(self, x: Tensor) -> Tensor:
+        engine = self._engine(_complex(x.dtype))
+        s = self._voxels(x.to(_complex(x.dtype)))
+        return torch.cat([self._as_data(engine.forward(part)) for part in s.split(self._batch(engine))])
+
+    def _adjoint_map(self, y: Tensor) -> Tensor:
+        engine = self._engine(_complex(y.dtype))
+        return self._focus(engine, y.to(_complex(y.dtype)))
+
+    def back_project(self, y: Tensor) -> Tensor:
+        r"""Matched phase without amplitude: ``sum_ktr exp(+j k (R_t + R_r)) y``."""
+        return self._focus(self._build(_complex(y.dtype), _unit, _unit, keep=False), y)
+
+    def kirchhoff(self, y: Tensor) -> Tensor:
+        r"""Multistatic Kirchhoff migration, the array normal along z.
+
+        .. math:: \sum_{ktr} z_t z_r \Big(\frac{jk}{R_t} + \frac1{R_t^2}\Big)
+                  \Big(\frac{jk}{R_r} + \frac1{R_r^2}\Big) e^{jk(R_t+R_r)}\, y_{ktr}
+
+        which is the textbook kernel ``4 (z/R_t)(z/R_r)[R_t R_r (jk)^2 + (R_t + R_r) jk + 1]`` over
+        ``4 R_t R_r``, with its bracket factored.
+        """
+        terms = {1: _far_obliquity, 0: _near_obliquity}
+        jk = (1j * self.wavenumbers).reshape(1, 1, -1, *[1] * (y.ndim - 3)).to(_complex(y.dtype))
+        image = torch.zeros((), dtype=y.dtype, device=y.device)
+        for p, tx in terms.items():
+            for q, rx in terms.items():
+                engine = self._build(_complex(y.dtype), tx, rx, keep=False)
+                image = image + self._focus(engine, jk ** (p + q) * y)
+        return image
+
+    def column_norms(self) -> Tensor:
+        r"""Norm of each column of ``A``: ``sqrt(K sum_tr |E_tv F_rv|^2)``, shape ``(1, X, Y, Z)`` float64.
+
+        What a voxel of unit reflectivity contributes to the data; zero outside the support.
+        """
+        engine = self._build(torch.complex64, *self._physical(), keep=False)
+        blocks = []
+        for i in range(engine.layout.blocks):
+            voxels = engine.layout.indices(i, engine.device)
+            gains = [side.paths.amplitude(voxels).square() for side in (engine.tx, engine.rx)]
+            blocks.append(gains[0].sum(1, keepdim=True) * gains[1].sum(1, keepdim=True))
+        power = len(self.frequencies) * engine.layout.join(torch.stack(blocks))
+        return self._image(power.sqrt())[0]
+
+    # -- exact x-update -------------------------------------------------------------------------
+    @property
+    def x_update(self) -> str:
+        """How ``(kappa I + A^H A)^-1`` is applied: what the automatic choice came to."""
+        m = math.prod(self.data_shape)
+        exact = "exact: cached Cholesky factor of kappa I + A A^H" if self.has_exact_prox else "warm-started CG"
+        return f"{exact}, {m} x {m}"
+
+    @property
+    def has_exact_prox(self) -> bool:
+        """Whether the M x M factorisation fits the memory budget and is smaller than the image."""
+        m = math.prod(self.data_shape)
+        return 2 * m * m * 8 <= self.memory_budget and m <= math.prod(self.image_shape)
+
+    def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any) -> Tensor:
+        r"""``argmin_x gamma/2 ||A x - y||^2 + 1/2 ||x - z||^2``, exactly when the factor fits."""
+        if not self.has_exact_prox:
+            return super().prox_l2(z, y, gamma, **kwargs)
+        return self.prox_l2_with_data(z, y, gamma)[0]
+
+    def prox_l2_with_data(self, z: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor]:
+        r"""The exact :meth:`prox_l2` and its data ``A x``, for one ``A`` and one ``A^H``.
+
+        .. math:: q = (\kappa I + A A^H)^{-1}(y - A z), \quad x = z + A^H q, \quad A x = y - \kappa q,
+                  \qquad \kappa = 1/\gamma .
+        """
+        kappa = 1 / gamma
+        q = self._gram_factor(z.dtype).solve(y - self.A(z), kappa)
+        return z + self.A_adjoint(q), y - kappa * q
+
+    def _gram_factor(self, dtype: torch.dtype) -> GramFactor:
+        if self._gram is None or self._gram.dtype != _complex(dtype):
+            self._gram = GramFactor.of(self, _complex(dtype), self.cache_dir)
+        return self._gram
+
+    def gram(self, dtype: torch.dtype) -> Tensor:
+        """``A A^H`` as a dense ``(M, M)`` matrix, summed over blocks of voxels."""
+        m, itemsize = math.prod(self.data_shape), 2 * torch.finfo(dtype).bits // 8
+        width = max(64, min(4096, self.memory_budget // (8 * m * itemsize)))
+        engine = self._build(dtype, *self._physical(), keep=False, width=width, lanes=1)
+        out = torch.zeros(m, m, dtype=dtype, device=self.transmitters.device)
+        for block in range(engine.layout.blocks):
+            _add_upper_outer(out, engine.columns(block))
+        return torch.triu(out) + torch.triu(out, 1).mH
+
+    # -- phasor engines -------------------------------------------------------------------------
+    def _physical(self) -> tuple[Amplitude, Amplitude]:
+        return (_spherical, _spherical_over_4pi) if self.spreading else (_unit, _unit)
+
+    def _engine(self, dtype: torch.dtype) -> Bistatic:
+        key = (dtype, self.transmitters.device, torch.get_num_threads())
+        if key not in self._engines:
+            self._engines = {key: self._build(dtype, *self._physical(), keep=True)}
+        return self._engines[key]
+
+    def _build(
+        self, dtype: torch.dtype, tx: Amplitude, rx: Amplitude, keep: bool, width: int = 0, lanes: int = 0
+    ) -> Bistatic:
+        """Phasors of all antennas (or all pairs) with the given amplitudes, cut to the memory budget."""
+        device, k = self.transmitters.device, self.wavenumbers
+        kind = Recurrence if _uniform(k) else Spectrum
+        tx_paths, rx_paths = self._full_paths(tx, rx) if self.pairs is None else self._pair_paths(tx, rx)
+        rows, itemsize = tx_paths.rows + rx_paths.rows, 2 * torch.finfo(dtype).bits // 8
+        lanes = lanes or (torch.get_num_threads() if device.type == "cpu" else 1)
+        workspace = CPU_WORKSPACE if device.type == "cpu" else self.memory_budget // 4
+        width = width or max(64, workspace // (lanes * len(k) * rows * itemsize))
+        voxels = self._n_voxels
+        layout = Layout(voxels, lanes, min(width, math.ceil(voxels / lanes)))
+        fits = kind.tables_per_row(len(k)) * rows * layout.padded * itemsize <= self.memory_budget
+        return Bistatic(kind(tx_paths, k, dtype), kind(rx_paths, k, dtype), layout, device, keep and fits)
+
+    def _full_paths(self, tx: Amplitude, rx: Amplitude) -> tuple[Paths, Paths]:
+        return self._antenna_paths(self.transmitters, tx), self._antenna_paths(self.receivers, rx)
+
+    def _antenna_paths(self, antennas: Tensor, amplitude: Amplitude) -> Paths:
+        def length(voxels: Tensor) -> Tensor:
+            return _distance(antennas, self._position(voxels))
+
+        def gain(voxels: Tensor) -> Tensor:
+            position = self._position(voxels)
+            return amplitude(_depth(antennas, position), _distance(antennas, position))
+
+        return Paths(len(antennas), length, gain)
+
+    def _pair_paths(self, tx: Amplitude, rx: Amplitude) -> tuple[Paths, Paths]:
+        """Each pair as one antenna with the two-way path, seen by one receiver at no distance."""
+        there = self._antenna_paths(self.transmitters[self.pairs[:, 0]], tx)
+        back = self._antenna_paths(self.receivers[self.pairs[:, 1]], rx)
+        both = Paths(
+            there.rows,
+            lambda v: there.length(v) + back.length(v),
+            lambda v: there.amplitude(v) * back.amplitude(v),
+        )
+        return both, Paths(1, lambda v: _constant(v, 0.0), lambda v: _constant(v, 1.0))
+
+    def _focus(self, engine: Bistatic, y: Tensor) -> Tensor:
+        data = y[:, 0] if self.pairs is None else y[:, 0, :, :, None]
+        parts = [engine.adjoint(part) for part in data.split(self._batch(engine))]
+        return self._image(torch.cat(parts))
+
+    def _batch(self, engine: Bistatic) -> int:
+        """Images handled at once, so that their phasors stay within the memory budget."""
+        bytes_per_image = 16 * engine.layout.lanes * engine.layout.width * len(self.frequencies) * engine.tx.paths.rows
+        return max(1, self.memory_budget // bytes_per_image)
+
+    # -- voxels ---------------------------------------------------------------------------------
+    @property
+    def _n_voxels(self) -> int:
+        return math.prod(self.image_shape) if self.support is None else int(self.support.sum())
+
+    def _position(self, voxels: Tensor) -> Tensor:
+        """Voxel indices ``(lanes, width)`` to positions ``(lanes, 1, width, 3)`` in metres."""
+        if self.support is not None:
+            voxels = self.support.flatten().nonzero().squeeze(1)[voxels]
+        i, j, k = torch.unravel_index(voxels, self.image_shape[1:])
+        return torch.stack([self.x[i], self.y[j], self.z[k]], -1).unsqueeze(1)
+
+    def _voxels(self, x: Tensor) -> Tensor:
+        return x.flatten(1) if self.support is None else x[:, 0, self.support]
+
+    def _image(self, s: Tensor) -> Tensor:
+        if self.support is None:
+            return s.unflatten(1, self.image_shape)
+        image = s.new_zeros(len(s), *self.image_shape)
+        image[:, 0, self.support] = s
+        return image
+
+    def _as_data(self, y: Tensor) -> Tensor:
+        return (y if self.pairs is None else y[..., 0]).unsqueeze(1)
+
+    # -- module plumbing ------------------------------------------------------------------------
+    def _apply(self, fn: Any, recurse: bool = True) -> NearFieldMIMO:
+        """Move between devices, but keep the geometry in float64 whatever dtype is asked for."""
+        before = {name: b for name, b in self._buffers.items() if b is not None}
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            self._buffers[name] = old.to(self._buffers[name].device)
+        self._engines, self._gram = {}, None
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_engines": {}, "_gram": None}
+
+
+def _distance(antennas: Tensor, position: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(antennas[:, None] - position, dim=-1)
+
+
+def _depth(antennas: Tensor, position: Tensor) -> Tensor:
+    return position[..., 2] - antennas[:, None, 2]
+
+
+def _constant(voxels: Tensor, value: float) -> Tensor:
+    return torch.full((len(voxels), 1, voxels.shape[1]), value, dtype=torch.float64, device=voxels.device)
+
+
+def _add_upper_outer(out: Tensor, columns: Tensor, pieces: int = 8) -> None:
+    """``out += columns columns^H`` on and right of the diagonal blocks only: half the products."""
+    step = math.ceil(len(columns) / pieces)
+    for i in range(0, len(columns), step):
+        out[i : i + step, i:] += columns[i : i + step] @ columns[i:].mH
+
+
+def _complex(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.complex64)
+
+
+def _uniform(k: Tensor) -> bool:
+    """Uniform to the rounding of float64, so that the recurrence loses nothing."""
+    steps = torch.diff(k)
+    return len(k) < 3 or bool((steps - steps.mean()).abs().max() <= 1e-9 * k.abs().max() / len(k))
+
+
+def _sunflower(n: int, radius: float, phase: float) -> Tensor:
+    i = torch.arange(n, dtype=torch.float64) + 0.5
+    angle, r = i * math.pi * (3 - math.sqrt(5)) + phase, radius * torch.sqrt(i / n)
+    return torch.stack([r * torch.cos(angle), r * torch.sin(angle), torch.zeros_like(r)], 1)
+
+
+def _positions(name: str, values: Tensor) -> Tensor:
+    p = torch.as_tensor(values, dtype=torch.float64)
+    if p.ndim != 2 or p.shape[1] != 3 or len(p) == 0 or not torch.isfinite(p).all():
+        raise ValueError(f"{name}: found shape {tuple(p.shape)}, expected finite positions (n, 3) in metres")
+    return p.clone()
+
+
+def _axis(name: str, values: Vector) -> Tensor:
+    a = torch.as_tensor(values, dtype=torch.float64)
+    if a.ndim != 1 or len(a) == 0 or not torch.isfinite(a).all():
+        raise ValueError(f"{name}: found shape {tuple(a.shape)}, expected a finite vector")
+    return a.clone()
+
+
+def _pairs(pairs: Tensor, n_tx: int, n_rx: int) -> Tensor:
+    p = torch.as_tensor(pairs, dtype=torch.int64)
+    if p.ndim != 2 or p.shape[1] != 2 or len(p) == 0:
+        raise ValueError(f"pairs: found shape {tuple(p.shape)}, expected (n, 2) indices")
+    if p.min() < 0 or p[:, 0].max() >= n_tx or p[:, 1].max() >= n_rx:
+        raise ValueError(f"pairs: found index {int(p.max())}, expected below {n_tx} transmitters and {n_rx} receivers")
+    return p.clone()
+
+
+def _support(support: Tensor, spatial: tuple[int, ...]) -> Tensor:
+    s = torch.as_tensor(support, dtype=torch.bool)
+    if tuple(s.shape) != spatial or not s.any():
+        raise ValueError(
+            f"support: found shape {tuple(s.shape)} with {int(s.sum())} voxels, expected {spatial}, not empty"
+        )
+    return s.clone()

@@ -1,0 +1,54 @@
+r"""Spectral norm by the Lanczos process.
+
+.. math:: \|A\|^2 = \lambda_{\max}(A^H A) \le \theta + \beta_k |s_k| ,
+
+with the largest Ritz value theta of a k-step Krylov space and the residual of its Ritz pair, which
+bounds the distance to an eigenvalue (Parlett, *The Symmetric Eigenvalue Problem*, ch. 13). A dozen
+products give what the power method needs a hundred for.
+"""
+
+from __future__ import annotations
+
+import torch
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+
+@torch.no_grad()
+def squared_norm(physics: LinearPhysics, like: Tensor, *, rtol: float = 1e-3, max_iter: int = 60) -> float:
+    r"""Return an upper estimate of ``||A||^2``, within ``rtol`` of it.
+
+    :param like: an image ``(B, C, *spatial)``; its shape, dtype and device are used, its values are not.
+    :param rtol: stop when the residual bound is below ``rtol`` times the Ritz value.
+    """
+    q = _random_unit_image(like)
+    basis, alphas, betas = [q], [], []
+    theta = residual = 0.0
+    for _ in range(min(max_iter, q.numel())):
+        w = physics.A_adjoint_A(basis[-1])
+        alphas.append(_inner(basis[-1], w))
+        for p in basis:
+            w = w - torch.vdot(p.flatten(), w.flatten()) * p
+        betas.append(float(torch.linalg.vector_norm(w)))
+        theta, residual = _ritz(alphas, betas)
+        if residual <= rtol * theta:
+            break
+        basis.append(w / betas[-1])
+    return theta + residual
+
+
+def _random_unit_image(like: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(like[:1].shape, generator=generator, dtype=like.dtype).to(like.device)
+    return q / torch.linalg.vector_norm(q)
+
+
+def _inner(a: Tensor, b: Tensor) -> float:
+    return float(torch.vdot(a.flatten(), b.flatten()).real)
+
+
+def _ritz(alphas: list[float], betas: list[float]) -> tuple[float, float]:
+    off = torch.tensor(betas[:-1], dtype=torch.float64)
+    tridiagonal = torch.diag(torch.tensor(alphas, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
+    values, vectors = torch.linalg.eigh(tridiagonal)
+    return float(values[-1]), betas[-1] * float(vectors[-1, -1].abs())

@@ -1,0 +1,82 @@
+r"""Linear forward operators on native complex images.
+
+.. math:: y = A x, \qquad \langle A x, y\rangle = \langle x, A^H y\rangle, \qquad
+          \partial\,(A x) = A\,\partial x .
+
+An operator states its two maps once; shapes, autograd (the derivative of a linear map is the map
+itself, its vector-Jacobian product the adjoint) and the deepinv interface follow from them here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from deepinv.physics import LinearPhysics, ZeroNoise
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+
+
+class _LinearMap(torch.autograd.Function):
+    """Differentiate ``apply`` by ``adjoint``: exact, to any order, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, apply: Map, adjoint: Map) -> Tensor:
+        ctx.apply, ctx.adjoint = apply, adjoint
+        return apply(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _LinearMap.apply(grads[0], ctx.adjoint, ctx.apply), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return ctx.apply(tangents[0])
+
+
+class Operator(LinearPhysics):
+    """Base class of resolvent's operators; a :class:`deepinv.physics.LinearPhysics`.
+
+    A subclass gives :meth:`_forward_map`, :meth:`_adjoint_map` and :meth:`geometry`.
+
+    :param image_shape: shape ``(C, *spatial)`` of one image, without the batch axis.
+    :param data_shape: shape of one image's data, without the batch axis.
+    """
+
+    units: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, image_shape: tuple[int, ...], data_shape: tuple[int, ...], **kwargs: Any):
+        super().__init__(noise_model=kwargs.pop("noise_model", None) or ZeroNoise(), **kwargs)
+        self.img_size = self.image_shape = tuple(int(n) for n in image_shape)
+        self.data_shape = tuple(int(n) for n in data_shape)
+
+    @abstractmethod
+    def _forward_map(self, x: Tensor) -> Tensor:
+        """``A x`` for ``x`` of shape ``(B, *image_shape)``."""
+
+    @abstractmethod
+    def _adjoint_map(self, y: Tensor) -> Tensor:
+        """``A^H y`` for ``y`` of shape ``(B, *data_shape)``."""
+
+    @abstractmethod
+    def geometry(self) -> dict[str, Any]:
+        """The constructor's arguments, from which a file rebuilds this operator."""
+
+    def A(self, x: Tensor, **_: Any) -> Tensor:
+        """Apply ``A`` to images ``(B, *image_shape)``; data ``(B, *data_shape)``."""
+        self._check("image", x, self.image_shape)
+        return _LinearMap.apply(x, self._forward_map, self._adjoint_map)
+
+    def A_adjoint(self, y: Tensor, **_: Any) -> Tensor:
+        """Apply ``A^H`` to data ``(B, *data_shape)``; images ``(B, *image_shape)``."""
+        self._check("data", y, self.data_shape)
+        return _LinearMap.apply(y, self._adjoint_map, self._forward_map)
+
+    def _check(self, what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+        if tuple(tensor.shape[1:]) != shape:
+            raise ValueError(
+                f"{type(self).__name__}: {what} has shape {tuple(tensor.shape)}, expected (batch, {', '.join(map(str, shape))})"
+            )

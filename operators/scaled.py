@@ -1,0 +1,55 @@
+r"""A linear operator times a scalar.
+
+.. math:: (cA)\,x = c\,(A x), \qquad (cA)^H y = \bar c\, A^H y .
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+from .operator import Operator
+
+
+class Scaled(Operator):
+    """``scale * physics``; keeps the operator's exact proximal step.
+
+    :param physics: an :class:`Operator`.
+    :param scale: real or complex number other than 0.
+    """
+
+    def __init__(self, physics: Operator, scale: complex, **kwargs: Any):
+        if scale == 0:
+            raise ValueError("scale: found 0, expected another number")
+        super().__init__(physics.image_shape, physics.data_shape, **kwargs)
+        self.physics, self.scale = physics, scale
+
+    def geometry(self) -> dict[str, Any]:
+        return {"physics": self.physics, "scale": self.scale}
+
+    def _forward_map(self, x: Tensor) -> Tensor:
+        return self.scale * self.physics.A(x)
+
+    def _adjoint_map(self, y: Tensor) -> Tensor:
+        return (
+            complex(self.scale).conjugate() * self.physics.A_adjoint(y)
+            if isinstance(self.scale, complex)
+            else self.scale * self.physics.A_adjoint(y)
+        )
+
+    @property
+    def has_exact_prox(self) -> bool:
+        """Whether :meth:`prox_l2` is in closed form."""
+        return has_exact_prox(self.physics)
+
+    def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any) -> Tensor:
+        r"""``argmin_x gamma/2 ||c A x - y||^2 + 1/2 ||x - z||^2``: the inner one at ``y/c``, ``gamma |c|^2``."""
+        return self.physics.prox_l2(z, y / self.scale, gamma * abs(self.scale) ** 2, **kwargs)
+
+
+def has_exact_prox(physics: LinearPhysics) -> bool:
+    """Whether ``physics.prox_l2`` is in closed form, for deepinv's operators and ours."""
+    stated = getattr(physics, "has_exact_prox", None)
+    return type(physics).prox_l2 is not LinearPhysics.prox_l2 if stated is None else bool(stated)

@@ -1,0 +1,38 @@
+r"""Joint sparsity: :math:`R(x) = \sum_g \|x_g\|_2`, each group shrunk by its norm.
+
+.. math:: \operatorname{prox}(v)_g = \max(1 - \gamma/\|v_g\|_2, 0)\, v_g .
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .prior import Prior, broadcast, per_image
+
+
+class GroupL1(Prior):
+    """Mixed norm l2,1: groups run along ``axes`` and share their support (channels by default).
+
+    :param axes: axes of ``(B, C, *spatial)`` that form a group; not the batch axis 0.
+    """
+
+    convex = True
+
+    def __init__(self, weight: float | Tensor = 1.0, axes: Sequence[int] = (1,)):
+        super().__init__(weight)
+        if 0 in axes or not axes:
+            raise ValueError(f"axes: found {tuple(axes)}, expected image axes other than the batch axis 0")
+        self.axes = tuple(axes)
+
+    def _norms(self, x: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(x, dim=self.axes, keepdim=True)
+
+    def _value(self, x: Tensor) -> Tensor:
+        return per_image(self._norms(x))
+
+    def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
+        norms = self._norms(v)
+        return v * ((norms - broadcast(gamma, v)).clamp_min(0) / norms.clamp_min(torch.finfo(norms.dtype).tiny))

@@ -1,0 +1,108 @@
+r"""What an image is like: the contract every prior keeps.
+
+.. math:: \operatorname{prox}_{\gamma\lambda R}(v) = \arg\min_x\; \gamma\lambda R(x) + \tfrac12\|x - v\|^2 .
+
+A prior states R (and what of its value, prox and gradient it has) once; the weight lambda, the
+deepinv interface and the refusals are here.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import deepinv.optim
+import torch
+from torch import Tensor
+
+Aux = tuple[Tensor, ...]
+
+
+class Prior(deepinv.optim.Prior):
+    """Base class of resolvent's priors; a :class:`deepinv.optim.Prior`.
+
+    A subclass implements any of :meth:`_value`, :meth:`_prox` and :meth:`_grad` for weight 1. One
+    whose prox is an inner iteration overrides :meth:`start` and :meth:`prox_from` instead, so that
+    the solver can hand the inner state back: a prior keeps nothing between calls.
+
+    :param weight: lambda; a number, or a tensor that broadcasts against the image's magnitude.
+    """
+
+    #: Whether R is convex: Moreau's identity and firm non-expansiveness then hold.
+    convex: bool = False
+
+    def __init__(self, weight: float | Tensor = 1.0):
+        super().__init__()
+        if not isinstance(weight, Tensor) and not (weight >= 0 and weight < float("inf")):
+            raise ValueError(f"{type(self).__name__}: weight is {weight}, expected a finite number not below 0")
+        self.weight = weight
+        self.explicit_prior = self.has_value
+
+    @property
+    def has_value(self) -> bool:
+        """Whether R(x) can be computed."""
+        return type(self)._value is not Prior._value
+
+    @property
+    def has_prox(self) -> bool:
+        """Whether the proximal step can be computed."""
+        return type(self)._prox is not Prior._prox or type(self).prox_from is not Prior.prox_from
+
+    @property
+    def has_grad(self) -> bool:
+        """Whether the gradient can be computed."""
+        return type(self)._grad is not Prior._grad
+
+    def _value(self, x: Tensor) -> Tensor:
+        """R per image, shape ``(B,)``; with a tensor weight, the map ``(B, ...)`` that the weight multiplies."""
+        raise NotImplementedError(f"{type(self).__name__} has no value")
+
+    def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no prox")
+
+    def _grad(self, x: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no gradient")
+
+    def fn(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        """``lambda R(x)`` per image, shape ``(B,)``, real."""
+        value = self.weight * self._value(x)
+        return value.flatten(1).sum(1) if value.ndim > 1 else value
+
+    def grad(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        """``lambda`` times the gradient of R at ``x``."""
+        return self.weight * self._grad(x)
+
+    def prox(self, x: Tensor, *_: Any, gamma: float | Tensor = 1.0, **__: Any) -> Tensor:
+        """Proximal step of ``gamma lambda R`` at ``x``, of any shape ``(B, C, *spatial)``."""
+        return self.prox_from(x, gamma, self.start(x))[0]
+
+    def start(self, x: Tensor) -> Aux:
+        """The inner state of an iterative prox before its first call; empty for a closed form."""
+        return ()
+
+    def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
+        """The proximal step from an inner state; returns the image and the next inner state."""
+        return self._prox(v, gamma * self.weight), aux
+
+    def scaled(self, factor: float | Tensor) -> Self:
+        """The same prior with its weight multiplied by ``factor``."""
+        other = copy.copy(self)
+        other.weight = self.weight * factor
+        return other
+
+
+def per_image(x: Tensor) -> Tensor:
+    """Sum over all axes but the batch."""
+    return x.flatten(1).sum(1)
+
+
+def broadcast(value: float | Tensor, x: Tensor) -> float | Tensor:
+    """A ``(B,)`` tensor shaped to multiply ``x``; anything else unchanged."""
+    if isinstance(value, Tensor) and value.ndim == 1 and len(value) in (1, len(x)):
+        return value.reshape(-1, *[1] * (x.ndim - 1))
+    return value
+
+
+def with_phase(magnitude: Tensor, v: Tensor) -> Tensor:
+    """``magnitude * exp(j arg v)``, with ``arg 0 = 0``."""
+    return magnitude * torch.where(v == 0, torch.ones_like(v), torch.sgn(v))

@@ -1,0 +1,88 @@
+r"""Alternating direction method of multipliers, one split per prior.
+
+.. math:: x = \arg\min_x \tfrac12\|Ax - y\|^2 + \tfrac{1}{2\gamma}\sum_i \|x - z_i + u_i\|^2, \quad
+          z_i = \operatorname{prox}_{\gamma \lambda_i R_i}(x + u_i), \quad u_i \leftarrow u_i + x - z_i .
+
+Boyd, Parikh, Chu, Peleato and Eckstein, Found. Trends Mach. Learn. 3:1 (2011).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from deepinv.optim import Prior as AnyPrior
+from torch import Tensor
+
+from .linear import data_prox
+from .problem import Problem, norms
+from .solver import Solver, prox_prior, start_prior
+from .stopping import Criterion
+
+#: Penalty over ``||A||^2`` where none is given: the ratio of the near-field radar set-up (500 / 4.3e4).
+RELATIVE_PENALTY = 0.0117
+
+
+class ADMMState(NamedTuple):
+    """``x`` is the first split ``z_1``, the image that its prior shaped; ``fit`` is the data's image."""
+
+    x: Tensor
+    fit: Tensor
+    splits: tuple[Tensor, ...]
+    duals: tuple[Tensor, ...]
+    aux: tuple[tuple[Tensor, ...], ...]
+
+
+class ADMM(Solver):
+    """ADMM with as many splits as priors.
+
+    The data step is exact where the operator has a closed form, else warm-started conjugate gradients.
+
+    :param prior: one prior or several, each with a prox; the image returned is the first one's.
+    :param step_size: gamma; ``1 / (0.0117 ||A||^2)`` if None.
+    :param cg_iterations: conjugate gradient steps at most in one data step.
+    :param cg_rtol: their relative residual.
+    """
+
+    def __init__(
+        self,
+        prior: AnyPrior | Sequence[AnyPrior],
+        step_size: float | None = None,
+        max_iter: int = 200,
+        stop: Criterion | None = None,
+        cg_iterations: int = 20,
+        cg_rtol: float = 1e-5,
+    ):
+        super().__init__(prior, max_iter, stop)
+        if step_size is not None and not step_size > 0:
+            raise ValueError(f"step_size: found {step_size}, expected a number above 0")
+        self.step_size, self.cg_iterations, self.cg_rtol = step_size, cg_iterations, cg_rtol
+
+    def _gamma(self, problem: Problem) -> float:
+        return 1 / (RELATIVE_PENALTY * problem.lipschitz) if self.step_size is None else self.step_size
+
+    def init(self, problem: Problem, x0: Tensor | None) -> ADMMState:
+        x = torch.zeros_like(problem.back_projection) if x0 is None else x0
+        zeros = torch.zeros_like(x)
+        n = len(self.priors)
+        return ADMMState(x, x, (x,) * n, (zeros,) * n, tuple(start_prior(p, x) for p in self.priors))
+
+    def step(self, problem: Problem, state: ADMMState) -> ADMMState:
+        gamma, n = self._gamma(problem), len(self.priors)
+        centre = sum((z - u for z, u in zip(state.splits, state.duals, strict=True))) / n if n > 1 else (
+            state.splits[0] - state.duals[0]
+        )  # fmt: skip
+        fit = data_prox(problem, centre, gamma / n, state.fit, self.cg_iterations, self.cg_rtol)
+        lifted = [fit + u for u in state.duals]
+        shaped = [prox_prior(p, v, gamma, a) for p, v, a in zip(self.priors, lifted, state.aux, strict=True)]
+        splits = tuple(z for z, _ in shaped)
+        duals = tuple(v - z for v, z in zip(lifted, splits, strict=True))
+        return ADMMState(splits[0], fit, splits, duals, tuple(a for _, a in shaped))
+
+    def optimality(self, problem: Problem, state: ADMMState) -> Tensor:
+        """The larger of primal ``||x - z_i||`` and dual ``||z_i - z_i'||`` residuals over ``||z_1||``, after one step."""
+        after = self.step(problem, state)
+        primal = [norms(after.fit - z) for z in after.splits]
+        dual = [norms(z - old) for z, old in zip(after.splits, state.splits, strict=True)]
+        return torch.stack(primal + dual).amax(0) / norms(state.x).clamp_min(1e-30)

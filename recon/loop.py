@@ -1,0 +1,136 @@
+"""The loop, once for every algorithm: stopping per image, history, callbacks, checkpoints, divergence.
+
+An algorithm hands over its state, a NamedTuple of tensors (or tuples of tensors) whose first axis is
+the batch and whose first field is the image ``x``. Images that are done are frozen; the others go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .problem import Problem
+from .stopping import Criterion, relative_change
+
+if TYPE_CHECKING:
+    from .solver import Solver, State
+
+Record = Callable[[Problem, "State"], Tensor]
+History = dict[str, list[list[float]]]
+
+
+@dataclass
+class Progress:
+    """Where a run stands; what a callback sees and a checkpoint keeps."""
+
+    iteration: int
+    state: Any
+    status: list[str]
+    history: History = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether no image is running."""
+        return "running" not in self.status
+
+
+class Checkpoint(Protocol):
+    """Where a run keeps its progress; :mod:`resolvent.datasets` has one for files."""
+
+    def load(self, like: Progress) -> Progress | None:
+        """The progress kept earlier, its state shaped ``like`` this one, or None."""
+        ...
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        ...
+
+    def save(self, progress: Progress) -> None:
+        """Keep this progress in place of the one before, all of it or nothing."""
+        ...
+
+
+Callback = Callable[[Progress], bool | None]
+
+
+def run(
+    solver: Solver,
+    problem: Problem,
+    state: State,
+    *,
+    stop: Criterion,
+    max_iter: int,
+    record: Mapping[str, Record],
+    callback: Callback | None,
+    checkpoint: Checkpoint | None,
+) -> Progress:
+    """Iterate ``solver.step`` from ``state`` until every image is done."""
+    progress = Progress(0, state, ["running"] * len(state.x))
+    if checkpoint is not None:
+        progress = checkpoint.load(progress) or progress
+    try:
+        while not progress.done and progress.iteration < max_iter:
+            _advance(solver, problem, progress, stop, record)
+            if callback is not None and callback(progress) is False:
+                _finish(progress, "interrupted")
+            elif checkpoint is not None and checkpoint.due():
+                checkpoint.save(progress)
+    except BaseException:
+        if checkpoint is not None:
+            checkpoint.save(progress)
+        raise
+    _finish(progress, "max_iter")
+    return progress
+
+
+def _advance(
+    solver: Solver, problem: Problem, progress: Progress, stop: Criterion, record: Mapping[str, Record]
+) -> None:
+    """One step of all running images; nothing of ``progress`` changes before all of it is known."""
+    began, before = time.perf_counter(), progress.state
+    now = solver.step(problem, before)
+    change = relative_change(before.x, now.x)
+    measured = {"relative_change": change.tolist()}
+    if stop.name not in measured:
+        measured[stop.name] = stop.measure(solver, problem, before, now).tolist()
+    tested = progress.iteration + 1 >= stop.first
+    status = [
+        _judge(s, c, m, stop.tol if tested else -1.0)
+        for s, c, m in zip(progress.status, measured["relative_change"], measured[stop.name], strict=True)
+    ]
+    moving = [old == "running" and new != "diverged" for old, new in zip(progress.status, status, strict=True)]
+    if not all(moving):
+        now = _choose(torch.tensor(moving, device=change.device), now, before)
+    for name, measure in record.items():
+        measured[name] = measure(problem, now).tolist()
+    measured["seconds"] = [progress.seconds + time.perf_counter() - began] * len(status)
+    for name, values in measured.items():
+        progress.history.setdefault(name, []).append(values)
+    progress.iteration, progress.state, progress.status = progress.iteration + 1, now, status
+    progress.seconds = measured["seconds"][0]
+
+
+def _judge(status: str, change: float, measured: float, tol: float) -> str:
+    if status != "running":
+        return status
+    if not change < float("inf"):
+        return "diverged"
+    return "converged" if measured <= tol else "running"
+
+
+def _finish(progress: Progress, how: str) -> None:
+    progress.status = [how if s == "running" else s for s in progress.status]
+
+
+def _choose(take: Tensor, new: Any, old: Any) -> Any:
+    """``new`` for the images of ``take``, ``old`` for the others, throughout a state."""
+    if isinstance(new, Tensor):
+        return torch.where(take.to(new.device).reshape(-1, *[1] * (new.ndim - 1)), new, old)
+    items = [_choose(take, a, b) for a, b in zip(new, old, strict=True)]
+    return type(new)(*items) if hasattr(new, "_fields") else tuple(items)

@@ -1,0 +1,75 @@
+r"""The problem every solver here works on.
+
+.. math:: \min_x\; F(x) = \tfrac12 \|A x - y\|^2 + \sum_i \lambda_i R_i(x) .
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from deepinv.optim import Prior as AnyPrior
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+from ..operators import squared_norm
+
+
+class Problem:
+    """Data, operator and priors, with what depends on them alone computed once.
+
+    :param y: data ``(B, ...)``.
+    :param physics: any deepinv or resolvent linear operator; never changed.
+    :param priors: any deepinv or resolvent priors; never changed.
+    """
+
+    def __init__(self, y: Tensor, physics: LinearPhysics, priors: Sequence[AnyPrior] = ()):
+        self.y, self.physics, self.priors = y, physics, tuple(priors)
+
+    @cached_property
+    def back_projection(self) -> Tensor:
+        """``A^H y``, an image ``(B, C, *spatial)``."""
+        return self.physics.A_adjoint(self.y)
+
+    @cached_property
+    def lipschitz(self) -> float:
+        """``||A||^2``, the Lipschitz constant of the data term's gradient."""
+        return squared_norm(self.physics, self.back_projection)
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """``A^H (A x - y)``."""
+        return self.physics.A_adjoint_A(x) - self.back_projection
+
+    def residual(self, x: Tensor) -> Tensor:
+        """``||A x - y||`` per image, shape ``(B,)``."""
+        return norms(self.physics.A(x) - self.y)
+
+    def objective(self, x: Tensor) -> Tensor:
+        """F(x) per image, shape ``(B,)``.
+
+        :raises NotImplementedError: where a prior, such as a denoiser, has no value.
+        """
+        value = self.residual(x).square() / 2
+        for prior in self.priors:
+            if not prior.explicit_prior:
+                raise NotImplementedError(f"{type(prior).__name__} has no value, so this problem has no objective")
+            value = value + prior.fn(x).reshape(-1)
+        return value
+
+
+def norms(x: Tensor) -> Tensor:
+    """Euclidean norm per image, shape ``(B,)``."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Real part of the inner product per image, shape ``(B,)``."""
+    if a.is_complex():
+        a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
+    return torch.linalg.vecdot(a.flatten(1), b.flatten(1))
+
+
+def per_image(scalars: Tensor, x: Tensor) -> Tensor:
+    """``(B,)`` scalars shaped to multiply ``x``."""
+    return scalars.reshape(-1, *[1] * (x.ndim - 1))

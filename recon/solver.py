@@ -1,0 +1,155 @@
+"""What every solver is: three small functions over one state, run by one loop."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import deepinv.models
+import torch
+from deepinv.optim import Prior as AnyPrior
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+from ..priors import Prior
+from .loop import Callback, Checkpoint, Record, run
+from .problem import Problem
+from .stopping import Criterion, RelativeChange
+
+
+class State(Protocol):
+    """A NamedTuple of tensors or tuples of tensors, batch axis first; the image is ``x``."""
+
+    @property
+    def x(self) -> Tensor:
+        """The image ``(B, C, *spatial)``."""
+        ...
+
+
+class Diverged(ArithmeticError):
+    """An iteration left the finite numbers; the message says which image, when and under which step."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver returns.
+
+    :param image: ``(B, C, *spatial)``; of a diverged image the last finite iterate.
+    :param status: per image ``converged``, ``max_iter``, ``interrupted`` or ``diverged``.
+    :param history: per name, numbers ``(iterations, B)``; always ``relative_change`` and ``seconds``.
+    :param certificate: the solver's optimality measure at ``image``, per image.
+    :param state: what a further :meth:`Solver.solve` can start from.
+    """
+
+    image: Tensor
+    status: tuple[str, ...]
+    history: dict[str, Tensor]
+    certificate: Tensor
+    state: Any
+    seconds: float
+
+    @property
+    def iterations(self) -> int:
+        """Iterations run, those of the slowest image."""
+        return len(self.history.get("seconds", ()))
+
+
+class Solver(deepinv.models.Reconstructor):
+    """Base class of the solvers; a :class:`deepinv.models.Reconstructor`: ``x = solver(y, physics)``.
+
+    :param prior: one prior, or several where the algorithm can take them.
+    :param max_iter: iterations at most.
+    :param stop: when to stop earlier; :class:`RelativeChange` at 1e-4 if None.
+    """
+
+    def __init__(self, prior: AnyPrior | Sequence[AnyPrior] | None, max_iter: int, stop: Criterion | None):
+        super().__init__()
+        if max_iter < 1:
+            raise ValueError(f"max_iter: found {max_iter}, expected at least 1")
+        priors = () if prior is None else (prior,) if isinstance(prior, AnyPrior) else tuple(prior)
+        self.priors = torch.nn.ModuleList(priors)
+        self.max_iter, self.stop = max_iter, stop or RelativeChange()
+
+    @abstractmethod
+    def init(self, problem: Problem, x0: Tensor | None) -> Any:
+        """The state before the first step, from an image or from the data alone."""
+
+    @abstractmethod
+    def step(self, problem: Problem, state: Any) -> Any:
+        """The next state; nothing given is changed."""
+
+    @abstractmethod
+    def optimality(self, problem: Problem, state: Any) -> Tensor:
+        """How far ``state`` is from a fixed point, per image, relative; 0 at a solution."""
+
+    def solve(
+        self,
+        y: Tensor,
+        physics: LinearPhysics,
+        *,
+        x0: Tensor | None = None,
+        state: Any = None,
+        record: Mapping[str, Record] | None = None,
+        callback: Callback | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Solution:
+        """Reconstruct, and say how it went.
+
+        :param y: data ``(B, ...)``.
+        :param x0: an image to start from; :attr:`Solution.state` of an earlier run as ``state`` starts warmer.
+        :param record: named measures for the history, such as ``{"objective": objective}``.
+        :param callback: called after every iteration; returning False ends the run.
+        :param checkpoint: where progress is kept and taken up again.
+        """
+        problem = Problem(y, physics, self.priors)
+        begin = state if state is not None else self.init(problem, x0)
+        progress = run(
+            self, problem, begin, stop=self.stop, max_iter=self.max_iter, record=record or {},
+            callback=callback, checkpoint=checkpoint,
+        )  # fmt: skip
+        return Solution(
+            image=progress.state.x,
+            status=tuple(progress.status),
+            history={name: torch.tensor(v, dtype=torch.float64) for name, v in progress.history.items()},
+            certificate=self.optimality(problem, progress.state),
+            state=progress.state,
+            seconds=progress.seconds,
+        )
+
+    def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
+        """The image alone.
+
+        :raises Diverged: if an image did not stay finite.
+        """
+        problem = Problem(y, physics, self.priors)
+        progress = run(
+            self, problem, self.init(problem, kwargs.get("x0")), stop=self.stop, max_iter=self.max_iter,
+            record={}, callback=None, checkpoint=None,
+        )  # fmt: skip
+        if "diverged" in progress.status:
+            raise Diverged(f"image {progress.status.index('diverged')} diverged in iteration {progress.iteration}")
+        return progress.state.x
+
+
+def objective(problem: Problem, state: State) -> Tensor:
+    """F(x) per image, for ``record``."""
+    return problem.objective(state.x)
+
+
+def data_residual(problem: Problem, state: State) -> Tensor:
+    """``||A x - y|| / ||y||`` per image, for ``record``."""
+    return problem.residual(state.x) / torch.linalg.vector_norm(problem.y.flatten(1), dim=1).clamp_min(1e-30)
+
+
+def start_prior(prior: AnyPrior, x: Tensor) -> tuple[Tensor, ...]:
+    """The inner state of a prior's prox; deepinv's priors have none."""
+    return prior.start(x) if isinstance(prior, Prior) else ()
+
+
+def prox_prior(
+    prior: AnyPrior, v: Tensor, gamma: float | Tensor, aux: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The proximal step of a deepinv or resolvent prior."""
+    return prior.prox_from(v, gamma, aux) if isinstance(prior, Prior) else (prior.prox(v, gamma=gamma), aux)

@@ -1,0 +1,41 @@
+r"""The universal threshold: how strong a sparsity prior must be to keep noise out.
+
+.. math:: \lambda_v = \hat\sigma \sqrt{\ln N}\; \|a_v\|, \qquad
+          \hat\sigma = \operatorname{median}_v \frac{|\langle a_v, y\rangle|}{\|a_v\|} \Big/ \sqrt{\ln 2} .
+
+Correlated with a unit column a_v/||a_v||, circular noise of total variance sigma^2 has magnitude above
+sigma sqrt(ln N) in about one of N voxels (Donoho and Johnstone, Biometrika 81:425, 1994, for complex data).
+Without a stated noise level sigma is the Rayleigh median of the matched filter, so that side lobes and
+unmodelled clutter count as noise.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+from ..operators import squared_norm
+
+
+@torch.no_grad()
+def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | None = None) -> Tensor:
+    """The threshold at each voxel, ``(C, *spatial)`` real, in the units of ``A^H y``.
+
+    :param noise_std: total standard deviation of one complex sample; estimated from the data if None.
+    """
+    matched = physics.A_adjoint(y).abs()
+    columns = _column_norms(physics, matched)
+    seen = columns > 0
+    if noise_std is None:
+        noise_std = float((matched[:, seen] / columns[seen]).median()) / math.sqrt(math.log(2))
+    return noise_std * math.sqrt(math.log(max(2, int(seen.sum())))) * columns
+
+
+def _column_norms(physics: LinearPhysics, like: Tensor) -> Tensor:
+    """The operator's own column norms; the operator norm in every voxel where it has none."""
+    if hasattr(physics, "column_norms"):
+        return physics.column_norms().to(like)
+    return torch.full_like(like[0], math.sqrt(squared_norm(physics, like)))
