@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from .files import atomic
 
 if TYPE_CHECKING:
     from .near_field_mimo import NearFieldMIMO
@@ -40,7 +41,8 @@ class GramFactor:
             stored = load_file(path)["gram"]
             return cls(torch.view_as_complex(stored).to(physics.transmitters.device))
         gram = physics.gram(dtype)
-        _store(path, gram)
+        with atomic(path) as partial:
+            save_file({"gram": torch.view_as_real(gram).cpu().contiguous()}, partial)
         return cls(gram)
 
     def solve(self, r: Tensor, kappa: float | Tensor) -> Tensor:
@@ -69,15 +71,3 @@ def geometry_key(physics: NearFieldMIMO) -> str:
             digest.update(name.encode())
             digest.update(torch.as_tensor(value).cpu().numpy().tobytes())
     return digest.hexdigest()[:32]
-
-
-def _store(path: Path, gram: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    os.close(handle)
-    try:
-        save_file({"gram": torch.view_as_real(gram).cpu().contiguous()}, name)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -1,0 +1,79 @@
+"""Result files: the image and everything needed to make it again, in one HDF5.
+
+/                 format = "resolvent-result", version = 1, record (JSON)
+/image            (batch, C, *spatial)
+/truth            the same shape, optional
+/axes/<name>      voxel coordinates with unit, optional
+/history/<name>   (iterations, batch)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .errors import InputError
+from .hdf5 import check_format, read_tensor, reading, text, to_numpy, writing
+
+FORMAT, VERSION = "resolvent-result", 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """A reconstruction and its record.
+
+    :param image: ``(B, C, *spatial)``.
+    :param history: per name, numbers ``(iterations, B)``.
+    :param record: JSON-like: ``input`` (path, sha256), ``config``, ``version``, ``seed``, ``threads``,
+        ``device``, ``status``, ``metrics``, ``warnings``, ``seconds``, ``fingerprint``.
+    :param axes: voxel coordinates per spatial axis, in metres, if the operator has them.
+    """
+
+    image: Tensor
+    history: dict[str, Tensor] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+    truth: Tensor | None = None
+    axes: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save_result(path: str | os.PathLike[str], result: Result) -> None:
+    """Write a result file, whole or not at all."""
+    with writing(path) as file:
+        file.attrs.update(format=FORMAT, version=VERSION, record=json.dumps(result.record))
+        file["image"] = to_numpy(result.image)
+        if result.truth is not None:
+            file["truth"] = to_numpy(result.truth)
+        for name, values in result.axes.items():
+            file[f"axes/{name}"] = to_numpy(values)
+            file[f"axes/{name}"].attrs["unit"] = "m"
+        for name, values in result.history.items():
+            file[f"history/{name}"] = to_numpy(values)
+
+
+def load_result(path: str | os.PathLike[str]) -> Result:
+    """Read a result file.
+
+    :raises InputError: if it is not one.
+    """
+    path = Path(path)
+    with reading(path) as file:
+        check_format(path, file, FORMAT, VERSION)
+        if "image" not in file:
+            raise InputError(f"{path}: '/image' is missing")
+        groups = {name: dict(file[name]) if name in file else {} for name in ("axes", "history")}
+        try:
+            record = dict(json.loads(text(file.attrs.get("record", "{}"))))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}: attribute 'record' is not a JSON object ({error})") from error
+        return Result(
+            image=read_tensor(path, file["image"]),
+            history={name: read_tensor(path, item) for name, item in groups["history"].items()},
+            record=record,
+            truth=read_tensor(path, file["truth"]) if "truth" in file else None,
+            axes={name: read_tensor(path, item) for name, item in groups["axes"].items()},
+        )
