@@ -93,8 +93,10 @@ class Recurrence:
     def expand(self, table: tuple[Tensor, ...], out: Tensor, weight: Tensor | None = None) -> Tensor:
         """Phasors at all frequencies, times ``weight (lanes, B, 1, width)``, into ``out (lanes, K, B, rows, width)``."""
         start, *steps = (t.unsqueeze(1) for t in table)
-        start = start if weight is None else start * weight
-        out[:, 0] = start
+        if weight is None:
+            out[:, 0] = start
+        else:
+            torch.mul(start, weight, out=out[:, 0])
         done = 1
         for power, step in zip((1, 2, STRIDE), steps, strict=True):
             while done < self.count and (done == power or power == STRIDE):
@@ -104,20 +106,18 @@ class Recurrence:
         return out
 
     def contract(self, table: tuple[Tensor, ...], g: Tensor) -> Tensor:
-        """``sum_k,row phasor * g`` by Horner's rule; ``g (lanes, K, B, rows, width) -> (lanes, B, width)``."""
+        """``sum_k,row phasor * g`` by Horner's rule within ``g (lanes, K, B, rows, width)``, which is used up.
+
+        Returns ``(lanes, B, width)``.
+        """
         start, *steps = (t[:, None, None] for t in table)
-        whole = STRIDE * ((self.count - 1) // STRIDE)
-        acc = g[:, whole:]
-        for k in range(whole - STRIDE, -1, -STRIDE):
-            short = acc.shape[1]
-            head = torch.addcmul(g[:, k : k + short], acc, steps[2])
-            acc = head if short == STRIDE else torch.cat([head, g[:, k + short : k + STRIDE]], 1)
+        for first in range(STRIDE * ((self.count - 1) // STRIDE), 0, -STRIDE):
+            ahead = g[:, first : first + STRIDE]
+            g[:, first - STRIDE :][:, : ahead.shape[1]].addcmul_(ahead, steps[2])
         for power, step in ((2, steps[1]), (1, steps[0])):
-            tail = acc[:, power:]
-            if tail.shape[1]:
-                n = tail.shape[1]
-                acc = torch.cat([torch.addcmul(acc[:, :n], tail, step), acc[:, n:power]], 1)
-        return (acc * start).sum((1, 3))
+            ahead = g[:, power : min(2 * power, self.count)]
+            g[:, : ahead.shape[1]].addcmul_(ahead, step)
+        return (g[:, :1] * start).sum((1, 3))
 
 
 class Spectrum:
