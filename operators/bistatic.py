@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +92,7 @@ class Recurrence:
         return tuple(t.to(self.dtype) for t in (start, *steps))
 
     def expand(self, table: tuple[Tensor, ...], out: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Phasors at all frequencies, times ``weight (lanes, B, 1, width)``, into ``out (lanes, K, B, rows, width)``."""
+        """All phasors, times ``weight (lanes, B, 1, width)``, into ``out (lanes, K, B, rows, width)``."""
         start, *steps = (t.unsqueeze(1) for t in table)
         if weight is None:
             out[:, 0] = start
@@ -158,11 +159,11 @@ class Bistatic:
         self.tx, self.rx, self.layout, self.device = tx, rx, layout, device
         self._kept = [self._tables(i) for i in range(layout.blocks)] if keep else None
 
-    def _tables(self, block: int):
+    def _tables(self, block: int) -> tuple[Any, Any]:
         voxels = self.layout.indices(block, self.device)
         return self.tx.table(voxels), self.rx.table(voxels)
 
-    def tables(self, block: int):
+    def tables(self, block: int) -> tuple[Any, Any]:
         """Phasor tables of transmitters and receivers for one block."""
         return self._kept[block] if self._kept is not None else self._tables(block)
 
