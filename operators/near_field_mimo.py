@@ -174,7 +174,8 @@ class NearFieldMIMO(Operator):
 
     def back_project(self, y: Tensor) -> Tensor:
         r"""Matched phase without amplitude: ``sum_ktr exp(+j k (R_t + R_r)) y``."""
-        return self._focus(self._build(_complex(y.dtype), _unit, _unit, keep=False), y)
+        self._check("data", y, self.data_shape)
+        return self._focus(self._build(_complex(y.dtype), _unit, _unit, keep=False), y.to(_complex(y.dtype)))
 
     def kirchhoff(self, y: Tensor) -> Tensor:
         r"""Multistatic Kirchhoff migration, the array normal along z.
@@ -185,6 +186,7 @@ class NearFieldMIMO(Operator):
         which is the textbook kernel ``4 (z/R_t)(z/R_r)[R_t R_r (jk)^2 + (R_t + R_r) jk + 1]`` over
         ``4 R_t R_r``, with its bracket factored.
         """
+        self._check("data", y, self.data_shape)
         terms = {1: _far_obliquity, 0: _near_obliquity}
         jk = (1j * self.wavenumbers).reshape(1, 1, -1, *[1] * (y.ndim - 3)).to(_complex(y.dtype))
         image = torch.zeros((), dtype=y.dtype, device=y.device)
@@ -233,8 +235,14 @@ class NearFieldMIMO(Operator):
 
         .. math:: q = (\kappa I + A A^H)^{-1}(y - A z), \quad x = z + A^H q, \quad A x = y - \kappa q,
                   \qquad \kappa = 1/\gamma .
+
+        One gamma per image costs one factorisation per image.
         """
-        kappa = 1 / gamma
+        if isinstance(gamma, Tensor) and gamma.numel() > 1:
+            parts = [self.prox_l2_with_data(*p) for p in zip(z.split(1), y.split(1), gamma.flatten(), strict=True)]
+            x, data = zip(*parts, strict=True)
+            return torch.cat(x), torch.cat(data)
+        kappa = 1 / (gamma.reshape(()) if isinstance(gamma, Tensor) else gamma)
         q = self._gram_factor(z.dtype).solve(y - self.A(z), kappa)
         return z + self.A_adjoint(q), y - kappa * q
 
@@ -348,6 +356,10 @@ class NearFieldMIMO(Operator):
         self._engines, self._gram = {}, None
         return self
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._engines, self._gram = {}, None
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_engines": {}, "_gram": None}
 
@@ -405,8 +417,11 @@ def _pairs(pairs: Tensor, n_tx: int, n_rx: int) -> Tensor:
     p = torch.as_tensor(pairs, dtype=torch.int64)
     if p.ndim != 2 or p.shape[1] != 2 or len(p) == 0:
         raise ValueError(f"pairs: found shape {tuple(p.shape)}, expected (n, 2) indices")
-    if p.min() < 0 or p[:, 0].max() >= n_tx or p[:, 1].max() >= n_rx:
-        raise ValueError(f"pairs: found index {int(p.max())}, expected below {n_tx} transmitters and {n_rx} receivers")
+    wrong = (p < 0).any(1) | (p[:, 0] >= n_tx) | (p[:, 1] >= n_rx)
+    if wrong.any():
+        raise ValueError(
+            f"pairs: found {p[wrong][0].tolist()}, expected indices of {n_tx} transmitters, {n_rx} receivers"
+        )
     return p.clone()
 
 

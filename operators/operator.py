@@ -20,21 +20,32 @@ from torch import Tensor
 Map = Callable[[Tensor], Tensor]
 
 
+def _identity(x: Tensor) -> Tensor:
+    """In place of deepinv's lambdas, which cannot be pickled."""
+    return x
+
+
 class _LinearMap(torch.autograd.Function):
     """Differentiate ``apply`` by ``adjoint``: exact, to any order, forward and backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, apply: Map, adjoint: Map) -> Tensor:
-        ctx.apply, ctx.adjoint = apply, adjoint
+    def forward(x: Tensor, apply: Map, adjoint: Map) -> Tensor:
         return apply(x)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Map, Map], output: Tensor) -> None:
+        # not ctx.apply: the engine calls a node's backward pass by that name
+        x, ctx.forward_map, ctx.adjoint_map = inputs
+        ctx.real = not x.is_complex()
+
+    @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _LinearMap.apply(grads[0], ctx.adjoint, ctx.apply), None, None
+        gradient = _LinearMap.apply(grads[0], ctx.adjoint_map, ctx.forward_map)
+        return gradient.real if ctx.real else gradient, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        return ctx.apply(tangents[0])
+        return _LinearMap.apply(tangents[0], ctx.forward_map, ctx.adjoint_map)
 
 
 class Operator(LinearPhysics):
@@ -49,7 +60,8 @@ class Operator(LinearPhysics):
     units: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, image_shape: tuple[int, ...], data_shape: tuple[int, ...], **kwargs: Any):
-        super().__init__(noise_model=kwargs.pop("noise_model", None) or ZeroNoise(), **kwargs)
+        noise_model = kwargs.pop("noise_model", None) or ZeroNoise(_identity)
+        super().__init__(noise_model=noise_model, **({"A": _identity, "sensor_model": _identity} | kwargs))
         self.img_size = self.image_shape = tuple(int(n) for n in image_shape)
         self.data_shape = tuple(int(n) for n in data_shape)
 

@@ -1,0 +1,321 @@
+"""What is true of every operator. A new operator is one more row in ``CASES``."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from deepinv.physics import GaussianNoise, LinearPhysics
+from torch.testing import assert_close
+
+from resolvent.operators import Dense, NearFieldMIMO, Scaled, squared_norm
+
+F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
+
+
+def radar(frequencies=4, **kwargs):
+    """Three transmitters, four receivers, 3 x 4 x 5 voxels, 12 cm away."""
+    generator = torch.Generator().manual_seed(7)
+    plane = torch.tensor([1.0, 1.0, 0.1], dtype=F64)
+    arrays = {
+        "transmitters": 0.1 * torch.randn(3, 3, generator=generator, dtype=F64) * plane,
+        "receivers": 0.1 * torch.randn(4, 3, generator=generator, dtype=F64) * plane,
+    }
+    if isinstance(frequencies, int):
+        frequencies = torch.linspace(4e9, 9e9, frequencies, dtype=F64)
+    axes = {n: torch.linspace(a, b, m, dtype=F64) for n, a, b, m in AXES}
+    return NearFieldMIMO(**(arrays | axes | {"frequencies": frequencies} | kwargs))
+
+
+AXES = (("x", -0.03, 0.03, 3), ("y", -0.05, 0.04, 4), ("z", 0.12, 0.2, 5))
+
+
+def mask():
+    return torch.arange(60).reshape(3, 4, 5) % 3 != 1
+
+
+def dense(dtype):
+    generator = torch.Generator().manual_seed(3)
+    return Dense(torch.randn(7, 12, generator=generator, dtype=dtype), (1, 3, 4))
+
+
+CASES = {
+    "radar": radar,
+    "radar, nonuniform frequencies": lambda: radar([4e9, 4.5e9, 6.1e9, 6.2e9, 9e9]),
+    "radar, descending frequencies": lambda: radar([9e9, 7e9, 5e9, 3e9]),
+    "radar, pairs": lambda: radar(pairs=[[0, 3], [2, 0], [1, 1], [2, 2], [0, 0]]),
+    "radar, monostatic": lambda: radar(
+        transmitters=ring(5), receivers=ring(5), pairs=[[i, i] for i in range(5)], frequencies=5
+    ),
+    "radar, support": lambda: radar(support=mask()),
+    "radar, pairs and support, nonuniform": lambda: radar([4e9, 5e9, 9e9], pairs=[[0, 3], [2, 0]], support=mask()),
+    "radar, phases only": lambda: radar(spreading=False, propagation_speed=1e8),
+    "radar, tables recomputed": lambda: radar(memory_budget=3000),
+    "radar, tables recomputed, nonuniform": lambda: radar([4e9, 5e9, 9e9], memory_budget=3000),
+    **{f"radar, {k} frequencies": (lambda k=k: radar(k)) for k in (1, 2, 3, 5, 6, 7, 8, 9, 13)},
+    "scaled": lambda: Scaled(radar(), -2.5),
+    "scaled, complex": lambda: Scaled(radar(), 0.3 - 2j),
+    "scaled, dense": lambda: Scaled(dense(F64), 3),
+    "dense, real": lambda: dense(F64),
+    "dense, complex": lambda: dense(C128),
+    "dense, data shape": lambda: Dense(dense(C128).matrix[:6], (3, 2, 2), (2, 3)),
+}
+
+
+def ring(n):
+    angle = torch.arange(n, dtype=F64)
+    return 0.1 * torch.stack([angle.cos(), angle.sin(), 0 * angle], 1)
+
+
+@pytest.fixture(params=CASES, ids=str)
+def physics(request):
+    return CASES[request.param]()
+
+
+def image(physics, dtype=C128, batch=2):
+    return torch.randn(batch, *physics.image_shape, dtype=dtype)
+
+
+def data(physics, dtype=C128, batch=2):
+    return torch.randn(batch, *physics.data_shape, dtype=dtype)
+
+
+def matrix(physics):
+    """The operator's matrix from its action on every unit image."""
+    n = torch.Size(physics.image_shape).numel()
+    return physics.A(torch.eye(n, dtype=C128).unflatten(1, physics.image_shape)).flatten(1).mT
+
+
+def close(a, b, rtol=1e-10):
+    """Relative distance of whole tensors, in the norm."""
+    assert a.shape == b.shape
+    assert torch.linalg.vector_norm(a - b) <= rtol * torch.linalg.vector_norm(b)
+
+
+def same(a, b):
+    """To the last bit."""
+    assert_close(a, b, rtol=0, atol=0)
+
+
+def test_is_linear(physics):
+    x1, x2 = image(physics), image(physics)
+    a, b = 0.7 - 1.3j, 2.1j
+    close(physics.A(a * x1 + b * x2), a * physics.A(x1) + b * physics.A(x2))
+    y1, y2 = data(physics), data(physics)
+    close(physics.A_adjoint(a * y1 + b * y2), a * physics.A_adjoint(y1) + b * physics.A_adjoint(y2))
+
+
+def test_adjoint_of_complex_images(physics):
+    x, y = image(physics), data(physics)
+    left, right = torch.vdot(physics.A(x).flatten(), y.flatten()), torch.vdot(
+        x.flatten(), physics.A_adjoint(y).flatten()
+    )  # fmt: skip
+    scale = torch.linalg.vector_norm(physics.A(x)) * torch.linalg.vector_norm(y)
+    assert (left - right).abs() <= 1e-10 * scale
+
+
+def test_adjoint_of_real_images(physics):
+    x, y = image(physics, F64), data(physics, F64)
+    ax, aty = physics.A(x), physics.A_adjoint(y)
+    left = (ax.conj() * y).sum()
+    right = (x * aty).sum()
+    assert (left - right).abs() <= 1e-10 * torch.linalg.vector_norm(ax) * torch.linalg.vector_norm(y)
+
+
+def test_deepinv_finds_it_adjoint(physics):
+    assert physics.adjointness_test(image(physics)) < 1e-10
+
+
+def test_adjoint_is_the_conjugate_transpose(physics):
+    m = torch.Size(physics.data_shape).numel()
+    adjoint = physics.A_adjoint(torch.eye(m, dtype=C128).unflatten(1, physics.data_shape)).flatten(1).mT
+    close(adjoint, matrix(physics).mH)
+
+
+def test_norm_is_the_largest_singular_value(physics):
+    exact = float(torch.linalg.matrix_norm(matrix(physics), ord=2)) ** 2
+    assert squared_norm(physics, image(physics)) == pytest.approx(exact, rel=1e-3)
+    assert squared_norm(physics, image(physics), rtol=1e-9) >= exact * (1 - 1e-9)
+
+
+def test_derivative_is_the_map_itself(physics):
+    x = image(physics, batch=1).requires_grad_()
+    y = data(physics, batch=1).requires_grad_()
+    (pulled,) = torch.autograd.grad(physics.A(x), x, y.detach())
+    close(pulled, physics.A_adjoint(y).detach())
+    (pushed,) = torch.autograd.grad(physics.A_adjoint(y), y, x.detach())
+    close(pushed, physics.A(x).detach())
+    _, tangent = torch.func.jvp(physics.A, (x.detach(),), (2j * x.detach(),))
+    close(tangent, 2j * physics.A(x.detach()))
+
+
+def test_gradient_with_respect_to_a_real_image_is_real(physics):
+    x = image(physics, F64).requires_grad_()
+    y = data(physics, physics.A(x).dtype)
+    (g,) = torch.autograd.grad(physics.A(x), x, y)
+    assert g.dtype == F64
+    close(g, physics.A_adjoint(y).real)
+
+
+@pytest.mark.parametrize("name", ["radar", "radar, pairs and support, nonuniform", "scaled, complex", "dense, complex"])
+def test_first_and_second_derivatives_by_differences(name):
+    physics = CASES[name]()
+    row = image(physics, batch=1)[..., :1, :].requires_grad_()
+
+    def energy(part):
+        x = torch.nn.functional.pad(part, (0, 0, 0, physics.image_shape[-2] - 1))
+        return physics.A(x).abs().square().sum() / 1e3
+
+    assert torch.autograd.gradcheck(energy, row)
+    assert torch.autograd.gradgradcheck(energy, row)
+    assert torch.autograd.gradcheck(physics.A_adjoint, data(physics, batch=1).requires_grad_())
+
+
+def test_images_of_a_batch_do_not_meet(physics):
+    x, y = image(physics, batch=3), data(physics, batch=3)
+    close(physics.A(x), torch.cat([physics.A(one[None]) for one in x]), 1e-14)
+    close(physics.A_adjoint(y), torch.cat([physics.A_adjoint(one[None]) for one in y]), 1e-14)
+
+
+def test_single_precision(physics):
+    x, y = image(physics), data(physics)
+    assert physics.A(x).dtype == physics.A_adjoint(y).dtype == C128
+    if "matrix" in dict(physics.named_buffers()) or "physics.matrix" in dict(physics.named_buffers()):
+        physics = copy.deepcopy(physics)
+        matrix_of = physics.physics if isinstance(physics, Scaled) else physics
+        matrix_of.matrix = matrix_of.matrix.to(C64 if matrix_of.matrix.is_complex() else torch.float32)
+    single_x, single_y = physics.A(x.to(C64)), physics.A_adjoint(y.to(C64))
+    assert single_x.dtype == single_y.dtype == C64
+    close(single_x.to(C128), physics.A(x), 1e-5)
+    close(single_y.to(C128), physics.A_adjoint(y), 1e-5)
+
+
+def test_real_images_are_complex_images_without_imaginary_part(physics):
+    x, y = image(physics, F64), data(physics, F64)
+    close(physics.A(x).to(C128), physics.A(x.to(C128)))
+    close(physics.A_adjoint(y).to(C128), physics.A_adjoint(y.to(C128)))
+
+
+def test_wrong_shapes_are_refused_by_name(physics):
+    name = type(physics).__name__
+    for bad in (image(physics)[0], image(physics)[..., :-1], image(physics)[:, :, None]):
+        with pytest.raises(ValueError, match=rf"{name}: image has shape .* expected \(batch, "):
+            physics.A(bad)
+    for bad in (data(physics)[0], data(physics)[..., :-1], data(physics)[:, None]):
+        with pytest.raises(ValueError, match=rf"{name}: data has shape .* expected \(batch, "):
+            physics.A_adjoint(bad)
+
+
+def test_geometry_rebuilds_it(physics):
+    again = type(physics)(**physics.geometry())
+    x = image(physics)
+    assert (again.image_shape, again.data_shape) == (physics.image_shape, physics.data_shape)
+    same(again.A(x), physics.A(x))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("used", [False, True])
+def test_copies(physics, copied, used):
+    x = image(physics)
+    if used:
+        physics.A(x)
+    again = copied(physics)
+    same(again.A(x), physics.A(x))
+
+
+def test_a_copy_is_small(physics):
+    physics.A(image(physics))
+    arrays = sum(b.numel() * b.element_size() for b in physics.buffers())
+    assert len(pickle.dumps(physics)) < arrays + 50_000
+
+
+def test_state_dict_carries_the_geometry(physics):
+    if isinstance(physics, Scaled):
+        pytest.skip("its geometry is the inner operator's, and a number")
+    x, state = image(physics), {k: v.clone() for k, v in physics.state_dict().items()}
+    expected = physics.A(x)
+    other = copy.deepcopy(physics)
+    for b in other.buffers():
+        if b.is_floating_point() or b.is_complex():
+            b.mul_(1.1)
+    assert not torch.allclose(other.A(x), expected)
+    other.load_state_dict(state)
+    same(other.A(x), expected)
+
+
+def test_casting_keeps_the_geometry_exact(physics):
+    if isinstance(getattr(physics, "physics", physics), Dense):
+        pytest.skip("a matrix is cast like any buffer")
+    x = image(physics)
+    expected = physics.A(x)
+    for cast in (lambda p: p.to(torch.float32), lambda p: p.float(), lambda p: p.half()):
+        moved = cast(copy.deepcopy(physics))
+        array = getattr(moved, "physics", moved)
+        assert array.transmitters.dtype == array.frequencies.dtype == array.z.dtype == F64
+        same(moved.A(x), expected)
+
+
+def test_changes_nothing(physics):
+    x, y = image(physics), data(physics)
+    kept = x.clone(), y.clone(), {k: v.clone() for k, v in physics.state_dict().items()}
+    scalars = {k: v for k, v in vars(physics).items() if isinstance(v, int | float | str | tuple | bool)}
+    physics.A(x), physics.A_adjoint(y), physics.A_adjoint_A(x), physics.A_A_adjoint(y)
+    if getattr(physics, "has_exact_prox", False):
+        physics.prox_l2(x, y, 0.1)
+    same((x, y), kept[:2])
+    same(physics.state_dict(), kept[2])
+    assert scalars == {k: v for k, v in vars(physics).items() if k in scalars}
+
+
+def test_results_are_new_tensors(physics):
+    """Work space is reused inside; nothing handed out may change with the next call."""
+    x1, x2 = image(physics), image(physics)
+    first = physics.A(x1)
+    kept = first.clone()
+    physics.A(x2)
+    same(first, kept)
+    first = physics.A_adjoint(kept)
+    kept = first.clone()
+    physics.A_adjoint(data(physics))
+    same(first, kept)
+
+
+def test_is_a_deepinv_operator(physics):
+    assert isinstance(physics, LinearPhysics)
+    x = image(physics)
+    assert torch.equal(physics(x), physics.A(x)), "without a noise model nothing is added"
+    physics.set_noise_model(GaussianNoise(0.1))
+    noise = physics(x) - physics.A(x)
+    assert noise.abs().max() > 0
+    same(physics.A(x), physics.A(x))
+
+
+def test_threads_do_not_change_the_operator(physics):
+    x = image(physics)
+    expected, threads = physics.A(x), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        close(physics.A(x), expected, 1e-13)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("gamma", [1e-3, 10.0])
+def test_exact_prox_is_optimal(physics, gamma):
+    """``(x - z) / gamma + A^H (A x - y) = 0``."""
+    if not getattr(physics, "has_exact_prox", False):
+        pytest.skip("its x-update is iterative")
+    z, y = image(physics), data(physics)
+    x = physics.prox_l2(z, y, gamma)
+    gradient = (x - z) / gamma + physics.A_adjoint(physics.A(x) - y)
+    assert torch.linalg.vector_norm(gradient) <= 1e-9 * torch.linalg.vector_norm(physics.A_adjoint(y))
+
+
+@pytest.mark.cuda
+def test_on_the_accelerator(physics):
+    x, y = image(physics), data(physics)
+    ax, aty = physics.A(x), physics.A_adjoint(y)
+    physics.to("cuda")
+    close(physics.A(x.cuda()).cpu(), ax)
+    close(physics.A_adjoint(y.cuda()).cpu(), aty)
+    close(physics.A(x.to(C64).cuda()).cpu().to(C128), ax, 1e-5)
