@@ -26,6 +26,9 @@ from .problem import Problem, inner, norms, per_image
 from .solver import Solver, prox_prior, start_prior
 from .stopping import Criterion, MagnitudeChange
 
+#: Threshold over the image's peak where none is given (alpha = 0.039 for scenes of peak 1).
+RELATIVE_THRESHOLD = 0.039
+
 
 class ConstrainedState(NamedTuple):
     """The image ``s``, its data, the two splits with their duals, the inner state of the prior."""
@@ -103,6 +106,14 @@ class ConstrainedADMM(Solver):
             return problem.physics.prox_l2_with_data(z, r, gamma)
         s = data_prox(Problem(r, problem.physics), z, gamma, state.x, self.cg_iterations, self.cg_rtol)
         return s, problem.physics.A(s)
+
+    def weight_unit(self, problem: Problem) -> float:
+        """The threshold at which nothing is left of the image that this solver starts from: its peak."""
+        return float(self.init(problem, None).x.abs().max())
+
+    def universal_weight(self, problem: Problem, noise_std: float | None) -> Tensor:
+        """The paper's threshold relative to the peak; the noise enters through ``epsilon`` instead."""
+        return torch.as_tensor(RELATIVE_THRESHOLD * self.weight_unit(problem))
 
     def optimality(self, problem: Problem, state: ConstrainedState) -> Tensor:
         """The larger of the split residual ``||s - v1|| / ||s||`` and the constraint's excess ``||y - A s|| / epsilon - 1``."""

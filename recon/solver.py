@@ -17,6 +17,7 @@ from ..priors import Prior
 from .loop import Callback, Checkpoint, Record, run
 from .problem import Problem
 from .stopping import Criterion, RelativeChange
+from .threshold import universal_threshold
 
 
 class State(Protocol):
@@ -83,6 +84,14 @@ class Solver(deepinv.models.Reconstructor):
     @abstractmethod
     def optimality(self, problem: Problem, state: Any) -> Tensor:
         """How far ``state`` is from a fixed point, per image, relative; 0 at a solution."""
+
+    def weight_unit(self, problem: Problem) -> float:
+        """The weight at which a sparsity prior leaves nothing of the image: ``max |A^H y|``."""
+        return float(problem.back_projection.abs().max())
+
+    def universal_weight(self, problem: Problem, noise_std: float | None) -> Tensor:
+        """The weight at each voxel that keeps noise out; see :mod:`resolvent.recon.threshold`."""
+        return universal_threshold(problem.physics, problem.y, noise_std)
 
     def solve(
         self,

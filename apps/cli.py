@@ -1,0 +1,110 @@
+"""The command ``resolvent``: verbs, exit codes, and every failure in one line.
+
+Nothing heavy is imported before a verb is known, so that ``--help`` is immediate.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from importlib.metadata import version
+from typing import Any
+
+#: Verb to module (with a ``main(argv) -> int``) and one line of help.
+VERBS = {
+    "reconstruct": ("reconstruct", "measurement files in, images and reports out"),
+    "simulate": ("simulate", "make a measurement file from a synthetic scene"),
+    "info": ("info", "say what a file is and whether it is sound"),
+    "report": ("report", "an HTML report from one or more result files"),
+    "demo": ("demo", "simulate, reconstruct and report; needs no data and no network"),
+}
+
+OK, INTERNAL, USAGE, INPUT, NUMERICAL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
+
+
+class UsageError(Exception):
+    """The command line or a configuration file does not make sense; the message is one line."""
+
+
+class NumericalFailure(Exception):
+    """A computation did not end in finite numbers; the message is one line."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the run to end; ``code`` is the exit status."""
+
+    def __init__(self, code: int):
+        super().__init__()
+        self.code = code
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return the exit status: 0, 1 internal, 2 usage, 3 input, 4 numerical, 130/143 signals."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    argv = [a for a in argv if a != "--debug"]
+    try:
+        return _dispatch(argv)
+    except KeyboardInterrupt as stop:
+        return _fail("interrupted; what is finished is kept", getattr(stop, "code", INTERRUPTED))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        if debug:
+            raise
+        return _fail(*_explain(error))
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return OK if argv else USAGE
+    if argv[0] == "--version":
+        print(version("resolvent"))
+        return OK
+    if argv[0] not in VERBS:
+        raise UsageError(f"verb: found {argv[0]!r}, expected one of {', '.join(VERBS)}")
+    for number, code in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
+        signal.signal(number, lambda *_, code=code: _interrupt(code))
+    module = importlib.import_module(f".{VERBS[argv[0]][0]}", __package__)
+    return module.main(argv[1:])
+
+
+def _interrupt(code: int) -> None:
+    raise Interrupted(code)
+
+
+def _help() -> str:
+    lines = ["usage: resolvent VERB … [--help] [--debug]", "", "Reconstruct images from measurements.", ""]
+    lines += [f"  {verb:<12} {about}" for verb, (_, about) in VERBS.items()]
+    lines += ["", "`resolvent VERB --help` explains a verb; --debug shows the traceback of a failure."]
+    return "\n".join(lines)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """One line and the exit status for an exception."""
+    from ..datasets import InputError
+    from ..recon import Diverged
+
+    kinds: dict[type[Exception], int] = {
+        UsageError: USAGE, InputError: INPUT, NumericalFailure: NUMERICAL, Diverged: NUMERICAL,
+    }  # fmt: skip
+    for kind, code in kinds.items():
+        if isinstance(error, kind):
+            return str(error), code
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return f"out of memory: {error}", NUMERICAL
+    return f"internal error, {type(error).__name__}: {error} (--debug shows where)", INTERNAL
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"resolvent: {' '.join(str(message).split())}", file=sys.stderr)
+    return code
+
+
+def run() -> Any:
+    """Entry point of the console script."""
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""What a run tells its user: a bar on a terminal, lines for programs, silence elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..datasets import Result
+from ..recon import Progress
+
+
+class Reporter:
+    """Events of one command.
+
+    :param as_json: one JSON object per line on standard output instead of sentences.
+    """
+
+    def __init__(self, as_json: bool, verb: str):
+        self.as_json, self.verb = as_json, verb
+
+    def say(self, event: str, **facts: Any) -> None:
+        """One event."""
+        if self.as_json:
+            print(json.dumps({"event": event, **facts}), flush=True)
+        else:
+            print(f"{event}: " + ", ".join(f"{k} {v}" for k, v in facts.items()), flush=True)
+
+    @contextmanager
+    def progress(self, source: Path, total: int) -> Iterator[Callable[[Progress], None]]:
+        """A callback that shows iterations, residual and remaining time."""
+        bar = tqdm(total=total, desc=source.name, unit="it", disable=self.as_json or not sys.stderr.isatty())
+
+        def update(progress: Progress) -> None:
+            change = max(progress.history["relative_change"][-1])
+            bar.update(progress.iteration - bar.n)
+            bar.set_postfix_str(f"change {change:.1e}")
+            if self.as_json:
+                self.say("iteration", file=str(source), iteration=progress.iteration, of=total, relative_change=change)
+
+        with bar:
+            yield update
+
+    def done(self, source: Path, target: Path, page: Path | None, result: Result) -> None:
+        """A finished file: where its image and report are, and how it went."""
+        record = result.record
+        facts = {"file": str(source), "image": str(target), "report": str(page) if page else None}
+        facts |= {k: record[k] for k in ("status", "iterations", "seconds", "metrics", "warnings")}
+        if self.as_json:
+            self.say("finished", **facts)
+            return
+        numbers = ", ".join(f"{k} {min(v):.4g}" for k, v in record["metrics"].items())
+        print(f"{source}: {', '.join(sorted(set(record['status'])))} after {record['iterations']} iterations, "
+              f"{record['seconds']:.1f} s; {numbers}")  # fmt: skip
+        for warning in record["warnings"]:
+            print(f"  warning: {warning}")
+        print(f"  image  {target}")
+        if page:
+            print(f"  report {page}", flush=True)
