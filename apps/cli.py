@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _dispatch(argv)
     except KeyboardInterrupt as stop:
-        return _fail("interrupted; what is finished is kept", getattr(stop, "code", INTERRUPTED))
+        return _fail(
+            "interrupted; what is finished is kept, the same command goes on", getattr(stop, "code", INTERRUPTED)
+        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -108,3 +110,7 @@ def _fail(message: str, code: int) -> int:
 def run() -> Any:
     """Entry point of the console script."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

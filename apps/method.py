@@ -1,0 +1,115 @@
+"""Which method a command line, configuration files and the modality's preset come to."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from ..datasets import InputError
+from ..datasets.hdf5 import reading, text
+from ..priors import Prior
+from ..recon import Problem, Solver
+from .arguments import brief, instantiate
+from .cli import UsageError
+
+#: What of the command line determines an image; kept in the result and hashed into its fingerprint.
+SETTINGS = ("prior", "solver", "strength", "seed", "record")
+
+
+def preset_for(argv: list[str]) -> dict[str, Any]:
+    """The defaults of the modality of the first measurement file, less what the command line chooses itself.
+
+    A solver chosen by name thus has its own defaults, not those meant for another one.
+    """
+    path = preset_path("default")
+    for argument in argv:
+        with contextlib.suppress(InputError, KeyError):
+            if not argument.startswith("-") and Path(argument).is_file():
+                path = preset_path(modality(Path(argument)))
+                break
+    preset = yaml.safe_load(path.read_text())
+    return {k: v for k, v in preset.items() if k not in chosen_keys(argv)}
+
+
+def chosen_keys(argv: list[str]) -> set[str]:
+    """Top-level keys given whole on the command line or in the configuration files that it names."""
+    words = [word for argument in argv for word in argument.split("=", 1)]
+    keys = {word.removeprefix("--") for word in words if word.startswith("--")}
+    for name in (value for option, value in itertools.pairwise(words) if option == "--config"):
+        with contextlib.suppress(OSError, yaml.YAMLError):
+            keys |= set(yaml.safe_load(Path(name).read_text()) or {})
+    return keys
+
+
+def modality(path: Path) -> str:
+    """Name of the operator in a measurement file."""
+    with reading(path) as file:
+        group = file["physics"]
+        while text(group.attrs["operator"]) == "Scaled":
+            group = group["physics"]
+        return text(group.attrs["operator"])
+
+
+def preset_path(operator: str) -> Path:
+    """The YAML of an operator's default reconstruction; the general one where it has none."""
+    folder = Path(str(files(__package__) / "presets"))
+    snake = "".join("_" + c.lower() if c.isupper() and (i and not operator[i - 1].isupper()) else c.lower()
+                    for i, c in enumerate(operator))  # fmt: skip
+    own = folder / f"{snake}.yaml"
+    return own if own.exists() else folder / "default.yaml"
+
+
+def settings_of(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
+    """The part of the configuration that determines the image, as plain values."""
+    text = parser.dump(config, format="json")
+    return {k: v for k, v in json.loads(text).items() if k in SETTINGS}
+
+
+def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[Prior | None], Solver], Prior | None]:
+    """The solver class with its arguments, and the prior; refuses what their constructors refuse.
+
+    :raises UsageError: if the settings do not make a solver.
+    """
+    chosen = instantiate(parser, parser.parse_object({"files": [], **settings}))
+    if chosen.solver is None:
+        raise UsageError("--solver: found none, and this modality has no default; expected a solver")
+    strength = settings["strength"]
+    if strength != "universal" and not 0 <= strength < float("inf"):
+        raise UsageError(f"--strength: found {strength}, expected 'universal' or a finite number not below 0")
+    try:
+        chosen.solver(chosen.prior)
+    except (TypeError, ValueError) as error:
+        raise UsageError(brief(error)) from error
+    return chosen.solver, chosen.prior
+
+
+def build_solver(
+    parser: ArgumentParser, settings: dict[str, Any], problem: Problem, noise_std: float | None
+) -> tuple[Solver, float | None]:
+    """The solver with its prior at the right strength; the strength's largest value is returned too."""
+    make, prior = choose(parser, settings)
+    solver = make(prior)
+    if prior is None or not len(solver.priors):
+        return solver, None
+    strength = prior_strength(settings["strength"], solver, problem, noise_std)
+    return make(prior.scaled(strength)), float(torch.as_tensor(strength).max())
+
+
+def prior_strength(
+    strength: float | str, solver: Solver, problem: Problem, noise_std: float | None
+) -> float | torch.Tensor:
+    """What multiplies the prior's weight: a fraction of the solver's unit, or the noise's own threshold."""
+    if strength == "universal":
+        threshold = solver.universal_weight(problem, noise_std)
+        seen = threshold[threshold > 0]
+        return float(threshold.max()) if len(seen) and bool((seen == seen[0]).all()) else threshold
+    return float(strength) * solver.weight_unit(problem)

@@ -1,0 +1,64 @@
+"""What a result says of its own making: settings, measures, cautions, axes."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from ..datasets import Measurement, Result
+from ..operators import Operator, Scaled
+from ..recon import Migration, Solution, Solver, magnitude_psnr, magnitude_ssim
+from ..recon.metrics import nmse
+
+
+def assemble(about: dict[str, Any], m: Measurement, solver: Solver, solution: Solution) -> Result:
+    """Image, history and record of a finished run; ``about`` is what the caller knows of it."""
+    image = solution.image.cpu()
+    truth = m.truth.to(image.dtype) if m.truth is not None else None
+    run = {
+        "operator": type(m.physics).__name__, "solver": type(solver).__name__,
+        "x_update": getattr(m.physics, "x_update", None), "noise_std": m.noise_std, "meta": dict(m.meta),
+        "status": list(solution.status), "iterations": solution.iterations, "seconds": solution.seconds,
+        "certificate": solution.certificate.tolist(), "metrics": measures(solver, image, truth, m),
+        "warnings": cautions(solver, solution, m),
+        "version": version("resolvent"), "torch": torch.__version__, "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    return Result(image, solution.history, about | run, truth, axes_of(m.physics))
+
+
+def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m: Measurement) -> dict[str, Any]:
+    """Residual, peak, and against the truth PSNR, SSIM and NMSE; lists with one number per image."""
+    y = m.y.to(torch.promote_types(m.y.dtype, torch.float32))
+    residual = torch.linalg.vector_norm((m.physics.cpu().A(image) - y).flatten(1), dim=1)
+    found: dict[str, Any] = {}
+    if not isinstance(solver, Migration):
+        found["relative_residual"] = (residual / torch.linalg.vector_norm(y.flatten(1), dim=1)).tolist()
+    found["peak"] = image.abs().flatten(1).amax(1).tolist()
+    if truth is not None:
+        found |= {"psnr": magnitude_psnr(image, truth).tolist(), "ssim": magnitude_ssim(image, truth).tolist()}
+        found["nmse"] = nmse(image, truth).tolist()
+    return found
+
+
+def cautions(solver: Solver, solution: Solution, m: Measurement) -> list[str]:
+    """What a reader of the result should know."""
+    notes = []
+    stopped = sum(s == "max_iter" for s in solution.status)
+    if stopped and not isinstance(solver, Migration):
+        notes.append(
+            f"{stopped} of {len(solution.status)} images stopped at max_iter = {solver.max_iter}, not converged"
+        )
+    if not bool(solution.image.abs().sum() > 0):
+        notes.append("the image is zero everywhere: the prior is stronger than the data")
+    if m.noise_std is None:
+        notes.append("the file states no noise level; strength was estimated from the data")
+    return notes
+
+
+def axes_of(physics: Operator) -> dict[str, torch.Tensor]:
+    """Voxel coordinates of an operator that has them."""
+    inner = physics.physics if isinstance(physics, Scaled) else physics
+    grid = inner.geometry()
+    return {name: grid[name].cpu() for name in ("x", "y", "z") if isinstance(grid.get(name), torch.Tensor)}

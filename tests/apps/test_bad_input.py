@@ -1,0 +1,224 @@
+"""Every failure is one line naming the file or key, with its own exit code, and leaves nothing behind."""
+
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from resolvent.apps.cli import INPUT, NUMERICAL, USAGE, main
+from resolvent.datasets import blobs, load_result, save_measurement
+from resolvent.operators import NearFieldMIMO
+
+
+def small_array(n_frequencies=3):
+    lateral = torch.linspace(-0.1, 0.1, 5)
+    arm = torch.linspace(-0.1, 0.1, 4)
+    return NearFieldMIMO(
+        transmitters=torch.stack([arm, -arm, 0 * arm], 1),
+        receivers=torch.stack([arm, arm, 0 * arm], 1),
+        frequencies=torch.linspace(4e9, 8e9, n_frequencies),
+        x=lateral, y=lateral, z=torch.linspace(0.3, 0.4, 6),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    path = tmp_path_factory.mktemp("good") / "good.h5"
+    physics = small_array()
+    truth = blobs((5, 5, 6), seed=1)
+    save_measurement(path, physics.A(truth), physics, truth, noise_std=1e-3)
+    return path
+
+
+def edited(good, tmp_path, edit):
+    path = tmp_path / "bad.h5"
+    shutil.copy(good, path)
+    with h5py.File(path, "r+") as file:
+        edit(file)
+    return path
+
+
+def replaced(name, value, **attributes):
+    def edit(file):
+        del file[name]
+        file[name] = value
+        file[name].attrs.update(attributes)
+
+    return edit
+
+
+def attribute(where, name, value):
+    return lambda file: file[where].attrs.__setitem__(name, value)
+
+
+def with_value(value):
+    def edit(file):
+        data = file["data"][()]
+        data[0, 0, 1, 2, 3] = value
+        replaced("data", data)(file)
+
+    return edit
+
+
+def external(file):
+    del file["data"]
+    file["data"] = h5py.ExternalLink("/etc/passwd", "/data")
+
+
+def stored_elsewhere(file):
+    del file["data"]
+    file.create_dataset("data", (4,), dtype="f4", external=[("elsewhere.bin", 0, 16)])
+
+
+def huge_grid(file):
+    for axis in "xy":
+        replaced(f"physics/{axis}", np.linspace(0, 1, 60_000))(file)
+
+
+FILES = {
+    "NaN": (with_value(np.nan), "data has 1 NaN or infinite values, the first at (0, 0, 1, 2, 3)"),
+    "infinite": (with_value(np.inf), "data has 1 NaN or infinite values"),
+    "format": (attribute("/", "format", "something"), "attribute 'format' is 'something', expected"),
+    "version": (attribute("/", "version", 99), "version is 99, expected 1"),
+    "negative noise": (attribute("data", "noise_std", -1.0), "noise_std is -1, expected"),
+    "noise text": (attribute("data", "noise_std", "loud"), "noise_std is 'loud', expected a number"),
+    "unit": (attribute("physics/x", "unit", "mm"), "/physics/x is in 'mm', expected 'm'"),
+    "operator": (attribute("physics", "operator", "Sonar"), "operator is 'Sonar', expected one of"),
+    "frequency count": (
+        replaced("physics/frequencies", np.linspace(4e9, 8e9, 7)),
+        "data has shape (1, 1, 3, 4, 4), the geometry expects (batch, 1, 7, 4, 4)",
+    ),
+    "frequency sign": (replaced("physics/frequencies", -np.ones(3)), "expected values above 0"),
+    "antenna shape": (replaced("physics/receivers", np.ones((4, 2))), "expected finite positions (n, 3)"),
+    "NaN geometry": (replaced("physics/x", np.full(5, np.nan)), "expected a finite vector"),
+    "unknown key": (lambda f: f.__setitem__("physics/antena", 1.0), "/physics/antena is no argument of NearFieldMIMO"),
+    "missing key": (lambda f: f.__delitem__("physics/receivers"), "/physics/receivers is missing"),
+    "missing data": (lambda f: f.__delitem__("data"), "'/data' is missing"),
+    "text data": (replaced("data", "hello"), "expected numbers"),
+    "external link": (external, "external link to '/etc/passwd'"),
+    "external storage": (stored_elsewhere, "stored in another file"),
+    "beyond memory": (huge_grid, "a grid of 60000 x 60000 x 6 voxels needs about"),
+    "truth shape": (replaced("truth", np.ones((1, 1, 2, 2, 2))), "truth has shape (1, 1, 2, 2, 2)"),
+    "meta": (attribute("/", "meta", "{"), "attribute 'meta' is not a JSON object"),
+}
+
+
+def fails(argv, code, capsys, *parts):
+    assert main(argv) == code
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("resolvent: "), captured.err
+    for part in parts:
+        assert str(part) in lines[0]
+
+
+@pytest.mark.parametrize("case", FILES)
+@pytest.mark.parametrize("verb", ["info", "reconstruct"])
+def test_a_bad_file_is_named_and_nothing_is_written(case, verb, good, tmp_path, capsys):
+    edit, message = FILES[case]
+    path = edited(good, tmp_path, edit)
+    out = tmp_path / "out"
+    fails([verb, str(path)] + (["--out", str(out)] if verb == "reconstruct" else []), INPUT, capsys, path, message)
+    assert not out.exists() or not list(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "cannot be read"),
+        (b"", "empty file"),
+        (b"hello, world", "not an HDF5 file"),
+        ("half", "truncated or damaged"),
+    ],
+)
+def test_files_that_are_no_files(content, message, good, tmp_path, capsys):
+    path = tmp_path / "bad.h5"
+    if content == "half":
+        content = good.read_bytes()[: good.stat().st_size // 2]
+    if content is not None:
+        path.write_bytes(content)
+    fails(["reconstruct", str(path), "--out", str(tmp_path / "out")], INPUT, capsys, path, message)
+
+
+USES = {
+    "no verb": (["reconstrct"], "expected one of reconstruct"),
+    "no files": (["reconstruct", "--out", "x"], "files: found none"),
+    "no out": (["reconstruct", "GOOD"], "--out: found none"),
+    "unknown option": (["reconstruct", "GOOD", "--bogus", "1"], "--bogus"),
+    "misspelt argument": (["reconstruct", "GOOD", "--prior.wieght", "1"], "found 'wieght'"),
+    "unknown class": (["reconstruct", "GOOD", "--prior", "Nope"], "found 'Nope'"),
+    "wrong type": (
+        ["reconstruct", "GOOD", "--solver.max_iter", "many"],
+        "--solver.max_iter: found 'many', expected int",
+    ),
+    "out of range": (["reconstruct", "GOOD", "--solver.max_iter", "-5"], "max_iter: found -5, expected at least 1"),
+    "negative weight": (["reconstruct", "GOOD", "--prior.weight", "-1"], "weight is -1.0, expected"),
+    "negative strength": (["reconstruct", "GOOD", "--strength", "-1"], "--strength: found -1"),
+    "device": (["reconstruct", "GOOD", "--device", "abacus"], "--device: found 'abacus'"),
+    "config": (["reconstruct", "GOOD", "--config", "nowhere.yaml"], "nowhere.yaml"),
+    "one file for two": (["reconstruct", "GOOD", "GOOD", "--out", "x.h5"], "expected a folder"),
+    "same name": (["reconstruct", "GOOD", "GOOD", "--out", "x"], "two inputs have the same name"),
+    "simulate": (["simulate", "sonar"], "modality: found 'sonar'"),
+    "simulate range": (["simulate", "near-field", "--out", "x.h5", "--n_frequencies", "0"], "--n_frequencies: found 0"),
+}
+
+
+@pytest.mark.parametrize("case", USES)
+def test_wrong_use(case, good, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv, message = USES[case]
+    argv = [str(good) if a == "GOOD" else a for a in argv]
+    if "--out" not in argv and case not in ("no out", "no verb", "simulate"):
+        argv += ["--out", "x"]
+    fails(argv, USAGE, capsys, message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_key_in_a_configuration_file_is_refused(good, tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_text("solvr: {class_path: resolvent.recon.FISTA}\n")
+    fails(["reconstruct", str(good), "--out", str(tmp_path / "o"), "--config", str(config)], USAGE, capsys, "solvr")
+
+
+def test_yaml_runs_no_code(good, tmp_path, capsys):
+    config, touched = tmp_path / "c.yaml", tmp_path / "touched"
+    config.write_text(f"seed: !!python/object/apply:os.system ['touch {touched}']\n")
+    assert main(["reconstruct", str(good), "--out", str(tmp_path / "o"), "--config", str(config)]) == USAGE
+    assert not touched.exists()
+
+
+def test_a_diverging_solver_is_a_numerical_failure(good, tmp_path, capsys):
+    out = tmp_path / "o"
+    argv = ["reconstruct", str(good), "--out", str(out), "--solver", "ProximalGradient", "--solver.step_size", "1e9"]
+    fails(
+        [*argv, "--strength", "0", "--solver.stop", "RelativeChange", "--solver.stop.tol", "0"],
+        NUMERICAL,
+        capsys,
+        good,
+        "diverged",
+    )
+    assert not list(out.iterdir())
+
+
+def test_a_place_that_cannot_be_written(good, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    fails(["reconstruct", str(good), "--out", str(tmp_path / "file" / "o")], INPUT, capsys, "cannot be written")
+
+
+def test_earlier_results_stay_untouched(good, tmp_path, capsys):
+    argv = ["reconstruct", str(good), "--out", str(tmp_path), "--report", "false", "--solver.max_iter", "3"]
+    assert main(argv) == 0
+    before = (tmp_path / "good.h5").read_bytes()
+    capsys.readouterr()
+    fails([*argv[:-1], "4"], INPUT, capsys, "exists, made with other settings")
+    assert main(argv) == 0 and "skipped" in capsys.readouterr().out
+    assert (tmp_path / "good.h5").read_bytes() == before
+    assert main([*argv[:-1], "4", "--overwrite", "true"]) == 0
+    assert load_result(tmp_path / "good.h5").record["iterations"] == 4
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(Exception, match="cannot be read"):
+        main(["info", str(tmp_path / "nothing.h5"), "--debug"])

@@ -1,0 +1,178 @@
+"""Whole runs through the command line: files in, images out, killed and gone on, replayed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from resolvent.apps.cli import INTERRUPTED, TERMINATED, main
+from resolvent.datasets import load_measurement, load_result, save_measurement
+from resolvent.operators import SPEED_OF_LIGHT, NearFieldMIMO
+from resolvent.recon import BackProjection
+
+COMMAND = [sys.executable, "-m", "resolvent.apps.cli"]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scene") / "scene.h5"
+    assert main(["simulate", "near-field", "--out", str(path), "--n_frequencies", "3"]) == 0
+    return path
+
+
+def test_the_same_seed_simulates_the_same_file(scene, tmp_path):
+    again, other = tmp_path / "again.h5", tmp_path / "other.h5"
+    argv = ["simulate", "near-field", "--n_frequencies", "3", "--out"]
+    assert main([*argv, str(again)]) == 0 and main([*argv, str(other), "--seed", "1"]) == 0
+    y, y_again, y_other = (load_measurement(p).y for p in (scene, again, other))
+    assert torch.equal(y, y_again) and not torch.equal(y, y_other)
+
+
+def test_the_simulated_noise_has_the_stated_level(scene):
+    m = load_measurement(scene)
+    clean = m.physics.A(m.truth)
+    snr = 10 * torch.log10(clean.abs().square().mean() / (m.y - clean).abs().square().mean())
+    assert abs(float(snr) - 30) < 0.5
+    assert float((m.y - clean).abs().square().mean().sqrt()) == pytest.approx(m.noise_std, rel=0.05)
+
+
+def test_defaults_beat_back_projection_and_write_a_report(scene, tmp_path, capsys):
+    assert main(["reconstruct", str(scene), "--out", str(tmp_path)]) == 0
+    assert main(["reconstruct", str(scene), "--out", str(tmp_path / "bp.h5"), "--solver", "BackProjection"]) == 0
+    ours, focused = (load_result(tmp_path / n).record["metrics"] for n in ("scene.h5", "bp.h5"))
+    assert ours["ssim"][0] > focused["ssim"][0] + 0.3 and ours["nmse"][0] < focused["nmse"][0]
+    assert (tmp_path / "scene.html").stat().st_size > 10_000
+    assert str(tmp_path / "scene.html") in capsys.readouterr().out
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_replay_gives_the_same_image_bit_for_bit(scene, tmp_path, capsys):
+    assert main(["reconstruct", str(scene), "--out", str(tmp_path), "--report", "false", "--solver.max_iter", "9"]) == 0
+    result = tmp_path / "scene.h5"
+    assert main(["reconstruct", "--replay", str(result)]) == 0
+    assert "identical True" in capsys.readouterr().out
+
+
+def test_a_configuration_file_is_the_command_line(scene, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "prior: {class_path: Magnitude, init_args: {prior: {class_path: TV, init_args: {iterations: 3}}}}\n"
+        "solver: {class_path: ADMM, init_args: {max_iter: 4}}\nstrength: 0.01\n"
+    )
+    common = ["reconstruct", str(scene), "--report", "false", "--config", str(config), "--out"]
+    assert main([*common, str(tmp_path / "a.h5")]) == 0
+    assert main([*common, str(tmp_path / "b.h5"), "--solver.max_iter", "5"]) == 0
+    a, b = load_result(tmp_path / "a.h5"), load_result(tmp_path / "b.h5")
+    assert (a.record["solver"], a.record["iterations"], b.record["iterations"]) == ("ADMM", 4, 5)
+    assert a.record["config"]["prior"]["init_args"]["prior"]["init_args"]["iterations"] == 3
+
+
+def test_json_lines_for_programs(scene, tmp_path, capsys):
+    argv = ["reconstruct", str(scene), "--out", str(tmp_path), "--report", "false", "--json", "--solver.max_iter", "3"]
+    assert main(argv) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [e["event"] for e in events] == ["iteration"] * 3 + ["finished"]
+    assert events[-1]["image"] == str(tmp_path / "scene.h5")
+
+
+def test_several_files_are_dealt_out_under_torchrun(scene, tmp_path, monkeypatch):
+    names = [tmp_path / f"{i}.h5" for i in range(3)]
+    for name in names:
+        name.write_bytes(scene.read_bytes())
+    argv = [
+        "reconstruct",
+        *map(str, names),
+        "--out",
+        str(tmp_path / "o"),
+        "--report",
+        "false",
+        "--solver.max_iter",
+        "2",
+    ]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, expected in (("0", {"0.h5", "2.h5"}), ("1", {"0.h5", "1.h5", "2.h5"})):
+        monkeypatch.setenv("RANK", rank)
+        assert main(argv) == 0
+        assert {p.name for p in (tmp_path / "o").iterdir()} == expected
+
+
+def start(scene, out, *options):
+    argv = [*COMMAND, "reconstruct", str(scene), "--out", str(out), "--report", "false", "--json", *options]
+    return subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONSAFEPATH": "1"}
+    )
+
+
+def wait_for_iteration(process, iteration):
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["event"] == "iteration" and event["iteration"] >= iteration:
+            return event["iteration"]
+    raise AssertionError(process.stderr.read())
+
+
+LONG = ["--solver.max_iter", "400", "--solver.stop", "RelativeChange", "--solver.stop.tol", "0"]
+
+
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_stopped_at_any_moment_the_same_command_goes_on(number, code, scene, tmp_path, monkeypatch):
+    process = start(scene, tmp_path / "o", *LONG)
+    reached = wait_for_iteration(process, 25)
+    if number == signal.SIGKILL:
+        wait_until(lambda: list((tmp_path / "o").glob(".*.checkpoint")))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert not (tmp_path / "o" / "scene.h5").exists()
+    if number != signal.SIGKILL:
+        assert errors.strip() == "resolvent: interrupted; what is finished is kept, the same command goes on"
+    assert main(["reconstruct", str(scene), "--out", str(tmp_path / "o"), "--report", "false", *LONG]) == 0
+    assert main(["reconstruct", str(scene), "--out", str(tmp_path / "whole"), "--report", "false", *LONG]) == 0
+    gone_on, whole = load_result(tmp_path / "o" / "scene.h5"), load_result(tmp_path / "whole" / "scene.h5")
+    assert torch.equal(gone_on.image, whole.image) and reached >= 25
+    assert torch.equal(gone_on.history["relative_change"], whole.history["relative_change"])
+    assert [p.name for p in (tmp_path / "o").iterdir()] == ["scene.h5"]
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, tumour", [("B0_P3", (15, 0, 35)), ("B0_P5", (15, 0, 30))])
+def test_real_phantoms_show_the_tumour_where_it_is(name, tumour, shared_data, tmp_path):
+    """MERIT multistatic scans: default reconstruction within 10 mm, sharper than back-projection."""
+    source = merit_measurement(shared_data, name, tmp_path / f"{name}.h5")
+    assert main(["reconstruct", str(source), "--out", str(tmp_path / "o")]) == 0
+    result, m = load_result(tmp_path / "o" / f"{name}.h5"), load_measurement(source)
+    inside = m.physics.support
+    focused = BackProjection()(m.y, m.physics).abs()[0, 0]
+    image = result.image.abs()[0, 0]
+    peak = np.unravel_index(int(image.argmax()), image.shape)
+    position = 1e3 * np.array([float(result.axes[a][i]) for a, i in zip("xyz", peak, strict=True)])
+    assert np.linalg.norm(position - tumour) < 10
+    assert image.max() / image[inside].mean() > focused.max() / focused[inside].mean()
+
+
+def merit_measurement(shared_data, name, path):
+    scan = np.load(shared_data / "radar" / "merit_multistatic.npz")
+    lateral, depth = 2.5e-3 * torch.arange(-28, 29), 2.5e-3 * torch.arange(29)
+    x, y, z = torch.meshgrid(lateral, lateral, depth, indexing="ij")
+    physics = NearFieldMIMO(
+        scan["ant"], scan["ant"], scan["freqs"], lateral, lateral, depth, pairs=scan["ch"],
+        support=x**2 + y**2 + z**2 <= 0.07**2 + 1e-9, propagation_speed=SPEED_OF_LIGHT / 8**0.5, spreading=False,
+    )  # fmt: skip
+    save_measurement(path, (scan[f"{name}_p000"] - scan[f"{name}_p036"])[None, None], physics)
+    return Path(path)
