@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .prior import Prior, broadcast, per_image
+from .prior import Prior
 
 
 class GroupL1(Prior):
@@ -31,8 +31,8 @@ class GroupL1(Prior):
         return torch.linalg.vector_norm(x, dim=self.axes, keepdim=True)
 
     def _value(self, x: Tensor) -> Tensor:
-        return per_image(self._norms(x))
+        return self._norms(x)
 
     def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
         norms = self._norms(v)
-        return v * ((norms - broadcast(gamma, v)).clamp_min(0) / norms.clamp_min(torch.finfo(norms.dtype).tiny))
+        return v * ((norms - gamma).clamp_min(0) / norms.clamp_min(torch.finfo(norms.dtype).tiny))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .prior import Prior, broadcast
+from .prior import Prior
 
 
 class L1(Prior):
@@ -14,9 +14,9 @@ class L1(Prior):
     convex = True
 
     def _value(self, x: Tensor) -> Tensor:
-        return x.abs() if isinstance(self.weight, Tensor) else x.abs().flatten(1).sum(1)
+        return x.abs()
 
     def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
         magnitude = v.abs()
-        kept = (magnitude - broadcast(gamma, v)).clamp_min(0)
+        kept = (magnitude - gamma).clamp_min(0)
         return v * (kept / magnitude.clamp_min(torch.finfo(magnitude.dtype).tiny))

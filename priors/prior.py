@@ -54,7 +54,7 @@ class Prior(deepinv.optim.Prior):
         return type(self)._grad is not Prior._grad
 
     def _value(self, x: Tensor) -> Tensor:
-        """R per image, shape ``(B,)``; with a tensor weight, the map ``(B, ...)`` that the weight multiplies."""
+        """R as the map ``(B, ...)`` that it sums over, which a tensor weight multiplies; or the sums, ``(B,)``."""
         raise NotImplementedError(f"{type(self).__name__} has no value")
 
     def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
@@ -65,12 +65,15 @@ class Prior(deepinv.optim.Prior):
 
     def fn(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         """``lambda R(x)`` per image, shape ``(B,)``, real."""
-        value = self.weight * self._value(x)
-        return value.flatten(1).sum(1) if value.ndim > 1 else value
+        value = self._value(x)
+        if isinstance(self.weight, Tensor):
+            value = (broadcast(self.weight, value) if value.ndim > 1 else self.weight.flatten()) * value
+            return per_image(value) if value.ndim > 1 else value
+        return self.weight * (per_image(value) if value.ndim > 1 else value)
 
     def grad(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         """``lambda`` times the gradient of R at ``x``."""
-        return self.weight * self._grad(x)
+        return broadcast(self.weight, x) * self._grad(x)
 
     def prox(self, x: Tensor, *_: Any, gamma: float | Tensor = 1.0, **__: Any) -> Tensor:
         """Proximal step of ``gamma lambda R`` at ``x``, of any shape ``(B, C, *spatial)``."""
@@ -82,7 +85,11 @@ class Prior(deepinv.optim.Prior):
 
     def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
         """The proximal step from an inner state; returns the image and the next inner state."""
-        return self._prox(v, gamma * self.weight), aux
+        return self._prox(v, self._threshold(gamma, v)), aux
+
+    def _threshold(self, gamma: float | Tensor, v: Tensor) -> float | Tensor:
+        """``gamma lambda``, shaped to multiply ``v``; either may be one number per image."""
+        return broadcast(gamma, v) * broadcast(self.weight, v)
 
     def scaled(self, factor: float | Tensor) -> Self:
         """The same prior with its weight multiplied by ``factor``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .prior import Prior, broadcast
+from .prior import Prior
 
 
 class Tikhonov(Prior):
@@ -13,11 +13,10 @@ class Tikhonov(Prior):
     convex = True
 
     def _value(self, x: Tensor) -> Tensor:
-        energy = x.abs().square() / 2
-        return energy if isinstance(self.weight, Tensor) else energy.flatten(1).sum(1)
+        return x.abs().square() / 2
 
     def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
-        return v / (1 + broadcast(gamma, v))
+        return v / (1 + gamma)
 
     def _grad(self, x: Tensor) -> Tensor:
         return x

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .prior import Aux, Prior, broadcast, per_image
+from .prior import Aux, Prior
 
 
 class TV(Prior):
@@ -32,13 +32,13 @@ class TV(Prior):
         self.iterations = iterations
 
     def _value(self, x: Tensor) -> Tensor:
-        return per_image(_length(gradient(x)))
+        return _length(gradient(x))
 
     def start(self, x: Tensor) -> Aux:
         return (x.new_zeros(len(x), x.ndim - 2, *x.shape[1:]),)
 
     def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
-        radius = broadcast(gamma * self.weight, v)
+        radius = self._threshold(gamma, v)
         (p,) = aux
         q, t, step = p, 1.0, 1 / (4 * (v.ndim - 2))
         for _ in range(self.iterations):
@@ -76,9 +76,5 @@ def _length(g: Tensor) -> Tensor:
 def _project(p: Tensor, radius: float | Tensor) -> Tensor:
     """Onto ``|p_v| <= radius``."""
     length = _length(p)
-    return p * (
-        radius
-        / torch.maximum(length, torch.as_tensor(radius, dtype=length.dtype, device=p.device)).clamp_min(
-            torch.finfo(length.dtype).tiny
-        )
-    ).unsqueeze(1)
+    radius = torch.as_tensor(radius, dtype=length.dtype, device=p.device)
+    return p * (radius / torch.maximum(length, radius).clamp_min(torch.finfo(length.dtype).tiny)).unsqueeze(1)
