@@ -9,6 +9,8 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -69,14 +71,24 @@ def _dispatch(argv: list[str]) -> int:
         return OK
     if argv[0] not in VERBS:
         raise UsageError(f"verb: found {argv[0]!r}, expected one of {', '.join(VERBS)}")
-    for number, code in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
-        signal.signal(number, lambda *_, code=code: _interrupt(code))
-    module = importlib.import_module(f".{VERBS[argv[0]][0]}", __package__)
-    return module.main(argv[1:])
+    with _signals({signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}):
+        module = importlib.import_module(f".{VERBS[argv[0]][0]}", __package__)
+        return module.main(argv[1:])
 
 
-def _interrupt(code: int) -> None:
-    raise Interrupted(code)
+@contextmanager
+def _signals(codes: dict[signal.Signals, int]) -> Iterator[None]:
+    """Turn signals into :class:`Interrupted` while a verb runs."""
+
+    def interrupt(number: int, _: Any) -> None:
+        raise Interrupted(codes[signal.Signals(number)])
+
+    before = {number: signal.signal(number, interrupt) for number in codes}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _help() -> str:

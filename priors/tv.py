@@ -70,11 +70,19 @@ def divergence(p: Tensor) -> Tensor:
 
 
 def _length(g: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(g, dim=1)
+    """``|g_v|`` with gradient 0 at 0."""
+    square = _square(g)
+    return torch.where(square > 0, square, 1).sqrt() * (square > 0)
+
+
+def _square(g: Tensor) -> Tensor:
+    """``|g_v|^2``; a plain sum, since torch's norm over a short strided axis is 40 times slower."""
+    return torch.view_as_real(g).square().sum((1, -1)) if g.is_complex() else g.square().sum(1)
 
 
 def _project(p: Tensor, radius: float | Tensor) -> Tensor:
     """Onto ``|p_v| <= radius``."""
-    length = _length(p)
-    radius = torch.as_tensor(radius, dtype=length.dtype, device=p.device)
-    return p * (radius / torch.maximum(length, radius).clamp_min(torch.finfo(length.dtype).tiny)).unsqueeze(1)
+    square = _square(p)
+    bound = torch.as_tensor(radius, dtype=square.dtype, device=p.device)
+    longest = torch.maximum(square, bound.square()).clamp_min(torch.finfo(square.dtype).tiny)
+    return p * (bound * longest.rsqrt()).unsqueeze(1)

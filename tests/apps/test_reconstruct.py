@@ -118,7 +118,7 @@ def wait_for_iteration(process, iteration):
     raise AssertionError(process.stderr.read())
 
 
-LONG = ["--solver.max_iter", "400", "--solver.stop", "RelativeChange", "--solver.stop.tol", "0"]
+LONG = ["--solver.max_iter", "150", "--solver.stop", "RelativeChange", "--solver.stop.tol", "0"]
 
 
 @pytest.mark.parametrize(
