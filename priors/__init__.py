@@ -1,15 +1,16 @@
 """Priors: what an image is like. One file, one export, one contract row each."""
 
 from .constraints import Box, NonNegative
-from .denoiser import Denoiser, MaxNormalised, RealImaginary
+from .denoiser import Denoiser, RealImaginary
 from .group import GroupL1
 from .l1 import L1
 from .magnitude import Magnitude
+from .normalised import Normalised
 from .prior import Prior
 from .tikhonov import Tikhonov
 from .tv import TV
 
 __all__ = [
-    "L1", "TV", "Box", "Denoiser", "GroupL1", "Magnitude", "MaxNormalised", "NonNegative", "Prior",
+    "L1", "TV", "Box", "Denoiser", "GroupL1", "Magnitude", "NonNegative", "Normalised", "Prior",
     "RealImaginary", "Tikhonov",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 r"""Plug-and-play: a denoiser stands for the proximal step, :math:`\operatorname{prox}(v) \approx D_\sigma(v)`.
 
-How a real denoiser meets a complex or unscaled image is a wrapper around it, each one function:
-magnitude is :class:`~resolvent.priors.Magnitude`; :class:`RealImaginary` and :class:`MaxNormalised` are here.
+How a real denoiser meets a complex image is a wrapper: :class:`~resolvent.priors.Magnitude` around the
+prior, or :class:`RealImaginary` around the denoiser; an unscaled image, :class:`~resolvent.priors.Normalised`.
 """
 
 from __future__ import annotations
@@ -56,15 +56,3 @@ class RealImaginary(nn.Module):
     def forward(self, x: Tensor, sigma: float) -> Tensor:
         parts = self.denoiser(torch.cat([x.real, x.imag]), sigma)
         return torch.complex(*parts.chunk(2))
-
-
-class MaxNormalised(nn.Module):
-    r"""``max|x| D(x / max|x|, sigma)`` per image: for data of unknown scale."""
-
-    def __init__(self, denoiser: nn.Module | Denoise):
-        super().__init__()
-        self.denoiser = denoiser
-
-    def forward(self, x: Tensor, sigma: float) -> Tensor:
-        peak = x.abs().flatten(1).amax(1).reshape(-1, *[1] * (x.ndim - 1))
-        return peak * self.denoiser(x / peak.clamp_min(torch.finfo(peak.dtype).tiny), sigma)

@@ -16,6 +16,10 @@ from torch import Tensor
 
 from .prior import Aux, Prior
 
+#: Momentum number at the start of a proximal call. Above Beck and Teboulle's 1, so that momentum is carried
+#: from one call of a solver to the next; 5 to 12 serve alike, and a cold start loses nothing.
+MOMENTUM = 8.0
+
 
 class TV(Prior):
     """Isotropic total variation over the spatial axes of ``(B, C, *spatial)``; channels count separately.
@@ -35,18 +39,20 @@ class TV(Prior):
         return _length(gradient(x))
 
     def start(self, x: Tensor) -> Aux:
-        return (x.new_zeros(len(x), x.ndim - 2, *x.shape[1:]),)
+        """The dual and its extrapolation."""
+        p = x.new_zeros(len(x), x.ndim - 2, *x.shape[1:])
+        return p, p
 
     def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
         radius = self._threshold(gamma, v)
-        (p,) = aux
-        q, t, step = p, 1.0, 1 / (4 * (v.ndim - 2))
+        p, q = aux
+        t, step = MOMENTUM, 1 / (4 * (v.ndim - 2))
         for _ in range(self.iterations):
             ahead = _project(q + step * gradient(v - divergence(q)), radius)
             t, previous = (1 + (1 + 4 * t * t) ** 0.5) / 2, t
             q = torch.lerp(p, ahead, 1 + (previous - 1) / t)
             p = ahead
-        return v - divergence(p), (p,)
+        return v - divergence(p), (p, q)
 
 
 def gradient(x: Tensor) -> Tensor:

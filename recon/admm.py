@@ -80,6 +80,12 @@ class ADMM(Solver):
         duals = tuple(v - z for v, z in zip(lifted, splits, strict=True))
         return ADMMState(splits[0], fit, splits, duals, tuple(a for _, a in shaped))
 
+    def change(self, before: ADMMState, now: ADMMState) -> Tensor:
+        """Of the image, or the largest ``||x - z_i||``: thresholded to zero an image rests while its dual grows."""
+        size = torch.maximum(norms(now.fit), norms(now.x)).clamp_min(1e-30)
+        gaps = [norms(now.fit - z) / size for z in now.splits]
+        return torch.stack([super().change(before, now), *gaps]).amax(0)
+
     def optimality(self, problem: Problem, state: ADMMState) -> Tensor:
         """The larger of primal ``||x - z_i||`` and dual ``||z_i - z_i'||`` residuals over ``||z_1||``, after one step."""
         after = self.step(problem, state)

@@ -62,7 +62,7 @@ class ConjugateGradient(Solver):
     def step(self, problem: Problem, state: CGState) -> CGState:
         x, g, d = state
         slope = inner(g, d)
-        alpha = -slope / self._curvature(problem, x, d).clamp_min(1e-30)
+        alpha = -slope / self._curvature(problem, x, d).abs().clamp_min(1e-30)
         x_new = self._backtrack(problem, x, d, alpha, slope)
         g_new = self._gradient(problem, x_new)
         beta = (inner(g_new, g_new - g) / inner(g, g).clamp_min(1e-30)).clamp_min(0)
@@ -82,6 +82,8 @@ class ConjugateGradient(Solver):
             if not rises.any():
                 break
             alpha = torch.where(rises, alpha / 2, alpha)
+        else:
+            alpha = torch.where(rises, 0, alpha)
         return torch.addcmul(x, per_image(alpha, d), d)
 
     def optimality(self, problem: Problem, state: CGState) -> Tensor:

@@ -26,10 +26,6 @@ from .problem import Problem, inner, norms, per_image
 from .solver import Solver, prox_prior, start_prior
 from .stopping import Criterion, MagnitudeChange
 
-#: Threshold over the image's peak where none is given (alpha = 0.039 for scenes of peak 1).
-RELATIVE_THRESHOLD = 0.039
-
-
 class ConstrainedState(NamedTuple):
     """The image ``s``, its data, the two splits with their duals, the inner state of the prior."""
 
@@ -45,7 +41,8 @@ class ConstrainedState(NamedTuple):
 class ConstrainedADMM(Solver):
     r"""Regularise as strongly as the noise allows: ``||y - A s|| <= epsilon``.
 
-    The prior's weight is its threshold in the units of the image (the prox is taken with step 1).
+    The prior's weight is its threshold in the units of the image (the prox is taken with step 1), 0.039 in
+    the paper for scenes of peak 1; around the prior, :class:`~resolvent.priors.Normalised` makes it relative.
 
     :param prior: a prior with a prox, such as ``Magnitude(Denoiser(...))``.
     :param epsilon: expected norm of the noise; ``sqrt(M) sigma`` from the operator's noise model if None.
@@ -108,12 +105,12 @@ class ConstrainedADMM(Solver):
         return s, problem.physics.A(s)
 
     def weight_unit(self, problem: Problem) -> float:
-        """The threshold at which nothing is left of the image that this solver starts from: its peak."""
-        return float(self.init(problem, None).x.abs().max())
+        """1: epsilon says how strong the prior is; its weight is a threshold that only shapes the way there."""
+        return 1.0
 
     def universal_weight(self, problem: Problem, noise_std: float | None) -> Tensor:
-        """The paper's threshold relative to the peak; the noise enters through ``epsilon`` instead."""
-        return torch.as_tensor(RELATIVE_THRESHOLD * self.weight_unit(problem))
+        """1; the noise enters through ``epsilon``."""
+        return torch.ones(())
 
     def optimality(self, problem: Problem, state: ConstrainedState) -> Tensor:
         """The larger of the split residual ``||s - v1|| / ||s||`` and the constraint's excess ``||y - A s|| / epsilon - 1``."""

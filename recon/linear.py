@@ -38,14 +38,15 @@ def conjugate_gradient(
     x, r = start, rhs - system(start)
     p, rr = r, inner(r, r)
     target = rtol**2 * inner(rhs, rhs)
+    tiny = torch.finfo(rr.dtype).tiny
     for _ in range(max_iter):
         open_ = rr > target
         if not open_.any():
             break
         sp = system(p)
-        alpha = torch.where(open_, rr / inner(p, sp), 0)
+        alpha = torch.where(open_, rr / inner(p, sp).clamp_min(tiny), 0)
         x = torch.addcmul(x, per_image(alpha, x), p)
         r = torch.addcmul(r, per_image(-alpha, r), sp)
         previous, rr = rr, inner(r, r)
-        p = torch.addcmul(r, per_image(torch.where(open_, rr / previous, 0), p), p)
+        p = torch.addcmul(r, per_image(torch.where(open_, rr / previous.clamp_min(tiny), 0), p), p)
     return x

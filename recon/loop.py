@@ -6,6 +6,7 @@ the batch and whose first field is the image ``x``. Images that are done are fro
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .problem import Problem
-from .stopping import Criterion, relative_change
+from .stopping import Criterion
 
 if TYPE_CHECKING:
     from .solver import Solver, State
@@ -77,10 +78,11 @@ def run(
     try:
         while not progress.done and progress.iteration < max_iter:
             _advance(solver, problem, progress, stop, record)
-            if callback is not None and callback(progress) is False:
-                _finish(progress, "interrupted")
-            elif checkpoint is not None and checkpoint.due():
+            stopped = callback is not None and callback(progress) is False
+            if checkpoint is not None and (stopped or checkpoint.due()):
                 checkpoint.save(progress)
+            if stopped:
+                _finish(progress, "interrupted")
     except BaseException:
         if checkpoint is not None:
             checkpoint.save(progress)
@@ -95,13 +97,14 @@ def _advance(
     """One step of all running images; nothing of ``progress`` changes before all of it is known."""
     began, before = time.perf_counter(), progress.state
     now = solver.step(problem, before)
-    change = relative_change(before.x, now.x)
+    change = solver.change(before, now)
     measured = {"relative_change": change.tolist()}
     if stop.name not in measured:
         measured[stop.name] = stop.measure(solver, problem, before, now).tolist()
-    tested = progress.iteration + 1 >= stop.first
+    measured = {name: _held(progress, name, values) for name, values in measured.items()}
+    tol = stop.tol if stop.tol > 0 and progress.iteration + 1 >= stop.first else -math.inf
     status = [
-        _judge(s, c, m, stop.tol if tested else -1.0)
+        _judge(s, c, m, tol)
         for s, c, m in zip(progress.status, measured["relative_change"], measured[stop.name], strict=True)
     ]
     moving = [old == "running" and new != "diverged" for old, new in zip(progress.status, status, strict=True)]
@@ -114,6 +117,12 @@ def _advance(
         progress.history.setdefault(name, []).append(values)
     progress.iteration, progress.state, progress.status = progress.iteration + 1, now, status
     progress.seconds = measured["seconds"][0]
+
+
+def _held(progress: Progress, name: str, values: list[float]) -> list[float]:
+    """An image at rest keeps the number at which it stopped."""
+    before = progress.history.get(name, [values])[-1]
+    return [v if s == "running" else b for s, v, b in zip(progress.status, values, before, strict=True)]
 
 
 def _judge(status: str, change: float, measured: float, tol: float) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..priors import Prior
 from .loop import Callback, Checkpoint, Record, run
 from .problem import Problem
-from .stopping import Criterion, RelativeChange
+from .stopping import Criterion, RelativeChange, relative_change
 from .threshold import universal_threshold
 
 
@@ -84,6 +84,10 @@ class Solver(deepinv.models.Reconstructor):
     @abstractmethod
     def optimality(self, problem: Problem, state: Any) -> Tensor:
         """How far ``state`` is from a fixed point, per image, relative; 0 at a solution."""
+
+    def change(self, before: State, now: State) -> Tensor:
+        """How far one step moved, per image, relative; what :class:`RelativeChange` tests."""
+        return relative_change(before.x, now.x)
 
     def weight_unit(self, problem: Problem) -> float:
         """The weight at which a sparsity prior leaves nothing of the image: ``max |A^H y|``."""

@@ -39,13 +39,13 @@ class Criterion(ABC):
 
 
 class RelativeChange(Criterion):
-    r""":math:`\|x_{k+1} - x_k\| / \|x_{k+1}\|`."""
+    r""":math:`\|x_{k+1} - x_k\| / \|x_{k+1}\|`; for a split image no less than the splits differ."""
 
     def __init__(self, tol: float = 1e-4):
         super().__init__(tol)
 
     def measure(self, solver: Solver, problem: Problem, before: State, now: State) -> Tensor:
-        return relative_change(before.x, now.x)
+        return solver.change(before, now)
 
 
 class MagnitudeChange(Criterion):

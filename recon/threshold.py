@@ -26,8 +26,8 @@ def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | No
 
     :param noise_std: total standard deviation of one complex sample; estimated from the data if None.
     """
-    matched = physics.A_adjoint(y).abs()
-    columns = _column_norms(physics, matched)
+    focused = physics.A_adjoint(y)
+    matched, columns = focused.abs(), _column_norms(physics, focused)
     seen = columns > 0
     if noise_std is None:
         noise_std = float((matched[:, seen] / columns[seen]).median()) / math.sqrt(math.log(2))
@@ -37,5 +37,5 @@ def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | No
 def _column_norms(physics: LinearPhysics, like: Tensor) -> Tensor:
     """The operator's own column norms; the operator norm in every voxel where it has none."""
     if hasattr(physics, "column_norms"):
-        return physics.column_norms().to(like)
-    return torch.full_like(like[0], math.sqrt(squared_norm(physics, like)))
+        return physics.column_norms().to(like.real)
+    return torch.full_like(like[0].real, math.sqrt(squared_norm(physics, like)))

@@ -18,8 +18,8 @@ from resolvent.priors import (
     Denoiser,
     GroupL1,
     Magnitude,
-    MaxNormalised,
     NonNegative,
+    Normalised,
     Prior,
     RealImaginary,
     Tikhonov,
@@ -530,7 +530,7 @@ def test_max_normalised_does_not_depend_on_the_unit(scale):
     def soft(x, sigma):
         return (x.abs() - sigma).clamp_min(0) * x.sgn()
 
-    prior, v = Denoiser(MaxNormalised(soft), 0.2), random(CASES["L1"], F64)
+    prior, v = Normalised(Denoiser(soft, 0.2)), random(CASES["L1"], F64)
     assert_close(prior.prox(scale * v), scale * prior.prox(v))
     peaks = v.abs().flatten(1).amax(1)
     assert_close(prior.prox(v)[0], peaks[0] * soft(v[0] / peaks[0], 0.2)), "each image by its own peak"
@@ -538,7 +538,7 @@ def test_max_normalised_does_not_depend_on_the_unit(scale):
 
 def test_max_normalised_of_zero_is_zero():
     zero = torch.zeros(1, 1, 4, 4)
-    assert Denoiser(MaxNormalised(halve), 0.2).prox(zero).abs().max() == 0
+    assert Normalised(Denoiser(halve, 0.2)).prox(zero).abs().max() == 0
 
 
 def test_deepinv_denoisers():
