@@ -89,6 +89,5 @@ class Operator(LinearPhysics):
 
     def _check(self, what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         if tuple(tensor.shape[1:]) != shape:
-            raise ValueError(
-                f"{type(self).__name__}: {what} has shape {tuple(tensor.shape)}, expected (batch, {', '.join(map(str, shape))})"
-            )
+            found, expected = tuple(tensor.shape), f"(batch, {', '.join(map(str, shape))})"
+            raise ValueError(f"{type(self).__name__}: {what} has shape {found}, expected {expected}")

@@ -87,7 +87,7 @@ class ADMM(Solver):
         return torch.stack([super().change(before, now), *gaps]).amax(0)
 
     def optimality(self, problem: Problem, state: ADMMState) -> Tensor:
-        """The larger of primal ``||x - z_i||`` and dual ``||z_i - z_i'||`` residuals over ``||z_1||``, after one step."""
+        """The larger of primal ``||x - z_i||`` and dual ``||z_i - z_i'||`` residuals of a step over ``||z_1||``."""
         after = self.step(problem, state)
         primal = [norms(after.fit - z) for z in after.splits]
         dual = [norms(z - old) for z, old in zip(after.splits, state.splits, strict=True)]

@@ -1,0 +1,446 @@
+"""Solvers against closed forms, optimality conditions and each other."""
+
+import copy
+import math
+
+import deepinv
+import pytest
+import torch
+from deepinv.physics import GaussianNoise
+from torch.testing import assert_close
+
+from resolvent.operators import Dense, NearFieldMIMO, Scaled
+from resolvent.priors import L1, TV, Denoiser, Magnitude, NonNegative, Tikhonov
+from resolvent.recon import (
+    ADMM,
+    FISTA,
+    ConjugateGradient,
+    ConstrainedADMM,
+    FixedPointResidual,
+    ObjectiveGap,
+    Problem,
+    ProximalGradient,
+    RelativeChange,
+    objective,
+)
+
+F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
+DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])
+EXACT = RelativeChange(0)
+
+
+def dense(dtype=C128, m=15, n=12):
+    generator = torch.Generator().manual_seed(5)
+    return Dense(torch.randn(m, n, generator=generator, dtype=dtype), (1, 3, n // 3))
+
+
+def measured(physics, dtype=C128, batch=2):
+    return torch.randn(batch, *physics.data_shape, dtype=dtype)
+
+
+def relative(a, b):
+    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
+
+
+def gamma_for(physics):
+    return 1 / float(torch.linalg.matrix_norm(physics.matrix, 2)) ** 2
+
+
+# -- closed forms -----------------------------------------------------------------------------------
+def tikhonov(physics, y, weight):
+    m = physics.matrix
+    x = torch.linalg.solve(m.mH @ m + weight * torch.eye(m.shape[1], dtype=m.dtype), m.mH @ y.flatten(1).mT)
+    return x.mT.unflatten(1, physics.image_shape)
+
+
+SOLVERS = {
+    "ProximalGradient": lambda prior, **kw: ProximalGradient(prior, **({"max_iter": 3000} | kw)),
+    "FISTA": lambda prior, **kw: FISTA(prior, **({"max_iter": 1500} | kw)),
+    "ADMM": lambda prior, **kw: ADMM(
+        prior, **({"step_size": 0.1, "max_iter": 400, "cg_iterations": 60, "cg_rtol": 1e-13} | kw)
+    ),
+}
+
+
+@pytest.fixture(params=SOLVERS)
+def make(request):
+    return SOLVERS[request.param]
+
+
+@DTYPES
+def test_tikhonov(make, dtype):
+    physics = dense(dtype)
+    y = measured(physics, dtype)
+    solution = make(Tikhonov(0.7), stop=EXACT).solve(y, physics)
+    assert relative(solution.image, tikhonov(physics, y, 0.7)) < 1e-8
+    assert (solution.certificate < 1e-8).all()
+
+
+@DTYPES
+@pytest.mark.parametrize("prior", [Tikhonov(0.7), None], ids=["Tikhonov", "least squares"])
+def test_conjugate_gradients_solve_a_quadratic_in_n_steps(dtype, prior):
+    physics = dense(dtype)
+    y = measured(physics, dtype)
+    solution = ConjugateGradient(prior, max_iter=12, stop=EXACT).solve(y, physics)
+    assert relative(solution.image, tikhonov(physics, y, 0.7 if prior else 0.0)) < 1e-8
+    assert (solution.certificate < 1e-7).all()
+
+
+def lasso_conditions(physics, y, x, weight, atol):
+    """``A^H (y - A x) = weight x/|x|`` where x is not 0, at most ``weight`` in magnitude elsewhere."""
+    slope, support = physics.A_adjoint(y - physics.A(x)), x.abs() > 0
+    assert support.any() and not support.all(), "the test needs a weight that leaves a part"
+    assert_close(slope[support], weight * x[support].sgn(), rtol=0, atol=atol)
+    assert (slope[~support].abs() <= weight + atol).all()
+
+
+@DTYPES
+def test_lasso(make, dtype):
+    physics = dense(dtype)
+    y = measured(physics, dtype)
+    x = make(L1(3.0), stop=EXACT).solve(y, physics).image
+    lasso_conditions(physics, y, x, 3.0, 1e-7)
+
+
+@pytest.mark.parametrize("step_size", [1e-3, 1e-2, 1.0, None])
+def test_admm_reaches_the_lasso_from_any_step(step_size):
+    physics = dense()
+    y = measured(physics)
+    solver = SOLVERS["ADMM"](L1(3.0), step_size=step_size, max_iter=6000, stop=FixedPointResidual(1e-10))
+    lasso_conditions(physics, y, solver.solve(y, physics).image, 3.0, 1e-6)
+
+
+@pytest.mark.parametrize("prior", [L1(0.1), TV(0.1, iterations=50)], ids=["L1", "TV"])
+def test_admm_does_not_stop_before_it_begins(prior):
+    """A step at which the first images are all zero, or all flat, does not look like convergence."""
+    physics = Dense(torch.eye(12, dtype=C128), (1, 3, 4))
+    y = measured(physics)
+    expected = type(prior)(prior.weight, **({"iterations": 2000} if isinstance(prior, TV) else {})).prox(
+        y.reshape(2, 1, 3, 4)
+    )
+    solution = ADMM(prior, max_iter=20_000, stop=RelativeChange(1e-6)).solve(y, physics)
+    assert set(solution.status) == {"converged"}
+    assert relative(solution.image, expected) < 1e-3
+
+
+def test_lasso_of_no_data_is_zero(make):
+    physics = dense()
+    y = measured(physics)
+    strongest = float(physics.A_adjoint(y).abs().max())
+    assert make(L1(1.001 * strongest)).solve(y, physics).image.abs().max() == 0
+    assert make(L1(0.95 * strongest), max_iter=5000, stop=EXACT).solve(y, physics).image.abs().max() > 0
+
+
+def test_admm_with_two_priors():
+    """Nonnegative lasso: slope = weight on the support, at most the weight elsewhere."""
+    physics = dense(F64)
+    y = measured(physics, F64)
+    for priors in ([L1(2.0), NonNegative()], [NonNegative(), L1(2.0)]):
+        solution = SOLVERS["ADMM"](priors, max_iter=4000, stop=EXACT).solve(y, physics)
+        x = solution.state.splits[[isinstance(p, L1) for p in priors].index(False)]
+        slope, support = physics.A_adjoint(y - physics.A(x)), x > 1e-9
+        assert (x >= 0).all() and support.any() and not support.all()
+        assert_close(slope[support], torch.full_like(slope[support], 2.0), rtol=0, atol=1e-6)
+        assert (slope[~support] <= 2.0 + 1e-6).all()
+        assert relative(solution.state.splits[0], solution.state.splits[1]) < 1e-7
+
+
+def test_admm_with_three_priors_is_the_sum():
+    physics = dense()
+    y = measured(physics)
+    together = SOLVERS["ADMM"](L1(3.0), max_iter=3000, stop=EXACT).solve(y, physics).image
+    split = SOLVERS["ADMM"]([L1(1.0), L1(0.5), L1(1.5)], max_iter=6000, stop=EXACT).solve(y, physics).image
+    assert relative(split, together) < 1e-6
+
+
+def test_solvers_agree_on_total_variation():
+    physics = dense()
+    y = measured(physics)
+    prior = TV(1.0, iterations=100)
+    fista = FISTA(prior, max_iter=1000, stop=EXACT).solve(y, physics).image
+    admm = SOLVERS["ADMM"](prior, max_iter=1000, stop=EXACT).solve(y, physics).image
+    assert relative(admm, fista) < 1e-6
+    problem = Problem(y, physics, (prior,))
+    for _ in range(20):
+        assert (problem.objective(fista) <= problem.objective(fista + 0.01 * torch.randn_like(fista))).all()
+
+
+def test_fista_is_no_slower_than_its_bound():
+    """F(x_k) - F* <= 2 L |x_0 - x*|^2 / (k + 1)^2 for the first iterations, before any restart."""
+    physics, dtype = dense(), C128
+    y = measured(physics, dtype)
+    best = FISTA(L1(1.0), max_iter=3000, stop=EXACT).solve(y, physics)
+    problem = Problem(y, physics, (L1(1.0),))
+    least, distance = problem.objective(best.image), best.image.abs().square().flatten(1).sum(1)
+    run = FISTA(L1(1.0), max_iter=60, stop=EXACT).solve(y, physics, record={"objective": objective})
+    k = torch.arange(1, 61, dtype=F64)[:, None]
+    assert (run.history["objective"] - least <= 2 * problem.lipschitz * distance / (k + 1) ** 2).all()
+
+
+class Pseudohuber(deepinv.optim.Prior):
+    """A smooth prior that states its value alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.explicit_prior = True
+
+    def fn(self, x, *_, **__):
+        return (1 + x.abs().square()).sqrt().flatten(1).sum(1)
+
+
+class Logarithm(Pseudohuber):
+    """Not convex: its curvature is negative away from zero."""
+
+    def fn(self, x, *_, **__):
+        return 30 * (1 + 20 * x.abs().square()).log().flatten(1).sum(1)
+
+
+@DTYPES
+@pytest.mark.parametrize("prior", [Pseudohuber(), Logarithm()], ids=lambda p: type(p).__name__)
+def test_nonlinear_conjugate_gradients_reach_a_stationary_point(dtype, prior):
+    physics = dense(dtype)
+    y = measured(physics, dtype)
+    x0 = torch.randn(2, 1, 3, 4, dtype=dtype)
+    solution = ConjugateGradient(prior, max_iter=400, stop=FixedPointResidual(1e-7)).solve(
+        y, physics, x0=x0, record={"objective": objective}
+    )
+    x = solution.image.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(Problem(y, physics, (prior,)).objective(x).sum(), x)
+    assert torch.linalg.vector_norm(slope) < 1e-5 * torch.linalg.vector_norm(physics.A_adjoint(y))
+    falls = torch.diff(solution.history["objective"], dim=0)
+    assert (falls <= 1e-9 * solution.history["objective"][:-1].abs()).all()
+
+
+# -- constrained ------------------------------------------------------------------------------------
+def constrained(seed=0):
+    """Half as many data as voxels, three of them lit."""
+    torch.manual_seed(seed)
+    physics = Dense(torch.randn(10, 20, dtype=C128), (1, 4, 5))
+    truth = torch.zeros(1, 1, 4, 5, dtype=C128)
+    truth[0, 0, 1, 1], truth[0, 0, 2, 3], truth[0, 0, 3, 0] = 2.0, -1.5j, 1 + 1j
+    noise = 0.05 * torch.randn(1, 10, dtype=C128)
+    return physics, truth, physics.A(truth) + noise, float(noise.norm())
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.2])
+def test_constrained_problem(threshold):
+    physics, truth, y, epsilon = constrained()
+    solver = ConstrainedADMM(
+        L1(threshold), epsilon=epsilon, kappa=1.0, max_iter=4000, stop=EXACT, cg_iterations=60, cg_rtol=1e-13
+    )
+    solution = solver.solve(y, physics)
+    s = solution.image
+    assert torch.linalg.vector_norm(y - physics.A(s)) <= epsilon * (1 + 1e-3)
+    assert L1().fn(s) <= L1().fn(truth) * (1 + 1e-6), "the truth is feasible"
+    slope = physics.A_adjoint(y - physics.A(s))
+    multiplier = slope.abs().max()
+    support = s.abs() > 1e-6
+    assert_close(slope[support], multiplier * s[support].sgn(), rtol=0, atol=1e-4 * float(multiplier))
+
+
+def test_constrained_noise_level_comes_from_the_operator():
+    physics, _, y, _ = constrained()
+    by_hand = ConstrainedADMM(L1(0.1), epsilon=math.sqrt(10) * 0.05, max_iter=20)(y, physics)
+    physics.set_noise_model(GaussianNoise(0.05))
+    assert_close(ConstrainedADMM(L1(0.1), max_iter=20)(y, physics), by_hand)
+
+
+def test_constrained_without_noise_level_is_refused():
+    physics, _, y, _ = constrained()
+    with pytest.raises(ValueError, match="epsilon: found none"):
+        ConstrainedADMM(L1(0.1)).solve(y, physics)
+
+
+def test_penalty_follows_the_scale_of_the_operator():
+    """c A with data c y, c epsilon and c^2 kappa makes the same images."""
+    physics, _, y, epsilon = constrained()
+    run = {"max_iter": 30, "stop": EXACT, "cg_iterations": 60, "cg_rtol": 1e-14}
+    one = ConstrainedADMM(L1(0.1), epsilon, kappa=2.0, **run)(y, physics)
+    scaled = ConstrainedADMM(L1(0.1), 7 * epsilon, kappa=98.0, **run)(7 * y, Scaled(physics, 7.0))
+    assert relative(scaled, one) < 1e-9
+    default = ConstrainedADMM(L1(0.1), epsilon, **run)(y, physics)
+    assert relative(ConstrainedADMM(L1(0.1), 7 * epsilon, **run)(7 * y, Scaled(physics, 7.0)), default) < 1e-9
+    x = ADMM(L1(0.1), **run)(y, physics)
+    assert relative(ADMM(L1(4.9), **run)(7 * y, Scaled(physics, 7.0)), x) < 1e-9
+
+
+def test_exact_and_iterative_x_updates_agree():
+    """The radar's closed form against conjugate gradients on the same matrix."""
+    radar = NearFieldMIMO(
+        0.1 * torch.randn(2, 3), 0.1 * torch.randn(3, 3), [4e9, 5e9], [-0.02, 0.0, 0.03], [0.0, 0.01], [0.2, 0.25, 0.3]
+    )
+    matrix = radar.A(torch.eye(18, dtype=C128).unflatten(1, radar.image_shape)).flatten(1).mT
+    plain = Dense(matrix, radar.image_shape, radar.data_shape)
+    y = measured(radar)
+    run = {"max_iter": 25, "stop": EXACT, "cg_iterations": 100, "cg_rtol": 1e-14}
+    assert radar.has_exact_prox
+    for solver in (ADMM(L1(1.0), **run), ConstrainedADMM(Magnitude(L1(0.01)), 0.5, **run)):
+        assert relative(solver(y, radar), solver(y, plain)) < 1e-8
+
+
+# -- differentiation --------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["FISTA", "ADMM", "ProximalGradient", "ConstrainedADMM"])
+def test_unrolled_gradient_of_the_weight_and_the_data(name):
+    physics = dense(m=8, n=6)
+    y = measured(physics)
+    run = {"max_iter": 6, "stop": EXACT}
+
+    def image(weight, y):
+        if name == "ConstrainedADMM":
+            return ConstrainedADMM(L1(weight), 1.0, cg_iterations=20, cg_rtol=1e-14, **run)(y, physics)
+        return SOLVERS[name](L1(weight), **run)(y, physics)
+
+    weight = torch.tensor(0.3, dtype=F64, requires_grad=True)
+    assert image(weight, y).requires_grad
+    assert torch.autograd.gradcheck(image, (weight, y.requires_grad_()), atol=1e-4)
+
+
+def test_unrolled_gradient_beside_an_empty_image():
+    physics = dense()
+    y = measured(physics)
+    y[1] = 0
+    weight = torch.tensor(0.3, dtype=F64, requires_grad=True)
+    for make in SOLVERS.values():
+        (g,) = torch.autograd.grad(make(L1(weight), max_iter=5)(y, physics).abs().square().sum(), weight)
+        assert torch.isfinite(g) and g != 0
+
+
+# -- both ways with deepinv -------------------------------------------------------------------------
+def blur():
+    kernel = torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(1))
+    return deepinv.physics.BlurFFT((1, 8, 8), filter=kernel / kernel.sum())
+
+
+def mri():
+    mask = (torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.4).float()
+    return deepinv.physics.MRI(mask=mask, img_size=(2, 8, 8))
+
+
+def inpainting():
+    mask = (torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.4).float()
+    return deepinv.physics.Inpainting((1, 8, 8), mask=mask)
+
+
+PHYSICS = {
+    "BlurFFT": (blur, (1, 8, 8)),
+    "MRI": (mri, (2, 8, 8)),
+    "Inpainting": (inpainting, (1, 8, 8)),
+    "Denoising": (lambda: deepinv.physics.Denoising(GaussianNoise(0.0)), (1, 8, 8)),
+    "Dense": (
+        lambda: Dense(torch.randn(40, 64, generator=torch.Generator().manual_seed(1)) / 8, (1, 8, 8)),
+        (1, 8, 8),
+    ),
+}
+PRIORS = {
+    "L1": lambda: L1(0.05),
+    "TV": lambda: TV(0.05, iterations=10),
+    "Tikhonov": lambda: Tikhonov(0.05),
+    "Denoiser": lambda: Denoiser(deepinv.models.MedianFilter(3), 0.05),
+    "deepinv L1": lambda: Weighted(deepinv.optim.L1Prior(), 0.05),
+    "deepinv TV": lambda: Weighted(deepinv.optim.TVPrior(n_it_max=30), 0.05),
+    "deepinv Tikhonov": lambda: Weighted(deepinv.optim.Tikhonov(), 0.05),
+}
+SAME = {"L1": "deepinv L1", "Tikhonov": "deepinv Tikhonov"}
+
+
+class Weighted(deepinv.optim.Prior):
+    """deepinv's solvers hold the weight; here the prior must."""
+
+    def __init__(self, prior, weight):
+        super().__init__()
+        self.prior, self.weight, self.explicit_prior = prior, weight, True
+
+    def fn(self, x, *args, **kwargs):
+        return self.weight * self.prior.fn(x)
+
+    def prox(self, x, *args, gamma=1.0, **kwargs):
+        return self.prior.prox(x, gamma=gamma * self.weight)
+
+
+@pytest.fixture(params=PHYSICS)
+def scene(request):
+    build, shape = PHYSICS[request.param]
+    physics = build()
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(2))
+    return physics, physics.A(x)
+
+
+RUNS = {
+    "FISTA": lambda p: FISTA(p, step_size=0.9, max_iter=40, stop=RelativeChange(1e-6)),
+    "ProximalGradient": lambda p: ProximalGradient(p, step_size=0.9, max_iter=60, stop=RelativeChange(1e-6)),
+    "ADMM": lambda p: ADMM(p, step_size=1.0, max_iter=40, stop=RelativeChange(1e-6)),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_our_solvers_take_any_operator_and_prior(scene, prior, run):
+    physics, y = scene
+    image = RUNS[run](PRIORS[prior]())(y, physics)
+    assert torch.isfinite(image).all() and image.abs().max() > 0
+    if prior in SAME:
+        twin = RUNS[run](PRIORS[SAME[prior]]())(y, physics)
+        assert relative(image, twin) < 1e-5
+
+
+def l2():
+    return deepinv.optim.L2()
+
+
+@pytest.mark.parametrize("prior", [L1, Tikhonov, lambda: TV(iterations=30)], ids=["L1", "Tikhonov", "TV"])
+def test_proximal_gradient_is_deepinvs(scene, prior):
+    physics, y = scene
+    options = {"stepsize": 0.5, "lambda_reg": 0.1, "max_iter": 25, "early_stop": False}
+    theirs = deepinv.optim.PGD(l2(), prior(), custom_init=lambda y, p: torch.zeros_like(p.A_adjoint(y)), **options)
+    ours = ProximalGradient(prior().scaled(0.1), step_size=0.5, max_iter=25, stop=EXACT)
+    assert relative(ours(y, physics), theirs(y, physics)) < 1e-5
+
+
+@pytest.mark.parametrize("prior", [L1, Tikhonov])
+def test_admm_is_deepinvs(scene, prior):
+    """The same fixed point; deepinv's dual starts elsewhere."""
+    physics, y = scene
+    physics = copy.deepcopy(physics)
+    theirs = deepinv.optim.ADMM(l2(), prior(), stepsize=2.0, lambda_reg=0.1, max_iter=400)(y, physics)
+    ours = ADMM(
+        prior().scaled(0.1), step_size=2.0, max_iter=400, stop=EXACT, cg_iterations=50, cg_rtol=1e-7
+    )(y, physics)  # fmt: skip
+    assert relative(ours, theirs) < 1e-3
+
+
+@pytest.mark.parametrize("prior", [L1, lambda: Magnitude(L1()), lambda: Magnitude(TV())], ids=["L1", "|L1|", "|TV|"])
+def test_deepinvs_solvers_take_a_complex_operator_and_prior(prior):
+    radar = NearFieldMIMO(
+        0.1 * torch.randn(2, 3), 0.1 * torch.randn(3, 3), [4e9, 5e9], [-0.02, 0.0, 0.03], [0.0, 0.01], [0.2, 0.25, 0.3]
+    )
+    y = measured(radar, C64)
+    step = 1 / Problem(y, radar).lipschitz
+    options = {"stepsize": step, "lambda_reg": 0.5, "max_iter": 60, "early_stop": False}
+    theirs = deepinv.optim.PGD(l2(), prior(), custom_init=lambda y, p: torch.zeros_like(p.A_adjoint(y)), **options)
+    ours = ProximalGradient(
+        L1(0.5) if prior is L1 else Magnitude(prior().prior.scaled(0.5)), step, max_iter=60, stop=EXACT
+    )
+    if not isinstance(getattr(prior(), "prior", None), TV):
+        assert relative(ours(y, radar), theirs(y, radar)) < 1e-5
+    assert deepinv.optim.ADMM(l2(), prior(), **options)(y, radar).dtype == C64
+
+
+def test_deepinv_operator_with_one_mask_per_image():
+    masks = (torch.rand(2, 1, 8, 8) > 0.4).float()
+    physics = deepinv.physics.Inpainting((1, 8, 8), mask=masks)
+    y = physics.A(torch.randn(2, 1, 8, 8))
+    together = FISTA(L1(0.05), max_iter=50, stop=EXACT)(y, physics)
+    for i in range(2):
+        alone = FISTA(L1(0.05), max_iter=50, stop=EXACT)(
+            y[i : i + 1], deepinv.physics.Inpainting((1, 8, 8), mask=masks[i : i + 1])
+        )
+        assert relative(together[i : i + 1], alone) < 1e-4
+
+
+def test_objective_gap_stops_on_the_true_optimum():
+    physics = dense()
+    y = measured(physics, batch=1)
+    least = float(Problem(y, physics, (Tikhonov(0.7),)).objective(tikhonov(physics, y, 0.7)))
+    solution = FISTA(Tikhonov(0.7), stop=ObjectiveGap(least, 1e-4)).solve(y, physics, record={"objective": objective})
+    values = solution.history["objective"][:, 0]
+    assert values[-1] <= least * (1 + 1e-4) < values[-2]
