@@ -1,0 +1,115 @@
+"""Shared by the benchmarks: interleaved medians, machine rates, peak memory, Markdown tables."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+Work = Callable[[], object]
+MB = 1e6
+
+
+def medians(
+    works: Mapping[str, Work], repeats: int = 15, warm_up: int = 2, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Median seconds of each work, the works taking turns so that a busy machine slows all alike.
+
+    On one thread ``time.process_time`` as the clock leaves out what other processes took.
+    """
+    for work in works.values():
+        for _ in range(warm_up):
+            work()
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            began = clock()
+            work()
+            seconds[name].append(clock() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def gemm_rate(n: int = 1024) -> float:
+    """Complex64 matrix product rate in flop/s, 8 real operations per multiply-add; best of 10."""
+    a, b = torch.randn(n, n, dtype=torch.complex64), torch.randn(n, n, dtype=torch.complex64)
+    return 8 * n**3 / _best(lambda: a @ b)
+
+
+def read_bandwidth(megabytes: int = 512) -> float:
+    """Bytes per second of a float32 sum over an array far larger than the caches; best of 10."""
+    x = torch.ones(megabytes * 250_000)
+    return x.nbytes / _best(x.sum)
+
+
+def _best(work: Work, repeats: int = 10) -> float:
+    return min(medians({"work": work}, repeats=1, warm_up=1)["work"] for _ in range(repeats))
+
+
+def peak_memory(work: Callable[..., object], *args: object) -> float:
+    """Bytes by which the resident memory of a fresh process grows at most during ``work(baseline, *args)``.
+
+    ``work`` calls ``baseline()`` once its inputs stand and its libraries are warm.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_watched, args=(theirs, work, args, torch.get_num_threads()))
+    process.start()
+    theirs.close()
+    peak = ours.recv()
+    process.join()
+    return peak
+
+
+def _watched(pipe, work, args, threads):
+    torch.set_num_threads(threads)
+    before = []
+
+    def baseline() -> None:
+        Path("/proc/self/clear_refs").write_text("5")
+        before.append(_resident("VmRSS"))
+
+    work(baseline, *args)
+    pipe.send(_resident("VmHWM") - before[-1])
+
+
+def _resident(field: str) -> float:
+    line = next(t for t in Path("/proc/self/status").read_text().splitlines() if t.startswith(field))
+    return 1024 * float(line.split()[1])
+
+
+def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    """``||a - b|| / ||b||`` in float64."""
+    a, b = a.flatten().to(torch.complex128), b.flatten().to(torch.complex128)
+    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def machine() -> str:
+    """The machine in words."""
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}, Python {platform.python_version()}"
+    )
+
+
+def main(report: Callable[[], str], threads: int) -> None:
+    """Print ``report()`` as run on ``threads`` threads, and write it to ``--out`` if given."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
+    out = parser.parse_args().out
+    torch.set_num_threads(threads)
+    text = f"{report()}\n\nMeasured on {machine()}, {threads} thread{'s' * (threads > 1)}.\n"
+    print(text)
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
