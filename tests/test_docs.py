@@ -27,7 +27,11 @@ def blocks(page):
             yield match[2], text[: match.start(3)].count("\n"), match[3]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+LONG = {"index.md"}  # reconstructs volumes of full size
+MARKED = [pytest.param(p, marks=[pytest.mark.slow] if p.name in LONG else []) for p in PAGES]
+
+
+@pytest.mark.parametrize("page", MARKED, ids=lambda p: str(p.relative_to(ROOT)))
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "example"}
