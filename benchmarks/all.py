@@ -1,0 +1,49 @@
+"""Run every benchmark and put its table between its marks in the page of figures; the prose there stays.
+
+python benchmarks/all.py [--out docs/benchmarks.md]
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NAMES = ("near_field_operator", "overhead", "tv_deblurring")
+
+
+def measure(name: str) -> str:
+    """The table of one benchmark, measured in a process of its own."""
+    # a script finds the helpers beside it only on the ordinary import path
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "table.md"
+        subprocess.run([sys.executable, HERE / f"{name}.py", "--out", out], check=True, env=environment)
+        return out.read_text(encoding="utf-8")
+
+
+def insert(page: str, name: str, figures: str) -> str:
+    """``page`` with ``figures`` between the marks of ``name``."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if not pattern.search(page):
+        raise SystemExit(f"{name}: found no marks in the page, expected {begin} … {end}")
+    return pattern.sub(lambda _: f"{begin}\n{figures}\n{end}", page)
+
+
+def main() -> None:
+    """Measure all, then write once."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "benchmarks.md")
+    out = parser.parse_args().out
+    page = out.read_text(encoding="utf-8")
+    for name in NAMES:
+        page = insert(page, name, measure(name))
+    out.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
