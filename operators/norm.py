@@ -19,9 +19,12 @@ def squared_norm(physics: LinearPhysics, like: Tensor, *, rtol: float = 1e-3, ma
     r"""Return an upper estimate of ``||A||^2``, within ``rtol`` of it.
 
     :param like: an image ``(B, C, *spatial)``; its shape, dtype and device are used, its values are not.
+        One image of it, unless the operator differs from image to image: then the largest norm is returned.
     :param rtol: stop when the residual bound is below ``rtol`` times the Ritz value.
     """
-    q = _random_unit_image(like)
+    q = _random_unit_image(like[:1])
+    if len(like) > 1 and physics.A_adjoint_A(q).shape != q.shape:
+        q = _random_unit_image(like)
     basis, alphas, betas = [q], [], []
     theta = residual = 0.0
     for _ in range(min(max_iter, q.numel())):
@@ -39,7 +42,7 @@ def squared_norm(physics: LinearPhysics, like: Tensor, *, rtol: float = 1e-3, ma
 
 def _random_unit_image(like: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(like[:1].shape, generator=generator, dtype=like.dtype).to(like.device)
+    q = torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
     return q / torch.linalg.vector_norm(q)
 
 

@@ -29,9 +29,18 @@ DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])
 EXACT = RelativeChange(0)
 
 
-def dense(dtype=C128, m=15, n=12):
+class Direct(Dense):
+    """A matrix whose proximal step is solved directly, so that thousands of iterations are cheap."""
+
+    def prox_l2(self, z, y, gamma, **_):
+        normal = torch.eye(self.matrix.shape[1]) + gamma * self.matrix.mH @ self.matrix
+        rhs = z.flatten(1) + gamma * self.A_adjoint(y).flatten(1)
+        return torch.linalg.solve(normal, rhs.mT).mT.reshape(z.shape)
+
+
+def dense(dtype=C128, m=15, n=12, kind=Direct):
     generator = torch.Generator().manual_seed(5)
-    return Dense(torch.randn(m, n, generator=generator, dtype=dtype), (1, 3, n // 3))
+    return kind(torch.randn(m, n, generator=generator, dtype=dtype), (1, 3, n // 3))
 
 
 def measured(physics, dtype=C128, batch=2):
@@ -54,8 +63,8 @@ def tikhonov(physics, y, weight):
 
 
 SOLVERS = {
-    "ProximalGradient": lambda prior, **kw: ProximalGradient(prior, **({"max_iter": 3000} | kw)),
-    "FISTA": lambda prior, **kw: FISTA(prior, **({"max_iter": 1500} | kw)),
+    "ProximalGradient": lambda prior, **kw: ProximalGradient(prior, **({"max_iter": 2000} | kw)),
+    "FISTA": lambda prior, **kw: FISTA(prior, **({"max_iter": 1000} | kw)),
     "ADMM": lambda prior, **kw: ADMM(
         prior, **({"step_size": 0.1, "max_iter": 400, "cg_iterations": 60, "cg_rtol": 1e-13} | kw)
     ),
@@ -69,7 +78,7 @@ def make(request):
 
 @DTYPES
 def test_tikhonov(make, dtype):
-    physics = dense(dtype)
+    physics = dense(dtype, kind=Dense)
     y = measured(physics, dtype)
     solution = make(Tikhonov(0.7), stop=EXACT).solve(y, physics)
     assert relative(solution.image, tikhonov(physics, y, 0.7)) < 1e-8
@@ -102,11 +111,11 @@ def test_lasso(make, dtype):
     lasso_conditions(physics, y, x, 3.0, 1e-7)
 
 
-@pytest.mark.parametrize("step_size", [1e-3, 1e-2, 1.0, None])
+@pytest.mark.parametrize("step_size", [1e-2, 1.0, None])
 def test_admm_reaches_the_lasso_from_any_step(step_size):
     physics = dense()
     y = measured(physics)
-    solver = SOLVERS["ADMM"](L1(3.0), step_size=step_size, max_iter=6000, stop=FixedPointResidual(1e-10))
+    solver = SOLVERS["ADMM"](L1(3.0), step_size=step_size, max_iter=4000, stop=FixedPointResidual(1e-10))
     lasso_conditions(physics, y, solver.solve(y, physics).image, 3.0, 1e-6)
 
 
@@ -136,7 +145,7 @@ def test_admm_with_two_priors():
     physics = dense(F64)
     y = measured(physics, F64)
     for priors in ([L1(2.0), NonNegative()], [NonNegative(), L1(2.0)]):
-        solution = SOLVERS["ADMM"](priors, max_iter=4000, stop=EXACT).solve(y, physics)
+        solution = SOLVERS["ADMM"](priors, max_iter=1500, stop=EXACT).solve(y, physics)
         x = solution.state.splits[[isinstance(p, L1) for p in priors].index(False)]
         slope, support = physics.A_adjoint(y - physics.A(x)), x > 1e-9
         assert (x >= 0).all() and support.any() and not support.all()
@@ -149,16 +158,16 @@ def test_admm_with_three_priors_is_the_sum():
     physics = dense()
     y = measured(physics)
     together = SOLVERS["ADMM"](L1(3.0), max_iter=3000, stop=EXACT).solve(y, physics).image
-    split = SOLVERS["ADMM"]([L1(1.0), L1(0.5), L1(1.5)], max_iter=6000, stop=EXACT).solve(y, physics).image
+    split = SOLVERS["ADMM"]([L1(1.0), L1(0.5), L1(1.5)], max_iter=3000, stop=EXACT).solve(y, physics).image
     assert relative(split, together) < 1e-6
 
 
 def test_solvers_agree_on_total_variation():
     physics = dense()
     y = measured(physics)
-    prior = TV(1.0, iterations=100)
-    fista = FISTA(prior, max_iter=1000, stop=EXACT).solve(y, physics).image
-    admm = SOLVERS["ADMM"](prior, max_iter=1000, stop=EXACT).solve(y, physics).image
+    prior = TV(1.0, iterations=20)
+    fista = FISTA(prior, max_iter=400, stop=EXACT).solve(y, physics).image
+    admm = SOLVERS["ADMM"](prior, max_iter=400, stop=EXACT).solve(y, physics).image
     assert relative(admm, fista) < 1e-6
     problem = Problem(y, physics, (prior,))
     for _ in range(20):
@@ -215,7 +224,7 @@ def test_nonlinear_conjugate_gradients_reach_a_stationary_point(dtype, prior):
 def constrained(seed=0):
     """Half as many data as voxels, three of them lit."""
     torch.manual_seed(seed)
-    physics = Dense(torch.randn(10, 20, dtype=C128), (1, 4, 5))
+    physics = Direct(torch.randn(10, 20, dtype=C128), (1, 4, 5))
     truth = torch.zeros(1, 1, 4, 5, dtype=C128)
     truth[0, 0, 1, 1], truth[0, 0, 2, 3], truth[0, 0, 3, 0] = 2.0, -1.5j, 1 + 1j
     noise = 0.05 * torch.randn(1, 10, dtype=C128)
@@ -225,9 +234,7 @@ def constrained(seed=0):
 @pytest.mark.parametrize("threshold", [0.02, 0.2])
 def test_constrained_problem(threshold):
     physics, truth, y, epsilon = constrained()
-    solver = ConstrainedADMM(
-        L1(threshold), epsilon=epsilon, kappa=1.0, max_iter=4000, stop=EXACT, cg_iterations=60, cg_rtol=1e-13
-    )
+    solver = ConstrainedADMM(L1(threshold), epsilon=epsilon, kappa=1.0, max_iter=1500, stop=EXACT)
     solution = solver.solve(y, physics)
     s = solution.image
     assert torch.linalg.vector_norm(y - physics.A(s)) <= epsilon * (1 + 1e-3)
@@ -281,8 +288,8 @@ def test_exact_and_iterative_x_updates_agree():
 # -- differentiation --------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["FISTA", "ADMM", "ProximalGradient", "ConstrainedADMM"])
 def test_unrolled_gradient_of_the_weight_and_the_data(name):
-    physics = dense(m=8, n=6)
-    y = measured(physics)
+    physics = dense(m=4, n=3, kind=Dense)
+    y = measured(physics, batch=1)
     run = {"max_iter": 6, "stop": EXACT}
 
     def image(weight, y):
@@ -296,7 +303,7 @@ def test_unrolled_gradient_of_the_weight_and_the_data(name):
 
 
 def test_unrolled_gradient_beside_an_empty_image():
-    physics = dense()
+    physics = dense(kind=Dense)
     y = measured(physics)
     y[1] = 0
     weight = torch.tensor(0.3, dtype=F64, requires_grad=True)
@@ -366,9 +373,9 @@ def scene(request):
 
 
 RUNS = {
-    "FISTA": lambda p: FISTA(p, step_size=0.9, max_iter=40, stop=RelativeChange(1e-6)),
-    "ProximalGradient": lambda p: ProximalGradient(p, step_size=0.9, max_iter=60, stop=RelativeChange(1e-6)),
-    "ADMM": lambda p: ADMM(p, step_size=1.0, max_iter=40, stop=RelativeChange(1e-6)),
+    "FISTA": lambda p: FISTA(p, step_size=0.9, max_iter=12, stop=RelativeChange(1e-6)),
+    "ProximalGradient": lambda p: ProximalGradient(p, step_size=0.9, max_iter=12, stop=RelativeChange(1e-6)),
+    "ADMM": lambda p: ADMM(p, step_size=1.0, max_iter=12, stop=RelativeChange(1e-6)),
 }
 
 
@@ -387,25 +394,26 @@ def l2():
     return deepinv.optim.L2()
 
 
-@pytest.mark.parametrize("prior", [L1, Tikhonov, lambda: TV(iterations=30)], ids=["L1", "Tikhonov", "TV"])
+@pytest.mark.parametrize("prior", [L1, Tikhonov, lambda: TV(iterations=500)], ids=["L1", "Tikhonov", "TV"])
 def test_proximal_gradient_is_deepinvs(scene, prior):
     physics, y = scene
-    options = {"stepsize": 0.5, "lambda_reg": 0.1, "max_iter": 25, "early_stop": False}
+    options = {"stepsize": 0.5, "lambda_reg": 0.1, "max_iter": 6, "early_stop": False}
     theirs = deepinv.optim.PGD(l2(), prior(), custom_init=lambda y, p: torch.zeros_like(p.A_adjoint(y)), **options)
-    ours = ProximalGradient(prior().scaled(0.1), step_size=0.5, max_iter=25, stop=EXACT)
+    ours = ProximalGradient(prior().scaled(0.1), step_size=0.5, max_iter=6, stop=EXACT)
     assert relative(ours(y, physics), theirs(y, physics)) < 1e-5
 
 
 @pytest.mark.parametrize("prior", [L1, Tikhonov])
 def test_admm_is_deepinvs(scene, prior):
-    """The same fixed point; deepinv's dual starts elsewhere."""
+    """Iterate by iterate, once deepinv's dual starts at zero."""
     physics, y = scene
-    physics = copy.deepcopy(physics)
-    theirs = deepinv.optim.ADMM(l2(), prior(), stepsize=2.0, lambda_reg=0.1, max_iter=400)(y, physics)
-    ours = ADMM(
-        prior().scaled(0.1), step_size=2.0, max_iter=400, stop=EXACT, cg_iterations=50, cg_rtol=1e-7
-    )(y, physics)  # fmt: skip
-    assert relative(ours, theirs) < 1e-3
+    zero = torch.zeros_like(physics.A_adjoint(y))
+    theirs = deepinv.optim.ADMM(
+        l2(), prior(), stepsize=2.0, lambda_reg=0.1, max_iter=12, early_stop=False,
+        custom_init=lambda y, p: (zero, zero),
+    )  # fmt: skip
+    ours = ADMM(prior().scaled(0.1), step_size=2.0, max_iter=12, stop=EXACT, cg_iterations=50, cg_rtol=1e-6)
+    assert relative(ours(y, physics), theirs(y, copy.deepcopy(physics))) < 1e-3
 
 
 @pytest.mark.parametrize("prior", [L1, lambda: Magnitude(L1()), lambda: Magnitude(TV())], ids=["L1", "|L1|", "|TV|"])
