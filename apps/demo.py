@@ -17,8 +17,9 @@ METHODS: dict[str, list[str]] = {
     "back-projection": ["--solver", "BackProjection"],
     "L1": [],
     "TV on the magnitude": [
-        "--prior", "Magnitude", "--prior.prior", "TV", "--prior.prior.iterations", "5",
-        "--solver", "ConstrainedADMM", "--solver.max_iter", "100",
+        "--solver", "ConstrainedADMM", "--solver.max_iter", "100", "--prior", "Normalised",
+        "--prior.prior", "Magnitude", "--prior.prior.prior", "TV", "--prior.prior.prior.weight", "0.039",
+        "--prior.prior.prior.iterations", "5", "--prior.prior.prior.outside", "zero",
     ],
 }  # fmt: skip
 

@@ -119,7 +119,7 @@ def limit(physics: NearFieldMIMO, flops: float, bandwidth: float) -> float:
 
 def product_in_fresh_process(baseline, setup, product) -> None:
     """One product from nothing: phasor tables, workspace and result are all counted."""
-    ours(NearFieldMIMO.paper(3))[product]()
+    ours(NearFieldMIMO.experiment(n_frequencies=3, n_voxels=8))[product]()
     work = ours(setup())[product]
     baseline()
     work()

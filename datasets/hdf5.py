@@ -58,7 +58,7 @@ def check_format(path: Path, file: h5py.File, expected: str, version: int) -> No
     found = text(file.attrs.get("format", "none"))
     if found != expected:
         raise InputError(f"{path}: attribute 'format' is {found!r}, expected {expected!r}")
-    number = file.attrs.get("version", "none")
+    number = np.squeeze(file.attrs.get("version", "none"))
     if not np.array_equal(number, version):
         raise InputError(f"{path}: {expected} version is {number}, expected {version}")
 
@@ -96,9 +96,8 @@ def require_memory(what: str, needed: int) -> None:
     """Refuse what this machine's memory cannot hold, before anything is allocated."""
     present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > present:
-        raise InputError(
-            f"{what} needs about {needed / 2**30:.0f} GiB, expected at most the {present / 2**30:.0f} GiB of this machine"
-        )
+        sizes = f"needs about {needed / 2**30:.0f} GiB, expected at most the {present / 2**30:.0f} GiB of this machine"
+        raise InputError(f"{what} {sizes}")
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -4,17 +4,20 @@ r"""Isotropic total variation in any number of dimensions.
           \operatorname{prox}_{\gamma R}(v) = v - D^T p^*, \quad
           p^* = \arg\min_{|p_v| \le \gamma} \tfrac12 \|D^T p - v\|^2 .
 
-Forward differences, zero across the last plane. The dual is solved by accelerated projected gradient
-(Beck and Teboulle, IEEE TIP 18:2419, 2009); ||D||^2 <= 4 per dimension. On a complex image the
-differences of real and imaginary part are taken jointly.
+Forward differences, zero across the last plane (with ``outside = "zero"``, across that of a frame of
+zeros). The dual is solved by accelerated projected gradient (Beck and Teboulle, IEEE TIP 18:2419, 2009);
+||D||^2 <= 4 per dimension. On a complex image the differences of real and imaginary part are taken jointly.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .prior import Aux, Prior
+from .prior import Aux, Prior, per_image
 
 #: Momentum number at the start of a proximal call. Above Beck and Teboulle's 1, so that momentum is carried
 #: from one call of a solver to the next; 5 to 12 serve alike, and a cold start loses nothing.
@@ -25,34 +28,50 @@ class TV(Prior):
     """Isotropic total variation over the spatial axes of ``(B, C, *spatial)``; channels count separately.
 
     :param iterations: inner steps of one proximal call. A solver hands the dual back, so that few suffice.
+    :param outside: what surrounds the image: a ``copy`` of its border, which costs nothing, or ``zero``, empty
+        space. On the magnitude of an image of random phase only ``zero`` makes a constant background cost.
+        It takes one weight per image, not a map.
     """
 
     convex = True
 
-    def __init__(self, weight: float | Tensor = 1.0, iterations: int = 20):
+    def __init__(self, weight: float | Tensor = 1.0, iterations: int = 20, outside: Literal["copy", "zero"] = "copy"):
         super().__init__(weight)
         if iterations < 1:
             raise ValueError(f"iterations: found {iterations}, expected at least 1")
-        self.iterations = iterations
+        if outside not in ("copy", "zero"):
+            raise ValueError(f"outside: found {outside!r}, expected 'copy' or 'zero'")
+        self.iterations, self.outside = iterations, outside
+
+    def _framed(self, x: Tensor) -> Tensor:
+        """The image within the plane that surrounds it, where that plane is not free."""
+        return x if self.outside == "copy" else F.pad(x, (1, 1) * (x.ndim - 2))
+
+    def _unframed(self, x: Tensor) -> Tensor:
+        """The adjoint of :meth:`_framed`."""
+        return x if self.outside == "copy" else x[(..., *[slice(1, -1)] * (x.ndim - 2))]
 
     def _value(self, x: Tensor) -> Tensor:
-        return _length(gradient(x))
+        length = _length(gradient(self._framed(x)))
+        return length if self.outside == "copy" else per_image(length)
 
     def start(self, x: Tensor) -> Aux:
         """The dual and its extrapolation."""
-        p = x.new_zeros(len(x), x.ndim - 2, *x.shape[1:])
+        p = torch.zeros_like(gradient(self._framed(x)))
         return p, p
 
     def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
         radius = self._threshold(gamma, v)
+        if self.outside == "zero" and isinstance(radius, Tensor) and radius.numel() > len(v):
+            raise ValueError("TV: weight is a map, expected one number per image with outside = 'zero'")
         p, q = aux
         t, step = MOMENTUM, 1 / (4 * (v.ndim - 2))
         for _ in range(self.iterations):
-            ahead = _project(q + step * gradient(v - divergence(q)), radius)
+            ahead = _project(q + step * gradient(self._framed(v - self._unframed(divergence(q)))), radius)
             t, previous = (1 + (1 + 4 * t * t) ** 0.5) / 2, t
             q = torch.lerp(p, ahead, 1 + (previous - 1) / t)
             p = ahead
-        return v - divergence(p), (p, q)
+        return v - self._unframed(divergence(p)), (p, q)
 
 
 def gradient(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from .threshold import universal_threshold
 
 __all__ = [
     "ADMM", "FISTA", "BackProjection", "ConjugateGradient", "ConstrainedADMM", "Criterion", "Discrepancy",
-    "Diverged", "FixedPointResidual", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap", "Problem", "Progress",
-    "ProximalGradient", "RelativeChange", "Solution", "Solver", "data_residual", "magnitude_psnr",
+    "Diverged", "FixedPointResidual", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap", "Problem",
+    "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver", "data_residual", "magnitude_psnr",
     "magnitude_ssim", "objective", "universal_threshold",
 ]  # fmt: skip

@@ -26,6 +26,7 @@ from .problem import Problem, inner, norms, per_image
 from .solver import Solver, prox_prior, start_prior
 from .stopping import Criterion, MagnitudeChange
 
+
 class ConstrainedState(NamedTuple):
     """The image ``s``, its data, the two splits with their duals, the inner state of the prior."""
 
@@ -113,7 +114,7 @@ class ConstrainedADMM(Solver):
         return torch.ones(())
 
     def optimality(self, problem: Problem, state: ConstrainedState) -> Tensor:
-        """The larger of the split residual ``||s - v1|| / ||s||`` and the constraint's excess ``||y - A s|| / epsilon - 1``."""
+        """The larger of the split ``||s - v1|| / ||s||`` and of the excess ``||y - A s|| / epsilon - 1``."""
         split = norms(state.x - state.v1) / norms(state.x).clamp_min(1e-30)
         excess = norms(state.data - problem.y) / self._radius(problem) - 1
         return torch.maximum(split, excess.clamp_min(0))

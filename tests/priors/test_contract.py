@@ -55,6 +55,7 @@ CASES = {
     "Box": Case(lambda: Box(-0.5, 0.8)),
     "NonNegative": Case(NonNegative),
     "TV": Case(lambda: TV(0.3, iterations=1500), tol=1e-8),
+    "TV, zero outside": Case(lambda: TV(0.3, iterations=1500, outside="zero"), tol=1e-8),
     "TV in 3-D": Case(lambda: TV(0.3, iterations=1500), VOLUME, 1e-8),
     "TV, weight map": Case(lambda: TV(torch.linspace(0, 0.5, 60, dtype=F64).reshape(PLANE), iterations=1500), tol=1e-8),
     "Magnitude(L1)": Case(lambda: Magnitude(L1(0.7))),
@@ -138,7 +139,7 @@ def test_firmly_nonexpansive(case, dtype):
 
 
 @DTYPES
-@by_name(["L1", "TV", "TV in 3-D", "GroupL1"])
+@by_name(["L1", "TV", "TV, zero outside", "TV in 3-D", "GroupL1"])
 def test_fenchel_equality(case, dtype):
     """A norm's conjugate is an indicator, so R(p) = <p, (v - p)/gamma> at the prox, R positively homogeneous."""
     prior, v, p = optimum(case, dtype)
@@ -388,7 +389,7 @@ def test_tv_duality_gap(name, dtype):
     """Primal ``gamma R(p) + |p - v|^2 / 2`` and dual ``(|v|^2 - |v - D^T q|^2) / 2`` meet, |q| <= gamma lambda."""
     case = CASES[name]
     prior, v = case.make(), random(case, dtype)
-    p, (q,) = prior.prox_from(v, 0.6, prior.start(v))
+    p, (q, _) = prior.prox_from(v, 0.6, prior.start(v))
     assert (torch.linalg.vector_norm(q, dim=1) <= 0.6 * torch.as_tensor(prior.weight) * (1 + 1e-12)).all()
     primal = 0.6 * prior.fn(p) + energy(p - v) / 2
     dual = (energy(v) - energy(v - divergence(q))) / 2
@@ -430,10 +431,19 @@ def test_tv_warm_start_continues():
 
 def test_tv_warm_start_leaves_the_given_dual():
     v, prior = random(CASES["TV"]), TV(0.3, iterations=5)
-    _, (p,) = prior.prox_from(v, 1.0, prior.start(v))
-    kept = p.clone()
-    prior.prox_from(v, 0.2, (p,))
-    assert torch.equal(p, kept)
+    _, aux = prior.prox_from(v, 1.0, prior.start(v))
+    kept = [t.clone() for t in aux]
+    prior.prox_from(v, 0.2, aux)
+    assert all(torch.equal(a, b) for a, b in zip(aux, kept, strict=True))
+
+
+def test_a_constant_background_costs_only_next_to_empty_space():
+    """A constant c on n x m pixels: 0 beside its copy; beside zeros c per border pixel, sqrt(2) c at one corner."""
+    x = torch.full((1, 1, 4, 6), 2.0, dtype=F64)
+    assert TV().fn(x) == 0
+    assert_close(TV(outside="zero").fn(x), torch.tensor([2 * (2 * (4 + 6) - 2 + math.sqrt(2))], dtype=F64))
+    with pytest.raises(ValueError, match="TV: weight is a map"):
+        TV(torch.ones(1, 4, 6), outside="zero").prox(x)
 
 
 # -- magnitude --------------------------------------------------------------------------------------
