@@ -21,8 +21,8 @@ from .gram import GramFactor
 from .operator import Operator
 
 SPEED_OF_LIGHT = 299_792_458.0
-#: Phasors of one block: about what the last-level cache of a desktop processor holds.
-CPU_WORKSPACE = 12 * 2**20
+#: Phasors of one block: a few times a second-level cache, so that products find them in the third.
+CPU_WORKSPACE = 6 * 2**20
 
 Amplitude = Callable[[Tensor, Tensor], Tensor]
 Vector = Tensor | Sequence[float]
@@ -101,6 +101,9 @@ class NearFieldMIMO(Operator):
         if memory_budget <= 0:
             raise ValueError(f"memory_budget: found {memory_budget}, expected bytes above 0")
         spatial = tuple(len(a) for a in grid.values())
+        if spreading:
+            _refuse_coincidence("transmitters", tx, grid)
+            _refuse_coincidence("receivers", rx, grid)
         channels = (len(tx), len(rx)) if pairs is None else (len(pairs),)
         super().__init__((1, *spatial), (1, len(freqs), *channels), **kwargs)
         self.register_buffer("transmitters", tx)
@@ -404,6 +407,15 @@ def _positions(name: str, values: Tensor) -> Tensor:
     if p.ndim != 2 or p.shape[1] != 3 or len(p) == 0 or not torch.isfinite(p).all():
         raise ValueError(f"{name}: found shape {tuple(p.shape)}, expected finite positions (n, 3) in metres")
     return p.clone()
+
+
+def _refuse_coincidence(name: str, antennas: Tensor, grid: dict[str, Tensor]) -> None:
+    """An antenna on a voxel would see it with infinite amplitude."""
+    on_grid = [torch.isin(antennas[:, d], axis) for d, axis in enumerate(grid.values())]
+    hits = (on_grid[0] & on_grid[1] & on_grid[2]).nonzero().flatten()
+    if len(hits):
+        where = ", ".join(f"{c:g}" for c in antennas[hits[0]])
+        raise ValueError(f"{name}: antenna {int(hits[0])} lies on the voxel at ({where}) m, expected a distance to all voxels")
 
 
 def _axis(name: str, values: Vector) -> Tensor:
