@@ -87,9 +87,9 @@ class Recurrence:
     def table(self, voxels: Tensor) -> tuple[Tensor, ...]:
         """First phasor and step to the powers 1, 2, 4, each ``(lanes, rows, width)``."""
         length = self.paths.length(voxels)
-        start = torch.polar(self.paths.amplitude(voxels), -self.first * length)
-        steps = [torch.polar(torch.ones_like(length), -self.step * m * length) for m in (1, 2, STRIDE)]
-        return tuple(t.to(self.dtype) for t in (start, *steps))
+        start = torch.polar(self.paths.amplitude(voxels), -self.first * length).to(self.dtype)
+        one = torch.ones_like(length)
+        return start, *(torch.polar(one, -self.step * m * length).to(self.dtype) for m in (1, 2, STRIDE))
 
     def expand(self, table: tuple[Tensor, ...], out: Tensor, weight: Tensor | None = None) -> Tensor:
         """All phasors, times ``weight (lanes, B, 1, width)``, into ``out (lanes, K, B, rows, width)``."""

@@ -22,7 +22,7 @@ from .operator import Operator
 
 SPEED_OF_LIGHT = 299_792_458.0
 #: Phasors of one block: a few times a second-level cache, so that products find them in the third.
-CPU_WORKSPACE = 6 * 2**20
+CPU_WORKSPACE = 8 * 2**20
 
 Amplitude = Callable[[Tensor, Tensor], Tensor]
 Vector = Tensor | Sequence[float]
@@ -368,7 +368,8 @@ class NearFieldMIMO(Operator):
 
 
 def _distance(antennas: Tensor, position: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(antennas[:, None] - position, dim=-1)
+    antennas = antennas.expand(len(position), -1, -1)
+    return torch.cdist(antennas, position[:, 0], compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _depth(antennas: Tensor, position: Tensor) -> Tensor:
@@ -411,11 +412,13 @@ def _positions(name: str, values: Tensor) -> Tensor:
 
 def _refuse_coincidence(name: str, antennas: Tensor, grid: dict[str, Tensor]) -> None:
     """An antenna on a voxel would see it with infinite amplitude."""
-    on_grid = [torch.isin(antennas[:, d], axis) for d, axis in enumerate(grid.values())]
+    on_grid = [((antennas[:, d, None] - axis).abs() < 1e-6).any(1) for d, axis in enumerate(grid.values())]
     hits = (on_grid[0] & on_grid[1] & on_grid[2]).nonzero().flatten()
     if len(hits):
         where = ", ".join(f"{c:g}" for c in antennas[hits[0]])
-        raise ValueError(f"{name}: antenna {int(hits[0])} lies on the voxel at ({where}) m, expected a distance to all voxels")
+        raise ValueError(
+            f"{name}: antenna {int(hits[0])} lies on the voxel at ({where}) m, expected a distance to all voxels"
+        )
 
 
 def _axis(name: str, values: Vector) -> Tensor:
