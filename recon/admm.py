@@ -20,8 +20,8 @@ from .problem import Problem, norms
 from .solver import Solver, prox_prior, start_prior
 from .stopping import Criterion
 
-#: Penalty over ``||A||^2`` where none is given: the ratio of the near-field radar set-up (500 / 4.3e4).
-RELATIVE_PENALTY = 0.0117
+#: Penalty over ``||A||^2`` where none is given: the ratio of the near-field radar set-up (500 / 4.4e4).
+RELATIVE_PENALTY = 0.0114
 
 
 class ADMMState(NamedTuple):
@@ -40,7 +40,7 @@ class ADMM(Solver):
     The data step is exact where the operator has a closed form, else warm-started conjugate gradients.
 
     :param prior: one prior or several, each with a prox; the image returned is the first one's.
-    :param step_size: gamma; ``1 / (0.0117 ||A||^2)`` if None.
+    :param step_size: gamma; ``1 / (0.0114 ||A||^2)`` if None.
     :param cg_iterations: conjugate gradient steps at most in one data step.
     :param cg_rtol: their relative residual.
     """

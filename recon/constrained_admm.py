@@ -48,7 +48,7 @@ class ConstrainedADMM(Solver):
     :param prior: a prior with a prox, such as ``Magnitude(Denoiser(...))``.
     :param epsilon: expected norm of the noise; ``sqrt(M) sigma`` from the operator's noise model if None.
     :param kappa: penalty of the image split, in the units of ``||A||^2`` (500 for the unnormalised
-        operator of the paper, whose squared norm is 4.3e4); that ratio times ``||A||^2`` if None.
+        operator of the paper, whose squared norm is 4.4e4); that ratio times ``||A||^2`` if None.
     :param cg_iterations: conjugate gradient steps at most where the x-update has no closed form.
     :param cg_rtol: their relative residual.
     """

@@ -383,3 +383,13 @@ def test_does_not_share_memory_with_its_arguments():
     physics = radar(z=z)
     z[0] = 5.0
     assert float(physics.z[0]) == 0.2
+
+
+def test_an_antenna_on_a_voxel_is_refused_where_its_amplitude_would_be_infinite():
+    grid = {"x": [0.0, 0.1], "y": [0.0, 0.1], "z": [0.0, 0.2]}
+    antennas = torch.tensor([[0.3, 0.0, 0.0], [0.1, 0.0, 0.2]])
+    with pytest.raises(ValueError, match=r"transmitters: antenna 1 lies on the voxel at \(0.1, 0, 0.2\) m"):
+        radar(transmitters=antennas, receivers=antennas, **grid)
+    assert torch.isfinite(
+        radar(transmitters=antennas, receivers=antennas, spreading=False, **grid).column_norms()
+    ).all()
