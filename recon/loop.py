@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -77,7 +77,7 @@ def run(
         progress = checkpoint.load(progress) or progress
     try:
         while not progress.done and progress.iteration < max_iter:
-            _advance(solver, problem, progress, stop, record)
+            progress = _advance(solver, problem, progress, stop, record)
             stopped = callback is not None and callback(progress) is False
             if checkpoint is not None and (stopped or checkpoint.due()):
                 checkpoint.save(progress)
@@ -85,7 +85,7 @@ def run(
                 _finish(progress, "interrupted")
     except BaseException:
         if checkpoint is not None:
-            checkpoint.save(progress)
+            checkpoint.save(_whole(progress))
         raise
     _finish(progress, "max_iter")
     return progress
@@ -93,8 +93,8 @@ def run(
 
 def _advance(
     solver: Solver, problem: Problem, progress: Progress, stop: Criterion, record: Mapping[str, Record]
-) -> None:
-    """One step of all running images; nothing of ``progress`` changes before all of it is known."""
+) -> Progress:
+    """One step of all running images; an interruption in here leaves ``progress`` where it was."""
     began, before = time.perf_counter(), progress.state
     now = solver.step(problem, before)
     change = solver.change(before, now)
@@ -102,21 +102,27 @@ def _advance(
     if stop.name not in measured:
         measured[stop.name] = stop.measure(solver, problem, before, now).tolist()
     measured = {name: _held(progress, name, values) for name, values in measured.items()}
-    tol = stop.tol if stop.tol > 0 and progress.iteration + 1 >= stop.first else -math.inf
-    status = [
-        _judge(s, c, m, tol)
-        for s, c, m in zip(progress.status, measured["relative_change"], measured[stop.name], strict=True)
-    ]
+    status = _judged(progress, measured["relative_change"], measured[stop.name], stop)
     moving = [old == "running" and new != "diverged" for old, new in zip(progress.status, status, strict=True)]
     if not all(moving):
         now = _choose(torch.tensor(moving, device=change.device), now, before)
-    for name, measure in record.items():
-        measured[name] = measure(problem, now).tolist()
-    measured["seconds"] = [progress.seconds + time.perf_counter() - began] * len(status)
-    for name, values in measured.items():
+    measured |= {name: measure(problem, now).tolist() for name, measure in record.items()}
+    seconds = progress.seconds + time.perf_counter() - began
+    for name, values in (measured | {"seconds": [seconds] * len(status)}).items():
         progress.history.setdefault(name, []).append(values)
-    progress.iteration, progress.state, progress.status = progress.iteration + 1, now, status
-    progress.seconds = measured["seconds"][0]
+    return Progress(progress.iteration + 1, now, status, progress.history, seconds)
+
+
+def _whole(progress: Progress) -> Progress:
+    """Without what an interrupted iteration has already put into the history."""
+    history = {name: values[: progress.iteration] for name, values in progress.history.items()}
+    return replace(progress, history=history)
+
+
+def _judged(progress: Progress, changes: list[float], measured: list[float], stop: Criterion) -> list[str]:
+    """Each image's status after a step."""
+    tol = stop.tol if stop.tol > 0 and progress.iteration + 1 >= stop.first else -math.inf
+    return [_judge(s, c, m, tol) for s, c, m in zip(progress.status, changes, measured, strict=True)]
 
 
 def _held(progress: Progress, name: str, values: list[float]) -> list[float]:
