@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     if config.out is None:
         raise UsageError("--out: found none, expected a folder, or a .h5 file for a single input")
     for job in plan(parser, config):
-        reconstruct(parser, job, reporter, overwrite=config.overwrite, report=config.report)
+        reconstruct(parser, job, reporter, config)
     return 0
 
 
@@ -94,6 +94,7 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
     add("--record", type=list[Literal["objective", "data_residual"]], default=[], help="measures for the history")
     add("--report", type=bool, default=True, help="write an HTML report beside each result")
     add("--overwrite", type=bool, default=False, help="replace results made with other settings")
+    add("--checkpoint_every", type=float, default=10.0, help="seconds between saves of an unfinished run")
     add("--replay", type=str | None, help="repeat the run of a result file and compare bit for bit")
     add("--json", action="store_true", help="machine-readable lines on standard output")
     parser.set_defaults(preset)
@@ -127,15 +128,16 @@ def choose_device(name: str) -> str:
     return name
 
 
-def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, overwrite: bool, report: bool) -> None:
+def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, config: Namespace) -> None:
     """One file, unless its result is there already."""
     job = Job(job.source, job.target, job.settings, job.device, _digest(job.source))
-    if _finished(job, overwrite):
+    if _finished(job, config.overwrite):
         reporter.say("skipped", file=str(job.source), out=str(job.target), reason="finished")
         return
     _check_writable(job.target)
     measurement = load_measurement(job.source)
-    checkpoint = FileCheckpoint(job.target.with_name(f".{job.target.name}.checkpoint"), job.fingerprint)
+    kept = job.target.with_name(f".{job.target.name}.checkpoint")
+    checkpoint = FileCheckpoint(kept, job.fingerprint, config.checkpoint_every)
     try:
         result = solve(parser, job, measurement, reporter, checkpoint)
     except NumericalFailure:
@@ -143,7 +145,7 @@ def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, overwrite:
         raise
     save_result(job.target, result)
     checkpoint.clear()
-    page = _write_report(job, result) if report else None
+    page = _write_report(job, result) if config.report else None
     reporter.done(job.source, job.target, page, result)
 
 

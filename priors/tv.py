@@ -20,7 +20,7 @@ from torch import Tensor
 from .prior import Aux, Prior, per_image
 
 #: Momentum number at the start of a proximal call. Above Beck and Teboulle's 1, so that momentum is carried
-#: from one call of a solver to the next; 5 to 12 serve alike, and a cold start loses nothing.
+#: from one call of a solver to the next; 8 to 12 serve alike, and a cold start loses nothing.
 MOMENTUM = 8.0
 
 

@@ -105,6 +105,7 @@ def test_several_files_are_dealt_out_under_torchrun(scene, tmp_path, monkeypatch
 
 def start(scene, out, *options):
     argv = [*COMMAND, "reconstruct", str(scene), "--out", str(out), "--report", "false", "--json", *options]
+    argv += ["--checkpoint_every", "0.2"]
     return subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONSAFEPATH": "1"}
     )
