@@ -5,7 +5,7 @@ r"""Antenna phasors on a voxel set, and the two bistatic contractions built from
           E_{ktv} = a_{tv}\, e^{-j k_k R_{tv}} .
 
 The matrix (K T R) x V is never formed: each frequency is one matrix product over the voxels. On a
-uniform frequency grid E advances by E_{k+1} = E_k exp(-j dk R), so only the first phasor and three
+uniform frequency grid E advances by E_{k+1} = E_k exp(-j dk R), so only the first phasor and two
 powers of the step are kept, whatever the number of frequencies.
 
 Voxels are cut into ``(blocks, lanes, C)``: a block is what stays in cache at a time, a lane is what
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Phases are advanced four frequencies at a time: powers 1, 2 and 4 of the step phasor are kept.
+#: Phases are advanced four frequencies at a time, by the fourth power of the step phasor.
 STRIDE = 4
 
 
@@ -82,28 +82,28 @@ class Recurrence:
 
     @staticmethod
     def tables_per_row(_: int) -> int:
-        return 4
+        return 3
 
-    def table(self, voxels: Tensor) -> tuple[Tensor, ...]:
-        """First phasor and step to the powers 1, 2, 4, each ``(lanes, rows, width)``."""
+    def table(self, voxels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """First phasor, step and its fourth power, each ``(lanes, rows, width)``."""
         length = self.paths.length(voxels)
-        start = torch.polar(self.paths.amplitude(voxels), -self.first * length).to(self.dtype)
         one = torch.ones_like(length)
-        return start, *(torch.polar(one, -self.step * m * length).to(self.dtype) for m in (1, 2, STRIDE))
+        start = torch.polar(self.paths.amplitude(voxels), -self.first * length).to(self.dtype)
+        step, stride = (torch.polar(one, -self.step * m * length).to(self.dtype) for m in (1, STRIDE))
+        return start, step, stride
 
     def expand(self, table: tuple[Tensor, ...], out: Tensor, weight: Tensor | None = None) -> Tensor:
         """All phasors, times ``weight (lanes, B, 1, width)``, into ``out (lanes, K, B, rows, width)``."""
-        start, *steps = (t.unsqueeze(1) for t in table)
+        start, step, stride = (t[:, None] for t in table)
         if weight is None:
             out[:, 0] = start
         else:
             torch.mul(start, weight, out=out[:, 0])
-        done = 1
-        for power, step in zip((1, 2, STRIDE), steps, strict=True):
-            while done < self.count and (done == power or power == STRIDE):
-                n = min(power, self.count - done)
-                torch.mul(out[:, done - power : done - power + n], step[:, None], out=out[:, done : done + n])
-                done += n
+        for k in range(1, min(STRIDE, self.count)):
+            torch.mul(out[:, k - 1], step, out=out[:, k])
+        for k in range(STRIDE, self.count, STRIDE):
+            ahead = out[:, k : k + STRIDE]
+            torch.mul(out[:, k - STRIDE :][:, : ahead.shape[1]], stride[:, None], out=ahead)
         return out
 
     def contract(self, table: tuple[Tensor, ...], g: Tensor) -> Tensor:
@@ -111,14 +111,13 @@ class Recurrence:
 
         Returns ``(lanes, B, width)``.
         """
-        start, *steps = (t[:, None, None] for t in table)
-        for first in range(STRIDE * ((self.count - 1) // STRIDE), 0, -STRIDE):
-            ahead = g[:, first : first + STRIDE]
-            g[:, first - STRIDE :][:, : ahead.shape[1]].addcmul_(ahead, steps[2])
-        for power, step in ((2, steps[1]), (1, steps[0])):
-            ahead = g[:, power : min(2 * power, self.count)]
-            g[:, : ahead.shape[1]].addcmul_(ahead, step)
-        return (g[:, :1] * start).sum((1, 3))
+        start, step, stride = (t[:, None] for t in table)
+        for k in range(STRIDE * ((self.count - 1) // STRIDE), 0, -STRIDE):
+            ahead = g[:, k : k + STRIDE]
+            g[:, k - STRIDE :][:, : ahead.shape[1]].addcmul_(ahead, stride[:, None])
+        for k in range(min(STRIDE, self.count) - 1, 0, -1):
+            g[:, k - 1].addcmul_(g[:, k], step)
+        return (g[:, 0] * start).sum(2)
 
 
 class Spectrum:
