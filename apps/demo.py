@@ -10,6 +10,9 @@ from ..datasets import load_measurement, load_result
 from .arguments import new_parser, parse
 from .reconstruct import main as reconstruct
 from .report import write_report
+from .report_drawing import DECIBEL, compose, png
+from .report_page import pictures
+from .report_views import decibels, projections
 from .simulate import near_field
 
 #: Name in the report and the options of ``resolvent reconstruct`` that make it.
@@ -36,8 +39,11 @@ def main(argv: list[str]) -> int:
     for name, target in results.items():
         options: list[Any] = [str(source), "--out", str(target), "--report", "false", "--overwrite", "true"]
         reconstruct(options + METHODS[name])
-    page = out / "report.html"
-    write_report([load_result(path) for path in results.values()], list(results), page)
+    page, images = out / "report.html", [load_result(path) for path in results.values()]
+    write_report(images, list(results), page)
+    shown = pictures(images, list(results), 0)
+    rows = zip(*(projections(p, decibels(p.magnitude)) for p in shown), strict=True)
+    (out / "comparison.png").write_bytes(png(compose([list(r) for r in rows], DECIBEL, [p.name for p in shown])))
     scene = load_measurement(source).meta["scene"]
     print(f"\nscene: {scene}\nimages: {out}\nreport: {page.resolve()}\n{time.perf_counter() - began:.0f} s")
     return 0

@@ -50,13 +50,18 @@ PHASE = Scale("twilight", -np.pi, np.pi, "phase (rad)", ((-np.pi, "−π"), (0.0
 
 def draw(grid: Sequence[Sequence[Panel]], scale: Scale, alt: str, heads: Sequence[str] = ()) -> str:
     """Rows of panels under one scale as an ``<img>``; ``heads`` stand above the columns."""
+    return img(compose(grid, scale, heads), alt)
+
+
+def compose(grid: Sequence[Sequence[Panel]], scale: Scale, heads: Sequence[str] = ()) -> Figure:
+    """Rows of panels under one scale; ``heads`` stand above the columns."""
     figure, axes = _lay_out(grid)
     for ax, panel in zip(axes.flat, (panel for row in grid for panel in row), strict=True):
         _draw_panel(ax, panel, scale)
     if heads:
         _name_columns(axes, heads)
     _colour_bar(figure, axes, scale)
-    return img(figure, alt)
+    return figure
 
 
 def plain(ax: Axes) -> Axes:
@@ -72,11 +77,16 @@ def plain(ax: Axes) -> Axes:
 
 def img(figure: Figure, alt: str) -> str:
     """A figure as a PNG inside an ``<img>`` of its natural size."""
+    width, height = (round(v * PIXELS) for v in figure.get_size_inches())
+    data = base64.b64encode(png(figure)).decode()
+    return f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{escape(alt)}">'
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    width, height = (round(v * PIXELS) for v in figure.get_size_inches())
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{escape(alt)}">'
+    return buffer.getvalue()
 
 
 def _lay_out(grid: Sequence[Sequence[Panel]]) -> tuple[Figure, np.ndarray]:

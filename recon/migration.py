@@ -30,7 +30,7 @@ class Migration(Solver):
     """
 
     def __init__(self, prior: AnyPrior | None = None):
-        super().__init__(None, max_iter=1, stop=RelativeChange(0.0))
+        super().__init__(None, max_iter=1, stop=RelativeChange(1.0))
 
     @abstractmethod
     def focus(self, problem: Problem) -> Tensor:
