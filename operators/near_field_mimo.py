@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from .array_geometry import (
+    Vector,
+    axis_values,
+    pair_indices,
+    positions,
+    refuse_coincidence,
+    sunflower,
+    voxel_support,
+)
 from .bistatic import Bistatic, Layout, Paths, Recurrence, Spectrum
 from .gram import GramFactor
 from .operator import Operator
@@ -25,7 +34,6 @@ SPEED_OF_LIGHT = 299_792_458.0
 CPU_WORKSPACE = 8 * 2**20
 
 Amplitude = Callable[[Tensor, Tensor], Tensor]
-Vector = Tensor | Sequence[float]
 
 
 def _spherical(_: Tensor, distance: Tensor) -> Tensor:
@@ -91,9 +99,9 @@ class NearFieldMIMO(Operator):
         cache_dir: str | os.PathLike[str] | None = None,
         **kwargs: Any,
     ):
-        tx, rx = _positions("transmitters", transmitters), _positions("receivers", receivers)
-        grid = {name: _axis(name, values) for name, values in (("x", x), ("y", y), ("z", z))}
-        freqs = _axis("frequencies", frequencies)
+        tx, rx = positions("transmitters", transmitters), positions("receivers", receivers)
+        grid = {name: axis_values(name, values) for name, values in (("x", x), ("y", y), ("z", z))}
+        freqs = axis_values("frequencies", frequencies)
         if freqs.min() <= 0:
             raise ValueError(f"frequencies: found {float(freqs.min()):g} Hz, expected values above 0")
         if not (math.isfinite(propagation_speed) and propagation_speed > 0):
@@ -102,8 +110,8 @@ class NearFieldMIMO(Operator):
             raise ValueError(f"memory_budget: found {memory_budget}, expected bytes above 0")
         spatial = tuple(len(a) for a in grid.values())
         if spreading:
-            _refuse_coincidence("transmitters", tx, grid)
-            _refuse_coincidence("receivers", rx, grid)
+            refuse_coincidence("transmitters", tx, grid)
+            refuse_coincidence("receivers", rx, grid)
         channels = (len(tx), len(rx)) if pairs is None else (len(pairs),)
         super().__init__((1, *spatial), (1, len(freqs), *channels), **kwargs)
         self.register_buffer("transmitters", tx)
@@ -111,8 +119,8 @@ class NearFieldMIMO(Operator):
         self.register_buffer("frequencies", freqs)
         for name, values in grid.items():
             self.register_buffer(name, values)
-        self.register_buffer("pairs", None if pairs is None else _pairs(pairs, len(tx), len(rx)))
-        self.register_buffer("support", None if support is None else _support(support, spatial))
+        self.register_buffer("pairs", None if pairs is None else pair_indices(pairs, len(tx), len(rx)))
+        self.register_buffer("support", None if support is None else voxel_support(support, spatial))
         self.propagation_speed = float(propagation_speed)
         self.spreading = bool(spreading)
         self.memory_budget = int(memory_budget)
@@ -145,8 +153,8 @@ class NearFieldMIMO(Operator):
         """
         lateral = torch.linspace(-0.15, 0.15, n_voxels, dtype=torch.float64)
         return cls(
-            transmitters=_sunflower(16, 0.25, 0.0),
-            receivers=_sunflower(9, 0.12, 1.0),
+            transmitters=sunflower(16, 0.25, 0.0),
+            receivers=sunflower(9, 0.12, 1.0),
             frequencies=torch.linspace(4e9, 16e9, n_frequencies, dtype=torch.float64),
             x=lateral,
             y=lateral,
@@ -395,55 +403,3 @@ def _uniform(k: Tensor) -> bool:
     """Uniform to the rounding of float64, so that the recurrence loses nothing."""
     steps = torch.diff(k)
     return len(k) < 3 or bool((steps - steps.mean()).abs().max() <= 1e-9 * k.abs().max() / len(k))
-
-
-def _sunflower(n: int, radius: float, phase: float) -> Tensor:
-    i = torch.arange(n, dtype=torch.float64) + 0.5
-    angle, r = i * math.pi * (3 - math.sqrt(5)) + phase, radius * torch.sqrt(i / n)
-    return torch.stack([r * torch.cos(angle), r * torch.sin(angle), torch.zeros_like(r)], 1)
-
-
-def _positions(name: str, values: Tensor) -> Tensor:
-    p = torch.as_tensor(values, dtype=torch.float64)
-    if p.ndim != 2 or p.shape[1] != 3 or len(p) == 0 or not torch.isfinite(p).all():
-        raise ValueError(f"{name}: found shape {tuple(p.shape)}, expected finite positions (n, 3) in metres")
-    return p.clone()
-
-
-def _refuse_coincidence(name: str, antennas: Tensor, grid: dict[str, Tensor]) -> None:
-    """An antenna on a voxel would see it with infinite amplitude."""
-    on_grid = [((antennas[:, d, None] - axis).abs() < 1e-6).any(1) for d, axis in enumerate(grid.values())]
-    hits = (on_grid[0] & on_grid[1] & on_grid[2]).nonzero().flatten()
-    if len(hits):
-        where = ", ".join(f"{c:g}" for c in antennas[hits[0]])
-        raise ValueError(
-            f"{name}: antenna {int(hits[0])} lies on the voxel at ({where}) m, expected a distance to all voxels"
-        )
-
-
-def _axis(name: str, values: Vector) -> Tensor:
-    a = torch.as_tensor(values, dtype=torch.float64)
-    if a.ndim != 1 or len(a) == 0 or not torch.isfinite(a).all():
-        raise ValueError(f"{name}: found shape {tuple(a.shape)}, expected a finite vector")
-    return a.clone()
-
-
-def _pairs(pairs: Tensor, n_tx: int, n_rx: int) -> Tensor:
-    p = torch.as_tensor(pairs, dtype=torch.int64)
-    if p.ndim != 2 or p.shape[1] != 2 or len(p) == 0:
-        raise ValueError(f"pairs: found shape {tuple(p.shape)}, expected (n, 2) indices")
-    wrong = (p < 0).any(1) | (p[:, 0] >= n_tx) | (p[:, 1] >= n_rx)
-    if wrong.any():
-        raise ValueError(
-            f"pairs: found {p[wrong][0].tolist()}, expected indices of {n_tx} transmitters, {n_rx} receivers"
-        )
-    return p.clone()
-
-
-def _support(support: Tensor, spatial: tuple[int, ...]) -> Tensor:
-    s = torch.as_tensor(support, dtype=torch.bool)
-    if tuple(s.shape) != spatial or not s.any():
-        raise ValueError(
-            f"support: found shape {tuple(s.shape)} with {int(s.sum())} voxels, expected {spatial}, not empty"
-        )
-    return s.clone()
