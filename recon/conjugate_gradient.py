@@ -33,6 +33,8 @@ class CGState(NamedTuple):
 class ConjugateGradient(Solver):
     """Minimise ``1/2 ||A x - y||^2`` plus smooth priors (with value and gradient; none is least squares)."""
 
+    needs = "grad"
+
     def __init__(
         self,
         prior: AnyPrior | Sequence[AnyPrior] | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import deepinv.models
 import torch
@@ -63,13 +63,22 @@ class Solver(deepinv.models.Reconstructor):
     :param prior: one prior, or several where the algorithm can take them.
     :param max_iter: iterations at most.
     :param stop: when to stop earlier; :class:`RelativeChange` at 1e-4 if None.
+    :raises TypeError: if a prior lacks what the algorithm :attr:`needs` of it.
     """
+
+    #: What the algorithm asks of its priors: ``prox`` or ``grad``.
+    needs: ClassVar[str] = "prox"
 
     def __init__(self, prior: AnyPrior | Sequence[AnyPrior] | None, max_iter: int, stop: Criterion | None):
         super().__init__()
         if max_iter < 1:
             raise ValueError(f"max_iter: found {max_iter}, expected at least 1")
         priors = () if prior is None else (prior,) if isinstance(prior, AnyPrior) else tuple(prior)
+        for p in priors:
+            if not getattr(p, f"has_{self.needs}", True):
+                raise TypeError(
+                    f"{type(self).__name__}: found {type(p).__name__}, expected a prior with a {self.needs}"
+                )
         self.priors = torch.nn.ModuleList(priors)
         self.max_iter, self.stop = max_iter, stop or RelativeChange()
 

@@ -154,6 +154,10 @@ USES = {
         "--solver.max_iter: found 'many', expected int",
     ),
     "out of range": (["reconstruct", "GOOD", "--solver.max_iter", "-5"], "max_iter: found -5, expected at least 1"),
+    "prior without gradient": (
+        ["reconstruct", "GOOD", "--solver", "ConjugateGradient"],
+        "ConjugateGradient: found L1, expected a prior with a grad",
+    ),
     "negative weight": (["reconstruct", "GOOD", "--prior.weight", "-1"], "weight is -1.0, expected"),
     "negative strength": (["reconstruct", "GOOD", "--strength", "-1"], "--strength: found -1"),
     "device": (["reconstruct", "GOOD", "--device", "abacus"], "--device: found 'abacus'"),
