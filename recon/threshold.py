@@ -18,20 +18,23 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from ..operators import squared_norm
+from .problem import per_image
 
 
 @torch.no_grad()
 def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | None = None) -> Tensor:
-    """The threshold at each voxel, ``(C, *spatial)`` real, in the units of ``A^H y``.
+    """The threshold at each voxel, ``(B, C, *spatial)`` real, in the units of ``A^H y``.
 
-    :param noise_std: total standard deviation of one complex sample; estimated from the data if None.
+    :param noise_std: total standard deviation of one complex sample; estimated from each image's own data if None.
     """
     focused = physics.A_adjoint(y)
     matched, columns = focused.abs(), _column_norms(physics, focused)
     seen = columns > 0
     if noise_std is None:
-        noise_std = float((matched[:, seen] / columns[seen]).median()) / math.sqrt(math.log(2))
-    return noise_std * math.sqrt(math.log(max(2, int(seen.sum())))) * columns
+        sigma = (matched[:, seen] / columns[seen]).median(1).values / math.sqrt(math.log(2))
+    else:
+        sigma = matched.new_full((len(y),), noise_std)
+    return per_image(sigma, matched) * math.sqrt(math.log(max(2, int(seen.sum())))) * columns
 
 
 def _column_norms(physics: LinearPhysics, like: Tensor) -> Tensor:
