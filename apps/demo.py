@@ -13,7 +13,7 @@ from .report import write_report
 from .report_drawing import DECIBEL, compose, png
 from .report_page import pictures
 from .report_views import decibels, projections
-from .simulate import near_field
+from .simulate_near_field import main as near_field
 
 #: Name in the report and the options of ``resolvent reconstruct`` that make it.
 METHODS: dict[str, list[str]] = {
