@@ -35,12 +35,14 @@ class Dense(Operator):
         return {"matrix": self.matrix, "image_shape": self.image_shape, "data_shape": self.data_shape}
 
     def _forward_map(self, x: Tensor) -> Tensor:
-        return _multiply(self.matrix, x).unflatten(1, self.data_shape)
+        matrix = self._in_precision_of(x)
+        return (x.flatten(1).to(matrix.dtype) @ matrix.mT).unflatten(1, self.data_shape)
 
     def _adjoint_map(self, y: Tensor) -> Tensor:
-        return _multiply(self.matrix.mH, y).unflatten(1, self.image_shape)
+        matrix = self._in_precision_of(y)
+        return (y.flatten(1).to(matrix.dtype) @ matrix.conj()).unflatten(1, self.image_shape)
 
-
-def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
-    dtype = torch.promote_types(matrix.dtype, x.dtype)
-    return x.flatten(1).to(dtype) @ matrix.mT.to(dtype)
+    def _in_precision_of(self, x: Tensor) -> Tensor:
+        """The matrix with real and imaginary parts as precise as those of ``x``."""
+        kind = x.dtype.to_complex() if self.matrix.is_complex() or x.is_complex() else x.dtype
+        return self._derived("matrix", kind, lambda: self.matrix.to(kind))

@@ -125,8 +125,6 @@ class NearFieldMIMO(Operator):
         self.spreading = bool(spreading)
         self.memory_budget = int(memory_budget)
         self.cache_dir = cache_dir
-        self._engines: dict[Any, Bistatic] = {}
-        self._gram: GramFactor | None = None
 
     # -- constructors ---------------------------------------------------------------------------
     @classmethod
@@ -258,9 +256,8 @@ class NearFieldMIMO(Operator):
         return z + self.A_adjoint(q), y - kappa * q
 
     def _gram_factor(self, dtype: torch.dtype) -> GramFactor:
-        if self._gram is None or self._gram.dtype != _complex(dtype):
-            self._gram = GramFactor.of(self, _complex(dtype), self.cache_dir)
-        return self._gram
+        dtype = _complex(dtype)
+        return self._derived("gram", dtype, lambda: GramFactor.of(self, dtype, self.cache_dir))
 
     def gram(self, dtype: torch.dtype) -> Tensor:
         """``A A^H`` as a dense ``(M, M)`` matrix, summed over blocks of voxels."""
@@ -278,9 +275,7 @@ class NearFieldMIMO(Operator):
 
     def _engine(self, dtype: torch.dtype) -> Bistatic:
         key = (dtype, self.transmitters.device, torch.get_num_threads())
-        if key not in self._engines:
-            self._engines = {key: self._build(dtype, *self._physical(), keep=True)}
-        return self._engines[key]
+        return self._derived("engine", key, lambda: self._build(dtype, *self._physical(), keep=True))
 
     def _build(
         self, dtype: torch.dtype, tx: Amplitude, rx: Amplitude, keep: bool, width: int = 0, lanes: int = 0
@@ -356,23 +351,6 @@ class NearFieldMIMO(Operator):
 
     def _as_data(self, y: Tensor) -> Tensor:
         return (y if self.pairs is None else y[..., 0]).unsqueeze(1)
-
-    # -- module plumbing ------------------------------------------------------------------------
-    def _apply(self, fn: Any, recurse: bool = True) -> NearFieldMIMO:
-        """Move between devices, but keep the geometry in float64 whatever dtype is asked for."""
-        before = {name: b for name, b in self._buffers.items() if b is not None}
-        super()._apply(fn, recurse)
-        for name, old in before.items():
-            self._buffers[name] = old.to(self._buffers[name].device)
-        self._engines, self._gram = {}, None
-        return self
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._engines, self._gram = {}, None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_engines": {}, "_gram": None}
 
 
 def _distance(antennas: Tensor, position: Tensor) -> Tensor:

@@ -4,14 +4,15 @@ r"""Linear forward operators on native complex images.
           \partial\,(A x) = A\,\partial x .
 
 An operator states its two maps once; shapes, autograd (the derivative of a linear map is the map
-itself, its vector-Jacobian product the adjoint) and the deepinv interface follow from them here.
+itself, its vector-Jacobian product the adjoint), the deepinv interface and the life of what is computed
+from the geometry follow from them here.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar, Self
 
 import torch
 from deepinv.physics import LinearPhysics, ZeroNoise
@@ -51,7 +52,9 @@ class _LinearMap(torch.autograd.Function):
 class Operator(LinearPhysics):
     """Base class of resolvent's operators; a :class:`deepinv.physics.LinearPhysics`.
 
-    A subclass gives :meth:`_forward_map`, :meth:`_adjoint_map` and :meth:`geometry`.
+    A subclass gives :meth:`_forward_map`, :meth:`_adjoint_map` and :meth:`geometry`. Its buffers are the
+    geometry: they move between devices but keep their precision, whatever dtype is asked for; a calculation
+    takes the precision of its image. What follows from them goes through :meth:`_derived`.
 
     :param image_shape: shape ``(C, *spatial)`` of one image, without the batch axis.
     :param data_shape: shape of one image's data, without the batch axis.
@@ -60,6 +63,7 @@ class Operator(LinearPhysics):
     units: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, image_shape: tuple[int, ...], data_shape: tuple[int, ...], **kwargs: Any):
+        self._tables: dict[str, tuple[Hashable, Any]] = {}
         noise_model = kwargs.pop("noise_model", None) or ZeroNoise(_identity)
         super().__init__(noise_model=noise_model, **({"A": _identity, "sensor_model": _identity} | kwargs))
         self.img_size = self.image_shape = tuple(int(n) for n in image_shape)
@@ -87,7 +91,35 @@ class Operator(LinearPhysics):
         self._check("data", y, self.data_shape)
         return _LinearMap.apply(y, self._adjoint_map, self._forward_map)
 
+    def _derived(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make`` computes from the geometry for ``key``: the latest of each name is kept.
+
+        Forgotten when the operator moves, is loaded or is copied.
+        """
+        if name not in self._tables or self._tables[name][0] != key:
+            self._tables[name] = key, make()
+        return self._tables[name][1]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        geometry = {name: b for name, b in self._buffers.items() if b is not None}
+        super()._apply(lambda t: _moved_like(fn, t) if t.is_complex() else fn(t), recurse)
+        self._buffers.update({name: _moved_like(fn, b) for name, b in geometry.items()})
+        self._tables.clear()
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._tables.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_tables": {}}
+
     def _check(self, what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         if tuple(tensor.shape[1:]) != shape:
             found, expected = tuple(tensor.shape), f"(batch, {', '.join(map(str, shape))})"
             raise ValueError(f"{type(self).__name__}: {what} has shape {found}, expected {expected}")
+
+
+def _moved_like(fn: Any, tensor: Tensor) -> Tensor:
+    """``tensor`` on the device to which ``fn`` moves, in its own precision."""
+    return tensor.to(fn(torch.empty(0, device=tensor.device)).device)
