@@ -77,6 +77,10 @@ class Operator(LinearPhysics):
     def _adjoint_map(self, y: Tensor) -> Tensor:
         """``A^H y`` for ``y`` of shape ``(B, *data_shape)``."""
 
+    def _normal_map(self, x: Tensor) -> Tensor:
+        """``A^H A x``; overridden where it costs less than one after the other."""
+        return self._adjoint_map(self._forward_map(x))
+
     @abstractmethod
     def geometry(self) -> dict[str, Any]:
         """The constructor's arguments, from which a file rebuilds this operator."""
@@ -90,6 +94,11 @@ class Operator(LinearPhysics):
         """Apply ``A^H`` to data ``(B, *data_shape)``; images ``(B, *image_shape)``."""
         self._check("data", y, self.data_shape)
         return _LinearMap.apply(y, self._adjoint_map, self._forward_map)
+
+    def A_adjoint_A(self, x: Tensor, **_: Any) -> Tensor:
+        """Apply ``A^H A`` to images ``(B, *image_shape)``."""
+        self._check("image", x, self.image_shape)
+        return _LinearMap.apply(x, self._normal_map, self._normal_map)
 
     def _derived(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` computes from the geometry for ``key``: the latest of each name is kept.

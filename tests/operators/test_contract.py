@@ -8,7 +8,7 @@ import torch
 from deepinv.physics import GaussianNoise, LinearPhysics
 from torch.testing import assert_close
 
-from resolvent.operators import Dense, NearFieldMIMO, Scaled, squared_norm
+from resolvent.operators import CartesianMRI, Dense, NearFieldMIMO, Scaled, squared_norm
 
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
 
@@ -53,6 +53,15 @@ CASES = {
     "radar, tables recomputed": lambda: radar(memory_budget=3000),
     "radar, tables recomputed, nonuniform": lambda: radar([4e9, 5e9, 9e9], memory_budget=3000),
     **{f"radar, {k} frequencies": (lambda k=k: radar(k)) for k in (1, 2, 3, 5, 6, 7, 8, 9, 13)},
+    "MRI, one coil": lambda: CartesianMRI(sampling(5, 6)),
+    "MRI, one coil, lines": lambda: CartesianMRI(sampling(1, 6).expand(5, 6)),
+    "MRI, one coil, fully sampled": lambda: CartesianMRI(torch.ones(5, 6)),
+    "MRI, one coil, 3-D": lambda: CartesianMRI(sampling(3, 4, 2)),
+    "MRI, coils": lambda: CartesianMRI(sampling(5, 6), coil_maps(4, 5, 6)),
+    "MRI, coils, lines": lambda: CartesianMRI(sampling(8, 1).expand(8, 6), coil_maps(3, 8, 6)),
+    "MRI, coils, weights": lambda: CartesianMRI(0.3 + sampling(4, 6), coil_maps(3, 4, 6)),
+    "MRI, coils, 3-D": lambda: CartesianMRI(sampling(1, 3, 4).expand(2, 3, 4), coil_maps(3, 2, 3, 4)),
+    "scaled, MRI": lambda: Scaled(CartesianMRI(sampling(4, 6)), 0.5j),
     "scaled": lambda: Scaled(radar(), -2.5),
     "scaled, complex": lambda: Scaled(radar(), 0.3 - 2j),
     "scaled, dense": lambda: Scaled(dense(F64), 3),
@@ -60,6 +69,14 @@ CASES = {
     "dense, complex": lambda: dense(C128),
     "dense, data shape": lambda: Dense(dense(C128).matrix[:6], (3, 2, 2), (2, 3)),
 }
+
+
+def sampling(*shape):
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(2)) < 0.6).to(F64)
+
+
+def coil_maps(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(4), dtype=C128)
 
 
 def ring(n):
@@ -120,6 +137,11 @@ def test_adjoint_of_real_images(physics):
     left = (ax.conj() * y).sum()
     right = (x * aty).sum()
     assert (left - right).abs() <= 1e-10 * torch.linalg.vector_norm(ax) * torch.linalg.vector_norm(y)
+
+
+def test_normal_map_is_adjoint_after_forward(physics):
+    for x in (image(physics), image(physics, F64)):
+        close(physics.A_adjoint_A(x), physics.A_adjoint(physics.A(x)))
 
 
 def test_deepinv_finds_it_adjoint(physics):

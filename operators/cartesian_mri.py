@@ -1,0 +1,169 @@
+r"""Cartesian magnetic resonance imaging with one or several coils, in two or three dimensions.
+
+.. math:: y_c = m \odot F (s_c \odot x), \qquad F = \epsilon\, D\, \mathrm{FFT}\, D, \quad
+          D_n = e^{2\pi j\, n c / N},\; \epsilon = e^{-2\pi j\, c^2 / N} / \sqrt N,\; c = \lfloor N/2 \rfloor
+
+on each axis of length N: the unitary transform whose origins lie in the middle, as k-space is stored,
+is the plain one between two modulations. One is kept with the coil maps, the other with the mask. Then
+
+.. math:: A^H A\, x = \sum_c \bar s_c \odot F^H |m|^2 F (s_c \odot x)
+
+needs transforms only along the axes on which the mask varies: along the others they cancel.
+Pruessmann, Weiger, Scheidegger and Boesiger, Magn. Reson. Med. 42:952 (1999).
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .operator import Operator
+
+
+class CartesianMRI(Operator):
+    r"""k-space ``(B, coils, *spatial)`` of complex images ``(B, 1, *spatial)``, zero frequency in the middle.
+
+    :param mask: ``(*spatial)``, two or three axes, or one per image ``(B, 1, *spatial)``: 1 where k-space
+        was sampled and 0 elsewhere, or real weights.
+    :param sensitivity_maps: complex ``(coils, *spatial)``, or one set per image ``(B, coils, *spatial)``;
+        a single uniform coil if None, whose proximal step is exact.
+    :raises ValueError: if the shapes do not fit each other.
+    """
+
+    def __init__(self, mask: Tensor, sensitivity_maps: Tensor | None = None, **kwargs: Any):
+        mask = torch.as_tensor(mask)
+        maps = None if sensitivity_maps is None else torch.as_tensor(sensitivity_maps)
+        spatial = _spatial_shape(mask)
+        coils = 1 if maps is None else _coils(maps, spatial)
+        super().__init__((1, *spatial), (coils, *spatial), **kwargs)
+        self.register_buffer("mask", mask.contiguous())
+        self.register_buffer("sensitivity_maps", None if maps is None else maps.contiguous())
+
+    def geometry(self) -> dict[str, Any]:
+        return {"mask": self.mask, "sensitivity_maps": self.sensitivity_maps}
+
+    @property
+    def has_exact_prox(self) -> bool:
+        """Whether :meth:`prox_l2` is in closed form: with a single uniform coil."""
+        return self.sensitivity_maps is None
+
+    def column_norms(self) -> Tensor:
+        """Euclidean norm of each column of A, ``(1, *spatial)``; of the first image where they differ."""
+        mask, maps = self.mask.to(torch.float64), self.sensitivity_maps
+        mask = mask if mask.ndim < 4 else mask[0, 0]
+        sampled = mask.square().mean().sqrt()
+        if maps is None:
+            return sampled.expand(self.image_shape)
+        maps = maps if maps.ndim == len(self.data_shape) else maps[0]
+        return sampled * torch.linalg.vector_norm(maps, dim=0, keepdim=True)
+
+    def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any) -> Tensor:
+        r"""``argmin_x gamma/2 ||A x - y||^2 + 1/2 ||x - z||^2``, ``gamma`` a number or one per image.
+
+        .. math:: r - F^H \frac{\gamma |m|^2}{1 + \gamma |m|^2} F r, \qquad r = z + \gamma A^H y,
+
+        for a single uniform coil; by conjugate gradients for several.
+        """
+        if not self.has_exact_prox:
+            return super().prox_l2(z, y, gamma, **kwargs)
+        if isinstance(gamma, Tensor) and gamma.ndim:
+            gamma = gamma.reshape(-1, *[1] * (z.ndim - 1))
+        r = z + gamma * self.A_adjoint(y)
+        t = self._tables_for(r)
+        k = torch.fft.fftn(t.coils * r, dim=t.axes, norm="ortho") * (gamma * t.power / (1 + gamma * t.power))
+        return r - t.coils_conj * torch.fft.ifftn(k, dim=t.axes, norm="ortho")
+
+    def _forward_map(self, x: Tensor) -> Tensor:
+        t = self._tables_for(x)
+        return torch.fft.fftn(t.coils * x, dim=self._axes).mul_(t.samples)
+
+    def _adjoint_map(self, y: Tensor) -> Tensor:
+        t = self._tables_for(y)
+        return _combine(torch.fft.ifftn(t.samples_conj * y, dim=self._axes, norm="forward"), t)
+
+    def _normal_map(self, x: Tensor) -> Tensor:
+        t = self._tables_for(x)
+        k = torch.fft.fftn(t.coils * x, dim=t.axes).mul_(t.normal)
+        return _combine(torch.fft.ifftn(k, dim=t.axes, norm="forward"), t)
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        return tuple(range(-len(self.image_shape) + 1, 0))
+
+    def _tables_for(self, x: Tensor) -> _Tables:
+        dtype = torch.promote_types(x.dtype, torch.complex64)
+        return self._derived("tables", dtype, lambda: self._build(dtype))
+
+    def _build(self, dtype: torch.dtype) -> _Tables:
+        spatial = self.image_shape[1:]
+        modulation, constant = _modulation(spatial, self.mask.device)
+        mask = self.mask.to(torch.float64)
+        mask = mask if mask.ndim > 3 else mask[None]
+        coils = modulation[None] if self.sensitivity_maps is None else modulation * self.sensitivity_maps
+        power, axes = _along_varying(mask.square(), len(spatial))
+        normal = power / math.prod(spatial[a] for a in axes)
+        coils, samples, normal = (t.to(dtype) for t in (coils, constant * modulation * mask, normal))
+        return _Tables(coils, _conjugate(coils), samples, _conjugate(samples), normal, power.to(dtype.to_real()), axes)
+
+
+class _Tables(NamedTuple):
+    """Modulated maps and mask with their conjugates, ``|m|^2`` for unscaled and for unitary transforms, their axes."""
+
+    coils: Tensor
+    coils_conj: Tensor
+    samples: Tensor
+    samples_conj: Tensor
+    normal: Tensor
+    power: Tensor
+    axes: tuple[int, ...]
+
+
+def _modulation(spatial: tuple[int, ...], device: torch.device) -> tuple[Tensor, complex]:
+    """The product of D over the axes, and that of the constants epsilon."""
+    modulation, constant = torch.ones((), dtype=torch.complex128, device=device), 1.0 + 0.0j
+    for n in spatial:
+        phase = 2 * math.pi / n * (torch.arange(n, dtype=torch.float64, device=device) * (n // 2) % n)
+        modulation = modulation[..., None] * torch.polar(torch.ones_like(phase), phase)
+        constant *= cmath.exp(-2j * math.pi * (n // 2) ** 2 / n) / math.sqrt(n)
+    return modulation, constant
+
+
+def _along_varying(mask: Tensor, dimensions: int) -> tuple[Tensor, tuple[int, ...]]:
+    """``mask`` cut to length 1 on the spatial axes along which it is constant, and the other axes."""
+    varying = []
+    for axis in range(-dimensions, 0):
+        first = mask.narrow(axis, 0, 1)
+        if torch.equal(mask, first.expand_as(mask)):
+            mask = first
+        else:
+            varying.append(axis)
+    return mask, tuple(varying)
+
+
+def _combine(z: Tensor, t: _Tables) -> Tensor:
+    """Coil images to one image, ``sum_c conj(s_c) z_c``; overwrites ``z``."""
+    return z.mul_(t.coils_conj).sum(1, keepdim=True)
+
+
+def _conjugate(x: Tensor) -> Tensor:
+    """Stored, not lazy: a product with a lazy conjugate takes three times as long."""
+    return x.conj().resolve_conj()
+
+
+def _spatial_shape(mask: Tensor) -> tuple[int, ...]:
+    spatial = tuple(mask.shape[2:] if mask.ndim > 3 else mask.shape)
+    if len(spatial) not in (2, 3) or (mask.ndim > 3 and mask.shape[1] != 1) or mask.is_complex():
+        found = f"{str(mask.dtype).removeprefix('torch.')} {tuple(mask.shape)}"
+        raise ValueError(f"mask: found {found}, expected real (*spatial) or (batch, 1, *spatial)")
+    return spatial
+
+
+def _coils(maps: Tensor, spatial: tuple[int, ...]) -> int:
+    if tuple(maps.shape[-len(spatial) :]) != spatial or maps.ndim - len(spatial) not in (1, 2):
+        expected = f"(coils, {', '.join(map(str, spatial))}), or that after a batch axis"
+        raise ValueError(f"sensitivity_maps: found shape {tuple(maps.shape)}, expected {expected}")
+    return maps.shape[-len(spatial) - 1]

@@ -1,0 +1,118 @@
+"""Cartesian MRI against plain transforms, deepinv's operators and closed forms."""
+
+import deepinv
+import pytest
+import torch
+from deepinv.physics import MRI, MultiCoilMRI
+
+from resolvent.operators import CartesianMRI
+
+F64, C128 = torch.float64, torch.complex128
+
+
+def sampling(*shape):
+    return (torch.rand(shape, dtype=F64) < 0.5).to(F64)
+
+
+def randn(*shape, dtype=C128):
+    return torch.randn(shape, dtype=dtype)
+
+
+def centred_transform(x, axes):
+    shifted = torch.fft.fftn(torch.fft.ifftshift(x, dim=axes), dim=axes, norm="ortho")
+    return torch.fft.fftshift(shifted, dim=axes)
+
+
+def close(a, b, rtol=1e-12):
+    assert a.shape == b.shape
+    assert torch.linalg.vector_norm(a - b) <= rtol * torch.linalg.vector_norm(b)
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (7, 5), (6, 9), (6, 4, 5), (3, 5, 7), (2, 4, 8)], ids=str)
+def test_is_the_centred_transform_of_coil_images(shape):
+    mask, maps, x = sampling(*shape), randn(3, *shape), randn(2, 1, *shape)
+    axes = tuple(range(-len(shape), 0))
+    close(CartesianMRI(mask, maps).A(x), mask * centred_transform(maps * x, axes))
+    close(CartesianMRI(mask).A(x), mask * centred_transform(x, axes))
+
+
+def test_a_constant_image_is_its_middle_sample():
+    """A convention in one line: the zero frequency is sample N // 2."""
+    k = CartesianMRI(torch.ones(6, 7)).A(torch.ones(1, 1, 6, 7, dtype=C128))
+    expected = torch.zeros_like(k)
+    expected[0, 0, 3, 3] = 42**0.5
+    torch.testing.assert_close(k, expected)
+
+
+def test_agrees_with_deepinv_through_two_channels():
+    mask, maps, x = sampling(10, 12), randn(4, 10, 12), randn(2, 1, 10, 12)
+    channels = torch.view_as_real(x[:, 0]).movedim(-1, 1)
+    theirs = MultiCoilMRI(mask=mask[None, None], coil_maps=maps[None], img_size=(10, 12))
+    y = theirs.A(channels)
+    ours = CartesianMRI(mask, maps).A(x)
+    close(torch.view_as_real(ours).movedim(-1, 1), y)
+    close(torch.view_as_real(CartesianMRI(mask, maps).A_adjoint(ours)[:, 0]).movedim(-1, 1), theirs.A_adjoint(y))
+    single = MRI(mask=mask[None, None], img_size=(10, 12)).A(channels)
+    close(torch.view_as_real(CartesianMRI(mask).A(x)[:, 0]).movedim(-1, 1), single)
+
+
+def test_masks_and_maps_of_each_image():
+    masks, maps, x = sampling(3, 1, 6, 4), randn(3, 2, 6, 4), randn(3, 1, 6, 4)
+    together = CartesianMRI(masks, maps)
+    alone = [CartesianMRI(m[0], s) for m, s in zip(masks, maps, strict=True)]
+    y = torch.cat([p.A(one[None]) for p, one in zip(alone, x, strict=True)])
+    close(together.A(x), y)
+    close(together.A_adjoint(y), torch.cat([p.A_adjoint(k[None]) for p, k in zip(alone, y, strict=True)]))
+    close(together.A_adjoint_A(x), together.A_adjoint(together.A(x)))
+
+
+def test_normal_map_leaves_out_transforms_that_cancel(monkeypatch):
+    lines = sampling(1, 8).expand(6, 8)
+    physics, x = CartesianMRI(lines, randn(3, 6, 8)), randn(1, 1, 6, 8)
+    expected, axes = physics.A_adjoint(physics.A(x)), []
+    fftn = torch.fft.fftn
+    monkeypatch.setattr(torch.fft, "fftn", lambda *a, dim, **k: (axes.append(dim), fftn(*a, dim=dim, **k))[1])
+    close(physics.A_adjoint_A(x), expected)
+    assert axes == [(-1,)]
+
+
+@pytest.mark.parametrize("gamma", [0.3, torch.tensor([0.1, 20.0], dtype=F64)], ids=["one", "per image"])
+def test_exact_prox_agrees_with_conjugate_gradients(gamma):
+    physics, z, y = CartesianMRI(sampling(6, 5)), randn(2, 1, 6, 5), randn(2, 1, 6, 5)
+    x = physics.prox_l2(z, y, gamma)
+    weight = gamma if isinstance(gamma, float) else gamma.reshape(2, 1, 1, 1)
+    close(x + weight * physics.A_adjoint_A(x), z + weight * physics.A_adjoint(y))
+
+
+def test_column_norms():
+    physics = CartesianMRI(sampling(4, 5), randn(3, 4, 5))
+    columns = physics.A(torch.eye(20, dtype=C128).reshape(20, 1, 4, 5)).flatten(1)
+    close(physics.column_norms().flatten(), torch.linalg.vector_norm(columns, dim=1))
+
+
+@pytest.mark.parametrize(
+    "mask, maps, message",
+    [
+        (torch.ones(4), None, "mask: found float32 \\(4,\\), expected real"),
+        (torch.ones(2, 3, 4, 5), None, "mask: found float32 \\(2, 3, 4, 5\\), expected real"),
+        (torch.ones(4, 5, dtype=C128), None, "mask: found complex128 \\(4, 5\\), expected real"),
+        (
+            torch.ones(4, 5),
+            torch.ones(3, 5, 4),
+            "sensitivity_maps: found shape \\(3, 5, 4\\), expected \\(coils, 4, 5\\)",
+        ),
+        (torch.ones(4, 5), torch.ones(4, 5), "sensitivity_maps: found shape \\(4, 5\\), expected \\(coils, 4, 5\\)"),
+    ],
+)
+def test_shapes_that_do_not_fit(mask, maps, message):
+    with pytest.raises(ValueError, match=message):
+        CartesianMRI(mask, maps)
+
+
+def test_runs_in_deepinvs_solvers():
+    physics, x = CartesianMRI(sampling(8, 8)), randn(1, 1, 8, 8)
+    y = physics.A(x)
+    model = deepinv.optim.PGD(
+        prior=deepinv.optim.Tikhonov(), data_fidelity=deepinv.optim.L2(), stepsize=0.5, lambda_reg=1e-9, max_iter=60
+    )
+    close(model(y, physics), physics.A_adjoint(y), 1e-6)
