@@ -1,19 +1,16 @@
 """Forward operators: images to measurements. One file, one export, one contract row each."""
 
+from .calibration import sensitivity_maps
 from .cartesian_mri import CartesianMRI
 from .dense import Dense
 from .near_field_mimo import SPEED_OF_LIGHT, NearFieldMIMO
+from .non_cartesian_mri import NonCartesianMRI, density_compensation
 from .norm import squared_norm
 from .operator import Operator
+from .sampling import cartesian_lines, poisson_disc
 from .scaled import Scaled, has_exact_prox
 
 __all__ = [
-    "SPEED_OF_LIGHT",
-    "CartesianMRI",
-    "Dense",
-    "NearFieldMIMO",
-    "Operator",
-    "Scaled",
-    "has_exact_prox",
-    "squared_norm",
-]
+    "SPEED_OF_LIGHT", "CartesianMRI", "Dense", "NearFieldMIMO", "NonCartesianMRI", "Operator", "Scaled",
+    "cartesian_lines", "density_compensation", "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",
+]  # fmt: skip

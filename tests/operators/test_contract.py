@@ -8,7 +8,7 @@ import torch
 from deepinv.physics import GaussianNoise, LinearPhysics
 from torch.testing import assert_close
 
-from resolvent.operators import CartesianMRI, Dense, NearFieldMIMO, Scaled, squared_norm
+from resolvent.operators import CartesianMRI, Dense, NearFieldMIMO, NonCartesianMRI, Scaled, squared_norm
 
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
 
@@ -61,6 +61,8 @@ CASES = {
     "MRI, coils, lines": lambda: CartesianMRI(sampling(8, 1).expand(8, 6), coil_maps(3, 8, 6)),
     "MRI, coils, weights": lambda: CartesianMRI(0.3 + sampling(4, 6), coil_maps(3, 4, 6)),
     "MRI, coils, 3-D": lambda: CartesianMRI(sampling(1, 3, 4).expand(2, 3, 4), coil_maps(3, 2, 3, 4)),
+    "MRI, trajectory": lambda: NonCartesianMRI(trajectory(11, 2), (1, 5, 4)),
+    "MRI, trajectory, coils, 3-D": lambda: NonCartesianMRI(trajectory(7, 3), (1, 3, 4, 2), coil_maps(3, 3, 4, 2)),
     "scaled, MRI": lambda: Scaled(CartesianMRI(sampling(4, 6)), 0.5j),
     "scaled": lambda: Scaled(radar(), -2.5),
     "scaled, complex": lambda: Scaled(radar(), 0.3 - 2j),
@@ -73,6 +75,11 @@ CASES = {
 
 def sampling(*shape):
     return (torch.rand(shape, generator=torch.Generator().manual_seed(2)) < 0.6).to(F64)
+
+
+def trajectory(samples, dimensions):
+    pytest.importorskip("finufft")
+    return torch.rand(samples, dimensions, generator=torch.Generator().manual_seed(6), dtype=F64) - 0.5
 
 
 def coil_maps(*shape):

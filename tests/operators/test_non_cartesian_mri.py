@@ -1,0 +1,98 @@
+"""Trajectories against the sum that defines them, against Cartesian sampling, and on real ones."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from resolvent.operators import CartesianMRI, NonCartesianMRI, density_compensation, extras
+
+pytest.importorskip("finufft")
+F64, C128 = torch.float64, torch.complex128
+
+
+def close(a, b, rtol=1e-10):
+    assert a.shape == b.shape
+    assert torch.linalg.vector_norm(a - b) <= rtol * torch.linalg.vector_norm(b)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (4, 3, 5)], ids=str)
+def test_is_the_sum_over_voxels(shape):
+    k = torch.rand(9, len(shape), dtype=F64) - 0.5
+    maps, x = torch.randn(2, *shape, dtype=C128), torch.randn(3, 1, *shape, dtype=C128)
+    n = torch.cartesian_prod(*(torch.arange(m, dtype=F64) - m // 2 for m in shape))
+    kernel = torch.exp(-2j * math.pi * (k @ n.mT)) / math.sqrt(math.prod(shape))
+    expected = (maps * x).flatten(2) @ kernel.mT
+    close(NonCartesianMRI(k, (1, *shape), maps).A(x), expected)
+
+
+def grid(*shape):
+    return torch.cartesian_prod(*((torch.arange(n, dtype=F64) - n // 2) / n for n in shape))
+
+
+def test_on_the_grid_it_is_cartesian():
+    maps, x = torch.randn(3, 6, 5, dtype=C128), torch.randn(1, 1, 6, 5, dtype=C128)
+    cartesian = CartesianMRI(torch.ones(6, 5), maps).A(x)
+    close(NonCartesianMRI(grid(6, 5), (1, 6, 5), maps).A(x), cartesian.flatten(2))
+
+
+def test_density_of_a_grid_is_one():
+    close(density_compensation(grid(6, 5), (1, 6, 5)), torch.ones(30, dtype=F64), 1e-9)
+
+
+def test_samples_taken_twice_count_half():
+    k = grid(6, 5)
+    close(density_compensation(torch.cat([k, k]), (1, 6, 5)), torch.full((60,), 0.5, dtype=F64), 1e-9)
+
+
+def radial(shared_data):
+    coordinates = np.load(shared_data / "mri" / "sigpy_projection_coord.npy")
+    return torch.from_numpy(coordinates.reshape(-1, 2).astype(float)).clamp(-128, 127.99) / 256
+
+
+def golden_angle(shared_data):
+    return torch.from_numpy(np.load(shared_data / "mri" / "pysap_radial_GA_nc64_ns512.npy").astype(float))
+
+
+@pytest.mark.parametrize("trajectory", [radial, golden_angle])
+def test_gridding_along_a_real_trajectory(trajectory, shared_data):
+    """With the density, one adjoint shows the brain at its own scale; without it, a blur of another."""
+    coils = np.load(shared_data / "mri" / "moco_brain_slice_256x216x7.npz")["arr_0"]
+    truth = torch.from_numpy(np.sqrt((np.abs(coils) ** 2).sum(-1)) / np.abs(coils).max()).to(torch.complex64)[
+        None, None
+    ]
+    k, shape = trajectory(shared_data), truth.shape[1:]
+    physics = NonCartesianMRI(k, shape, density=density_compensation(k, shape))
+    y = physics.A(truth)
+    error = torch.linalg.vector_norm(physics.back_project(y) - truth) / torch.linalg.vector_norm(truth)
+    plain = physics.A_adjoint(y)
+    fit = torch.vdot(plain.flatten(), truth.flatten()) / torch.vdot(plain.flatten(), plain.flatten())
+    best_plain = torch.linalg.vector_norm(fit * plain - truth) / torch.linalg.vector_norm(truth)
+    assert error < 0.25
+    assert best_plain > 2 * error
+
+
+def test_without_the_library(monkeypatch):
+    def absent(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    physics = NonCartesianMRI(grid(6, 5), (1, 6, 5))
+    monkeypatch.setattr(extras.importlib, "import_module", absent)
+    with pytest.raises(ModuleNotFoundError, match=r"finufft: found no such library, .* 'resolvent\[nufft\]'"):
+        physics.A(torch.ones(1, 1, 6, 5) + 0j)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((torch.zeros(4, 3), (1, 5, 5)), r"trajectory: found shape \(4, 3\), expected \(samples, 2\)"),
+        ((torch.full((4, 2), 3.0), (1, 5, 5)), "trajectory: found 3 cycles per voxel, expected at most 0.5"),
+        ((torch.zeros(4, 2), (5, 5)), r"image_shape: found \(5, 5\), expected \(1, \*spatial\)"),
+        ((torch.zeros(4, 2), (1, 5, 5), torch.ones(2, 4, 5)), r"sensitivity_maps: found shape \(2, 4, 5\)"),
+        ((torch.zeros(4, 2), (1, 5, 5), None, torch.ones(5)), r"density: found shape \(5,\), expected \(4,\)"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        NonCartesianMRI(*arguments)
