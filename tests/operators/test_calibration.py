@@ -1,0 +1,86 @@
+"""Sensitivity maps and sampling masks: what is asked for is what comes."""
+
+import pytest
+import torch
+
+from resolvent.datasets import ring_coils
+from resolvent.operators import CartesianMRI, cartesian_lines, poisson_disc, sensitivity_maps
+
+
+def scan(mask=None):
+    """An object that fills an ellipse, seen by six coils; k-space, maps and where it is."""
+    maps = ring_coils(6, (48, 40))
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 48), torch.linspace(-1, 1, 40), indexing="ij")
+    inside = (x / 0.7).square() + (y / 0.8).square() < 1
+    image = inside * (1 + 0.3 * torch.sin(5 * x) * torch.cos(3 * y)) + 0j
+    mask = torch.ones(48, 40) if mask is None else mask
+    return CartesianMRI(mask, maps).A(image[None, None])[0], maps, inside
+
+
+def test_maps_are_those_of_the_scan_up_to_one_phase_a_voxel():
+    pytest.importorskip("sigpy")
+    kspace, truth, inside = scan()
+    maps = sensitivity_maps(kspace, 24)
+    assert maps.dtype == torch.complex64 and maps.shape == truth.shape
+    overlap = (maps.conj() * truth).sum(0).abs()[inside]
+    assert overlap.mean() > 0.999
+    assert torch.allclose(maps.abs().square().sum(0)[inside], torch.ones(int(inside.sum())), atol=1e-4)
+    far = torch.zeros_like(inside)
+    far[:3, :3] = True
+    assert (maps[:, far] == 0).all()
+
+
+def test_maps_come_from_the_middle_of_an_accelerated_scan():
+    pytest.importorskip("sigpy")
+    mask = torch.zeros(48, 40)
+    mask[::3, ::2] = 1
+    mask[12:36, 8:32] = 1
+    kspace, truth, inside = scan(mask)
+    assert (sensitivity_maps(kspace, 24).conj() * truth).sum(0).abs()[inside].mean() > 0.999
+
+
+def test_a_block_with_holes_is_refused():
+    mask = torch.ones(48, 40)
+    mask[20] = 0
+    with pytest.raises(ValueError, match=r"kspace: found 4% of the middle 24 samples a side empty"):
+        sensitivity_maps(scan(mask)[0], 24)
+    with pytest.raises(ValueError, match="width: found 60, expected 8 to 40"):
+        sensitivity_maps(scan()[0], 60)
+
+
+def test_ring_coils_are_normalised_and_alike_on_every_plane():
+    maps = ring_coils(5, (3, 12, 10))
+    torch.testing.assert_close(maps.abs().square().sum(0), torch.ones(3, 12, 10))
+    assert torch.equal(maps[:, 0], maps[:, 2]) and torch.equal(maps[:, 0], ring_coils(5, (12, 10)))
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (4, 64, 96)], ids=str)
+def test_lines(shape):
+    mask = cartesian_lines(shape, 4, seed=1)
+    assert mask.shape == shape and set(mask.unique().tolist()) == {0, 1}
+    assert mask.numel() / mask.sum() == pytest.approx(4, rel=0.05)
+    assert torch.equal(mask, mask[..., :1, :].expand(shape)), "lines are whole"
+    assert (mask[..., 46:50] == 1).all()
+    assert torch.equal(mask, cartesian_lines(shape, 4, seed=1))
+    assert not torch.equal(mask, cartesian_lines(shape, 4, seed=2))
+
+
+@pytest.mark.parametrize("shape", [(96, 80), (3, 96, 80)], ids=str)
+def test_poisson_disc(shape):
+    pytest.importorskip("sigpy")
+    mask = poisson_disc(shape, 6, seed=1, calibration=16)
+    assert mask.shape == shape and set(mask.unique().tolist()) == {0, 1}
+    assert mask.numel() / mask.sum() == pytest.approx(6, rel=0.1)
+    assert (mask[..., 40:56, 32:48] == 1).all()
+    plane = mask if mask.ndim == 2 else mask[1]
+    middle, rim = plane[24:72, 20:60].mean(), plane[:12].mean()
+    assert middle > 2 * rim, "denser towards the middle"
+    assert torch.equal(mask, poisson_disc(shape, 6, seed=1, calibration=16))
+
+
+@pytest.mark.parametrize("make", [cartesian_lines, poisson_disc])
+def test_nonsense_is_refused(make):
+    with pytest.raises(ValueError, match=r"shape: found \(8,\), expected two or three axes"):
+        make((8,), 4)
+    with pytest.raises(ValueError, match="acceleration: found 0.5, expected more than 1"):
+        make((32, 32), 0.5)
