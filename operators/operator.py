@@ -100,6 +100,11 @@ class Operator(LinearPhysics):
         self._check("image", x, self.image_shape)
         return _LinearMap.apply(x, self._normal_map, self._normal_map)
 
+    def prox_l2_with_data(self, z: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`prox_l2` and its data ``A x``; overridden where the step knows them."""
+        x = self.prox_l2(z, y, gamma)
+        return x, self.A(x)
+
     def _derived(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` computes from the geometry for ``key``: the latest of each name is kept.
 

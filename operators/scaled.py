@@ -48,6 +48,11 @@ class Scaled(Operator):
         r"""``argmin_x gamma/2 ||c A x - y||^2 + 1/2 ||x - z||^2``: the inner one at ``y/c``, ``gamma |c|^2``."""
         return self.physics.prox_l2(z, y / self.scale, gamma * abs(self.scale) ** 2, **kwargs)
 
+    def prox_l2_with_data(self, z: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor]:
+        """The inner one, its data times the scale."""
+        x, data = self.physics.prox_l2_with_data(z, y / self.scale, gamma * abs(self.scale) ** 2)
+        return x, self.scale * data
+
 
 def has_exact_prox(physics: LinearPhysics) -> bool:
     """Whether ``physics.prox_l2`` is in closed form, for deepinv's operators and ours."""

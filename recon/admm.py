@@ -15,7 +15,7 @@ import torch
 from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
-from .linear import data_prox
+from .linear import Fit, fit_data, start_fit
 from .problem import Problem, norms
 from .solver import Solver, prox_prior, start_prior
 from .stopping import Criterion
@@ -28,7 +28,7 @@ class ADMMState(NamedTuple):
     """``x`` is the first split ``z_1``, the image that its prior shaped; ``fit`` is the data's image."""
 
     x: Tensor
-    fit: Tensor
+    fit: Fit
     splits: tuple[Tensor, ...]
     duals: tuple[Tensor, ...]
     aux: tuple[tuple[Tensor, ...], ...]
@@ -66,15 +66,19 @@ class ADMM(Solver):
         x = torch.zeros_like(problem.back_projection) if x0 is None else x0
         zeros = torch.zeros_like(x)
         n = len(self.priors)
-        return ADMMState(x, x, (x,) * n, (zeros,) * n, tuple(start_prior(p, x) for p in self.priors))
+        fit = start_fit(problem, x, self._gamma(problem) / n)
+        return ADMMState(x, fit, (x,) * n, (zeros,) * n, tuple(start_prior(p, x) for p in self.priors))
+
+    def restart(self, problem: Problem, state: ADMMState) -> ADMMState:
+        return state._replace(fit=start_fit(problem, state.fit.x, self._gamma(problem) / len(self.priors)))
 
     def step(self, problem: Problem, state: ADMMState) -> ADMMState:
         gamma, n = self._gamma(problem), len(self.priors)
         centre = sum((z - u for z, u in zip(state.splits, state.duals, strict=True))) / n if n > 1 else (
             state.splits[0] - state.duals[0]
         )  # fmt: skip
-        fit = data_prox(problem, centre, gamma / n, state.fit, self.cg_iterations, self.cg_rtol)
-        lifted = [fit + u for u in state.duals]
+        fit = fit_data(problem, centre, gamma / n, state.fit, self.cg_iterations, self.cg_rtol)
+        lifted = [fit.x + u for u in state.duals]
         shaped = [prox_prior(p, v, gamma, a) for p, v, a in zip(self.priors, lifted, state.aux, strict=True)]
         splits = tuple(z for z, _ in shaped)
         duals = tuple(v - z for v, z in zip(lifted, splits, strict=True))
@@ -82,13 +86,13 @@ class ADMM(Solver):
 
     def change(self, before: ADMMState, now: ADMMState) -> Tensor:
         """Of the image, or the largest ``||x - z_i||``: thresholded to zero an image rests while its dual grows."""
-        size = torch.maximum(norms(now.fit), norms(now.x)).clamp_min(1e-30)
-        gaps = [norms(now.fit - z) / size for z in now.splits]
+        size = torch.maximum(norms(now.fit.x), norms(now.x)).clamp_min(1e-30)
+        gaps = [norms(now.fit.x - z) / size for z in now.splits]
         return torch.stack([super().change(before, now), *gaps]).amax(0)
 
     def optimality(self, problem: Problem, state: ADMMState) -> Tensor:
         """The larger of primal ``||x - z_i||`` and dual ``||z_i - z_i'||`` residuals of a step over ``||z_1||``."""
         after = self.step(problem, state)
-        primal = [norms(after.fit - z) for z in after.splits]
+        primal = [norms(after.fit.x - z) for z in after.splits]
         dual = [norms(z - old) for z, old in zip(after.splits, state.splits, strict=True)]
         return torch.stack(primal + dual).amax(0) / norms(state.x).clamp_min(1e-30)

@@ -21,7 +21,7 @@ from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
 from .admm import RELATIVE_PENALTY
-from .linear import data_prox
+from .linear import data_prox_with_data
 from .problem import Problem, inner, norms, per_image
 from .solver import Solver, prox_prior, start_prior
 from .stopping import Criterion, MagnitudeChange
@@ -99,11 +99,9 @@ class ConstrainedADMM(Solver):
 
     def _image_step(self, problem: Problem, state: ConstrainedState) -> tuple[Tensor, Tensor]:
         """``s`` and ``A s``: the proximal step of the data term at ``v1 + d1`` towards the data ``v2 + d2``."""
-        gamma, z, r = 1 / self._penalty(problem), state.v1 + state.d1, state.v2 + state.d2
-        if getattr(problem.physics, "has_exact_prox", False) and hasattr(problem.physics, "prox_l2_with_data"):
-            return problem.physics.prox_l2_with_data(z, r, gamma)
-        s = data_prox(Problem(r, problem.physics), z, gamma, state.x, self.cg_iterations, self.cg_rtol)
-        return s, problem.physics.A(s)
+        towards = Problem(state.v2 + state.d2, problem.physics)
+        z, gamma = state.v1 + state.d1, 1 / self._penalty(problem)
+        return data_prox_with_data(towards, z, gamma, state.x, self.cg_iterations, self.cg_rtol)
 
     def weight_unit(self, problem: Problem) -> float:
         """1: epsilon says how strong the prior is; its weight is a threshold that only shapes the way there."""

@@ -1,41 +1,77 @@
 r"""The proximal step of the data term: exactly where the operator can, by conjugate gradients elsewhere.
 
 .. math:: \arg\min_x \tfrac{\gamma}{2} \|A x - y\|^2 + \tfrac12 \|x - z\|^2
-          \iff (I + \gamma A^H A)\, x = z + \gamma A^H y .
+          \iff S x = z + \gamma A^H y, \qquad S = I + \gamma A^H A .
+
+From one step of a solver to the next the right-hand side changes and S does not: S x is handed on with x,
+so that conjugate gradients begin without a product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..operators import has_exact_prox
+from ..operators import Operator, has_exact_prox
 from .problem import Problem, inner, per_image
+
+Map = Callable[[Tensor], Tensor]
+
+
+class Fit(NamedTuple):
+    """The data's image ``x`` and, where conjugate gradients found it, ``S x``."""
+
+    x: Tensor
+    product: tuple[Tensor, ...] = ()
+
+
+def start_fit(problem: Problem, x: Tensor, gamma: float) -> Fit:
+    """An image from which :func:`fit_data` begins."""
+    return Fit(x) if has_exact_prox(problem.physics) else Fit(x, (_system(problem, gamma)(x),))
+
+
+def fit_data(problem: Problem, z: Tensor, gamma: float, last: Fit, max_iter: int, rtol: float) -> Fit:
+    """The proximal step at ``z``; conjugate gradients begin at the ``last`` one, taken with the same ``gamma``."""
+    if has_exact_prox(problem.physics):
+        return Fit(problem.physics.prox_l2(z, problem.y, gamma))
+    rhs = torch.add(z, problem.back_projection, alpha=gamma)
+    x, product = conjugate_gradient(_system(problem, gamma), rhs, last.x, last.product[0], max_iter, rtol)
+    return Fit(x, (product,))
 
 
 def data_prox(problem: Problem, z: Tensor, gamma: float, start: Tensor, max_iter: int, rtol: float) -> Tensor:
-    """The proximal step at ``z``; conjugate gradients begin at ``start``."""
-    if has_exact_prox(problem.physics):
-        return problem.physics.prox_l2(z, problem.y, gamma)
+    """A proximal step on its own; conjugate gradients begin at the image ``start``."""
+    return fit_data(problem, z, gamma, start_fit(problem, start, gamma), max_iter, rtol).x
 
-    def system(x: Tensor) -> Tensor:
-        return torch.add(x, problem.physics.A_adjoint_A(x), alpha=gamma)
 
-    rhs = torch.add(z, problem.back_projection, alpha=gamma)
-    return conjugate_gradient(system, rhs, start, max_iter, rtol)
+def data_prox_with_data(
+    problem: Problem, z: Tensor, gamma: float, start: Tensor, max_iter: int, rtol: float
+) -> tuple[Tensor, Tensor]:
+    """The proximal step ``x`` and ``A x``, which an operator's exact step may know."""
+    if isinstance(problem.physics, Operator) and has_exact_prox(problem.physics):
+        return problem.physics.prox_l2_with_data(z, problem.y, gamma)
+    x = data_prox(problem, z, gamma, start, max_iter, rtol)
+    return x, problem.physics.A(x)
+
+
+def _system(problem: Problem, gamma: float) -> Map:
+    return lambda x: torch.add(x, problem.physics.A_adjoint_A(x), alpha=gamma)
 
 
 def conjugate_gradient(
-    system: Callable[[Tensor], Tensor], rhs: Tensor, start: Tensor, max_iter: int, rtol: float
-) -> Tensor:
-    """Solve a Hermitian positive definite system for every image of a batch.
+    system: Map, rhs: Tensor, start: Tensor, product: Tensor, max_iter: int, rtol: float
+) -> tuple[Tensor, Tensor]:
+    """Solve a Hermitian positive definite system for every image of a batch; the solution and its product.
 
     Stops when each image's residual is below ``rtol`` times its right-hand side; a solved image
     stays as it is.
+
+    :param product: ``system(start)``.
     """
-    x, r = start, rhs - system(start)
+    x, r = start, rhs - product
     p, rr = r, inner(r, r)
     target = rtol**2 * inner(rhs, rhs)
     tiny = torch.finfo(rr.dtype).tiny
@@ -49,4 +85,4 @@ def conjugate_gradient(
         r = torch.addcmul(r, per_image(-alpha, r), sp)
         previous, rr = rr, inner(r, r)
         p = torch.addcmul(r, per_image(torch.where(open_, rr / previous.clamp_min(tiny), 0), p), p)
-    return x
+    return x, rhs - r

@@ -86,6 +86,10 @@ class Solver(deepinv.models.Reconstructor):
     def init(self, problem: Problem, x0: Tensor | None) -> Any:
         """The state before the first step, from an image or from the data alone."""
 
+    def restart(self, problem: Problem, state: Any) -> Any:
+        """A state of another problem or of other parameters, made ready for these."""
+        return state
+
     @abstractmethod
     def step(self, problem: Problem, state: Any) -> Any:
         """The next state; nothing given is changed."""
@@ -126,7 +130,7 @@ class Solver(deepinv.models.Reconstructor):
         :param checkpoint: where progress is kept and taken up again.
         """
         problem = Problem(y, physics, self.priors)
-        begin = state if state is not None else self.init(problem, x0)
+        begin = self.init(problem, x0) if state is None else self.restart(problem, state)
         progress = run(
             self, problem, begin, stop=self.stop, max_iter=self.max_iter, record=record or {},
             callback=callback, checkpoint=checkpoint,

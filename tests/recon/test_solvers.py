@@ -452,3 +452,17 @@ def test_objective_gap_stops_on_the_true_optimum():
     solution = FISTA(Tikhonov(0.7), stop=ObjectiveGap(least, 1e-4)).solve(y, physics, record={"objective": objective})
     values = solution.history["objective"][:, 0]
     assert values[-1] <= least * (1 + 1e-4) < values[-2]
+
+
+@pytest.mark.parametrize("step_size, factor", [(7.0, 1.0), (0.5, 1.0), (None, 3.0)], ids=str)
+def test_admm_from_the_state_of_another_problem(step_size, factor):
+    """What conjugate gradients knew of the other problem must not leak into this one."""
+    generator = torch.Generator().manual_seed(3)
+    physics = Dense(torch.randn(20, 12, generator=generator, dtype=C128), (1, 3, 4))
+    y = torch.randn(1, 20, generator=generator, dtype=C128)
+    other = ADMM(L1(0.5), max_iter=5).solve(y, physics)
+    now = Dense(factor * physics.matrix, (1, 3, 4))
+    solver = ADMM(L1(0.5), step_size=step_size, max_iter=3000, stop=RelativeChange(1e-13), cg_rtol=1e-12)
+    expected, found = solver.solve(y, now), solver.solve(y, now, state=other.state)
+    assert found.certificate < 1e-10
+    torch.testing.assert_close(found.image, expected.image, rtol=1e-9, atol=1e-9)
