@@ -14,22 +14,24 @@ from torch import Tensor
 from .extras import require
 
 
-def sensitivity_maps(kspace: Tensor, width: int = 24, crop: float = 0.95) -> Tensor:
+#: Side of the smallest calibration block that is taken, and of the largest that is looked for.
+SMALLEST, LARGEST = 8, 24
+
+
+def sensitivity_maps(kspace: Tensor, width: int | None = None, crop: float = 0.95) -> Tensor:
     """Maps ``(coils, *spatial)`` complex64 of one image; sum of squares 1, and 0 outside the object.
 
     :param kspace: ``(coils, *spatial)``, zero frequency in the middle; unsampled values are 0.
-    :param width: side of the fully sampled block.
+    :param width: side of the fully sampled block; the largest up to 24 if None.
     :param crop: eigenvalue below which a voxel is outside.
-    :raises ValueError: if the block is not sampled or larger than k-space.
+    :raises ValueError: if the block is not fully sampled, smaller than 8 or larger than k-space.
     :raises ModuleNotFoundError: without the extra ``mri``.
     """
-    spatial = tuple(kspace.shape[1:])
-    if width < 8 or width > min(spatial):
-        raise ValueError(f"width: found {width}, expected 8 to {min(spatial)}")
-    block = kspace
-    for axis, n in enumerate(spatial, start=1):
-        block = block.narrow(axis, n // 2 - width // 2, width)
-    holes = float((block == 0).all(0).float().mean())
+    sampled = (kspace != 0).any(0)
+    width = calibration_width(sampled) if width is None else width
+    if not SMALLEST <= width <= min(sampled.shape):
+        raise ValueError(f"width: found {width} samples, expected {SMALLEST} to {min(sampled.shape)}")
+    holes = 1 - float(_middle(sampled, width).float().mean())
     if holes > 0:
         raise ValueError(f"kspace: found {holes:.0%} of the middle {width} samples a side empty, expected all sampled")
     app = require("sigpy.mri.app", "mri")
@@ -37,3 +39,15 @@ def sensitivity_maps(kspace: Tensor, width: int = 24, crop: float = 0.95) -> Ten
         kspace.to(torch.complex64).cpu().numpy(), calib_width=width, crop=crop, show_pbar=False
     )
     return torch.from_numpy(calibration.run()).to(kspace.device)
+
+
+def calibration_width(sampled: Tensor) -> int:
+    """Side of the largest fully sampled block up to 24 in the middle of ``(*spatial)``; 0 if there is none."""
+    widths = range(min(LARGEST, *sampled.shape), 0, -1)
+    return next((w for w in widths if bool(_middle(sampled, w).all())), 0)
+
+
+def _middle(x: Tensor, width: int) -> Tensor:
+    for axis, n in enumerate(x.shape):
+        x = x.narrow(axis, n // 2 - width // 2, width)
+    return x

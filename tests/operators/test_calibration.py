@@ -5,6 +5,7 @@ import torch
 
 from resolvent.datasets import ring_coils
 from resolvent.operators import CartesianMRI, cartesian_lines, poisson_disc, sensitivity_maps
+from resolvent.operators.calibration import calibration_width
 
 
 def scan(mask=None):
@@ -36,7 +37,15 @@ def test_maps_come_from_the_middle_of_an_accelerated_scan():
     mask[::3, ::2] = 1
     mask[12:36, 8:32] = 1
     kspace, truth, inside = scan(mask)
-    assert (sensitivity_maps(kspace, 24).conj() * truth).sum(0).abs()[inside].mean() > 0.999
+    assert calibration_width(kspace[0] != 0) == 24
+    assert (sensitivity_maps(kspace).conj() * truth).sum(0).abs()[inside].mean() > 0.999
+
+
+@pytest.mark.parametrize("width", [8, 9, 17])
+def test_the_block_is_as_wide_as_it_is_sampled(width):
+    mask = torch.zeros(32, 40)
+    mask[:, 20 - width // 2 : 20 - width // 2 + width] = 1
+    assert calibration_width(mask > 0) == width
 
 
 def test_a_block_with_holes_is_refused():
@@ -44,8 +53,10 @@ def test_a_block_with_holes_is_refused():
     mask[20] = 0
     with pytest.raises(ValueError, match=r"kspace: found 4% of the middle 24 samples a side empty"):
         sensitivity_maps(scan(mask)[0], 24)
-    with pytest.raises(ValueError, match="width: found 60, expected 8 to 40"):
+    with pytest.raises(ValueError, match="width: found 60 samples, expected 8 to 40"):
         sensitivity_maps(scan()[0], 60)
+    with pytest.raises(ValueError, match="width: found 0 samples, expected 8 to 40"):
+        sensitivity_maps(scan(torch.zeros(48, 40))[0])
 
 
 def test_ring_coils_are_normalised_and_alike_on_every_plane():
@@ -82,5 +93,5 @@ def test_poisson_disc(shape):
 def test_nonsense_is_refused(make):
     with pytest.raises(ValueError, match=r"shape: found \(8,\), expected two or three axes"):
         make((8,), 4)
-    with pytest.raises(ValueError, match="acceleration: found 0.5, expected more than 1"):
+    with pytest.raises(ValueError, match=r"acceleration: found 0\.5, expected more than 1"):
         make((32, 32), 0.5)
