@@ -10,6 +10,7 @@ photograph and keeps what the camera saw, the valid part of the convolution.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -75,6 +76,19 @@ class Convolution(Operator):
             spectrum = self._fourier(centred.to(torch.complex128) if dtype.is_complex else centred)
             self._spectra[key] = spectrum.to(torch.promote_types(_working(dtype), torch.complex64))
         return self._spectra[key]
+
+    def estimate_noise(self, y: Tensor) -> Tensor:
+        """Standard deviation of the noise in data that state none, per image, shape ``(B,)``.
+
+        The median of the finest diagonal Haar details, where a blurred scene has next to nothing (Donoho and
+        Johnstone, Biometrika 81:425, 1994).
+        """
+        detail = y
+        for axis in self._axes:
+            pairs = detail.shape[axis] // 2
+            even, odd = detail.narrow(axis, 0, 2 * pairs).unflatten(axis, (pairs, 2)).unbind(axis)
+            detail = (even - odd) / math.sqrt(2)
+        return detail.abs().flatten(1).median(1).values / (math.sqrt(math.log(2)) if y.is_complex() else 0.6745)
 
     # -- module plumbing ------------------------------------------------------------------------
     def _apply(self, fn: Any, recurse: bool = True) -> Convolution:
