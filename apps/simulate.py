@@ -11,7 +11,7 @@ from .arguments import new_parser, parse
 from .cli import UsageError
 
 #: Modality to module, whose ``main`` has the modality's options as its arguments.
-MODALITIES = {"mri": "simulate_mri", "near-field": "simulate_near_field"}
+MODALITIES = {"blur": "simulate_blur", "mri": "simulate_mri", "near-field": "simulate_near_field"}
 
 
 def main(argv: list[str]) -> int:
@@ -43,6 +43,12 @@ def add_noise(y: torch.Tensor, snr: float, seed: int) -> tuple[torch.Tensor, flo
     """Noise (circular where ``y`` is complex) at ``snr`` dB over the mean power of the batch; data and noise level."""
     if not math.isfinite(snr):
         raise UsageError(f"--snr: found {snr}, expected a finite number of dB")
-    std = float(y.abs().square().mean().sqrt()) * 10 ** (-snr / 20)
+    return add_white_noise(y, float(y.abs().square().mean().sqrt()) * 10 ** (-snr / 20), seed)
+
+
+def add_white_noise(y: torch.Tensor, std: float, seed: int) -> tuple[torch.Tensor, float]:
+    """Noise (circular where ``y`` is complex) of standard deviation ``std``; data and noise level."""
+    if not 0 <= std < math.inf:
+        raise UsageError(f"--noise_std: found {std}, expected a finite number not below 0")
     generator = torch.Generator().manual_seed(seed)
     return y + std * torch.randn(y.shape, dtype=y.dtype, generator=generator), std

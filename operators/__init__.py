@@ -1,5 +1,6 @@
 """Forward operators: images to measurements. One file, one export, one contract row each."""
 
+from .blur import Blur, CircularBlur
 from .calibration import sensitivity_maps
 from .cartesian_mri import CartesianMRI
 from .dense import Dense
@@ -11,6 +12,7 @@ from .sampling import cartesian_lines, poisson_disc
 from .scaled import Scaled, has_exact_prox
 
 __all__ = [
-    "SPEED_OF_LIGHT", "CartesianMRI", "Dense", "NearFieldMIMO", "NonCartesianMRI", "Operator", "Scaled",
-    "cartesian_lines", "density_compensation", "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",
+    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Dense", "NearFieldMIMO", "NonCartesianMRI",
+    "Operator", "Scaled", "cartesian_lines", "density_compensation", "has_exact_prox", "poisson_disc",
+    "sensitivity_maps", "squared_norm",
 ]  # fmt: skip

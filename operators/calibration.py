@@ -13,7 +13,6 @@ from torch import Tensor
 
 from .extras import require
 
-
 #: Side of the smallest calibration block that is taken, and of the largest that is looked for.
 SMALLEST, LARGEST = 8, 24
 

@@ -7,29 +7,33 @@ prior, or :class:`RealImaginary` around the denoiser; an unscaled image, :class:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from .prior import Aux, Prior
 
-Denoise = Callable[[Tensor, float], Tensor]
+Denoise = Callable[[Tensor, float | Tensor], Tensor]
 
 
 class Denoiser(Prior):
     r"""Plug-and-play prior of any ``(x, sigma) -> x``, such as a deepinv denoiser.
 
     The noise level is the prior's own, whatever step the solver takes. A sequence is a schedule: one
-    level per call, the last one kept.
+    level per call, the last one kept. Without a level the step is one: for R the negative logarithm of the
+    density of images, ``prox`` of step gamma is the most probable image under noise of variance gamma.
 
     :param denoiser: called as ``denoiser(x, sigma)`` on real images ``(B, C, *spatial)``.
-    :param sigma: standard deviation in the units of the image, or a schedule of them.
+    :param sigma: standard deviation in the units of the image, or a schedule of them; None for the square root
+        of the solver's step times the prior's weight.
     """
 
-    def __init__(self, denoiser: nn.Module | Denoise, sigma: float | Sequence[float] = 0.05):
+    def __init__(self, denoiser: nn.Module | Denoise, sigma: float | Sequence[float] | None = 0.05):
         super().__init__()
-        schedule = [sigma] if isinstance(sigma, int | float) else [float(s) for s in sigma]
-        if not schedule or not all(s >= 0 for s in schedule):
+        levels = () if sigma is None else (sigma,) if isinstance(sigma, int | float) else sigma
+        schedule = [float(s) for s in levels]
+        if (not schedule and sigma is not None) or not all(s >= 0 for s in schedule):
             raise ValueError(f"sigma: found {sigma}, expected standard deviations not below 0")
         self.denoiser, self.sigma = denoiser, schedule
 
@@ -38,12 +42,33 @@ class Denoiser(Prior):
 
     def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
         calls = int(aux[0].max())
-        sigma = self.sigma[min(calls, len(self.sigma) - 1)]
+        sigma = self.sigma[min(calls, len(self.sigma) - 1)] if self.sigma else self._threshold(gamma, v) ** 0.5
         return self.denoiser(v, sigma), (aux[0] + 1,)
 
-    def scaled(self, factor: float | Tensor) -> Denoiser:
-        """Unchanged: a denoiser's strength is its noise level."""
-        return self
+    def scaled(self, factor: float | Tensor) -> Self:
+        """Unchanged where the noise level is given: it is the denoiser's strength."""
+        return self if self.sigma else super().scaled(factor)
+
+
+class Rescaled(nn.Module):
+    r"""A denoiser made for one noise level, at every level: :math:`D_\sigma(x) = D(s x) / s`, s its level over sigma.
+
+    As far as it treats images of another contrast alike. Xu, Liu, Sun, Wohlberg and Kamilov, "Boosting the
+    performance of plug-and-play priors via denoiser scaling" (2020).
+
+    :param denoiser: called as ``denoiser(x, level)``.
+    :param level: the standard deviation that it was trained for, such as 25 / 255.
+    """
+
+    def __init__(self, denoiser: nn.Module | Denoise, level: float):
+        super().__init__()
+        if not level > 0:
+            raise ValueError(f"level: found {level}, expected a standard deviation above 0")
+        self.denoiser, self.level = denoiser, level
+
+    def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        scale = self.level / sigma
+        return self.denoiser(scale * x, self.level) / scale
 
 
 class RealImaginary(nn.Module):

@@ -3,18 +3,20 @@
 from .admm import ADMM
 from .conjugate_gradient import ConjugateGradient
 from .constrained_admm import ConstrainedADMM
+from .half_quadratic import HalfQuadratic
 from .loop import Progress
-from .metrics import magnitude_psnr, magnitude_ssim
+from .metrics import magnitude_psnr, magnitude_ssim, psnr, ssim
 from .migration import BackProjection, Kirchhoff, Migration
 from .problem import Problem
 from .proximal_gradient import FISTA, ProximalGradient
 from .solver import Diverged, Solution, Solver, data_residual, objective
+from .start import filled
 from .stopping import Criterion, Discrepancy, FixedPointResidual, MagnitudeChange, ObjectiveGap, RelativeChange
 from .threshold import universal_threshold
 
 __all__ = [
     "ADMM", "FISTA", "BackProjection", "ConjugateGradient", "ConstrainedADMM", "Criterion", "Discrepancy",
-    "Diverged", "FixedPointResidual", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap", "Problem",
-    "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver", "data_residual", "magnitude_psnr",
-    "magnitude_ssim", "objective", "universal_threshold",
+    "Diverged", "FixedPointResidual", "HalfQuadratic", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap",
+    "Problem", "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver", "data_residual", "filled",
+    "magnitude_psnr", "magnitude_ssim", "objective", "psnr", "ssim", "universal_threshold",
 ]  # fmt: skip

@@ -75,10 +75,9 @@ class ConstrainedADMM(Solver):
     def _radius(self, problem: Problem) -> float:
         if self.epsilon is not None:
             return self.epsilon
-        sigma = getattr(getattr(problem.physics, "noise_model", None), "sigma", None)
-        if sigma is None or not float(sigma) > 0:
+        if problem.noise_std is None:
             raise ValueError("epsilon: found none, and the operator has no noise level; expected one of them")
-        return math.sqrt(problem.y[0].numel()) * float(sigma)
+        return math.sqrt(problem.y[0].numel()) * problem.noise_std
 
     def init(self, problem: Problem, x0: Tensor | None) -> ConstrainedState:
         """From ``x0``, or from ``A^H y`` scaled to fit the data best."""

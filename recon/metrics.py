@@ -1,8 +1,10 @@
-r"""Metrics of magnitude images, as the radar literature takes them.
+r"""Metrics of images, as photography and MRI take them, and of magnitude images, as the radar literature does.
 
-.. math:: \mathrm{PSNR} = 10 \log_{10} \frac{\max |s|^2}{\operatorname{mean}(|s| - |\hat s| / \max|\hat s|)^2} .
+.. math:: \mathrm{PSNR} = 10 \log_{10} \frac{\max |s|^2}{\operatorname{mean} |s - \hat s|^2}, \qquad
+          \mathrm{PSNR_{magnitude}}
+          = 10 \log_{10} \frac{\max |s|^2}{\operatorname{mean}(|s| - |\hat s| / \max|\hat s|)^2} .
 
-The estimate is normalised by its own maximum, so that a single hot voxel costs PSNR.
+In the second the estimate is normalised by its own maximum, so that a single hot voxel costs PSNR.
 """
 
 from __future__ import annotations
@@ -14,6 +16,25 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 
+def psnr(estimate: Tensor, truth: Tensor, data_range: float | None = None) -> Tensor:
+    """PSNR per image in dB, shape ``(B,)``; both ``(B, C, *spatial)``, compared as they are, phases included.
+
+    :param data_range: the peak; ``max |truth|`` of each image if None. 1 for photographs in [0, 1].
+    """
+    return 10 * torch.log10(_peak(truth, data_range).square() / (truth - estimate).abs().square().flatten(1).mean(1))
+
+
+def ssim(estimate: Tensor, truth: Tensor, data_range: float | None = None) -> Tensor:
+    """Structural similarity per image, shape ``(B,)``, the mean over channels; of complex images the magnitudes'.
+
+    :param data_range: as in :func:`psnr`.
+    """
+    peaks = _peak(truth, data_range).tolist()
+    a, b = (x.abs() if x.is_complex() else x for x in (estimate, truth))
+    pairs = zip(a, b, peaks, strict=True)
+    return torch.tensor([_ssim(p.cpu().numpy(), q.cpu().numpy(), peak) for p, q, peak in pairs])
+
+
 def magnitude_psnr(estimate: Tensor, truth: Tensor) -> Tensor:
     """PSNR per image in dB, shape ``(B,)``; ``estimate`` and ``truth`` are ``(B, C, *spatial)``."""
     s, s_hat = truth.abs().flatten(1), _normalised(estimate).flatten(1)
@@ -23,7 +44,7 @@ def magnitude_psnr(estimate: Tensor, truth: Tensor) -> Tensor:
 def magnitude_ssim(estimate: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity per image of the magnitudes at peak 1, shape ``(B,)``."""
     pairs = zip(_normalised(estimate), _normalised(truth), strict=True)
-    return torch.tensor([_ssim(a.cpu().numpy(), b.cpu().numpy()) for a, b in pairs])
+    return torch.tensor([_ssim(a.cpu().numpy(), b.cpu().numpy(), 1.0) for a, b in pairs])
 
 
 def nmse(estimate: Tensor, truth: Tensor) -> Tensor:
@@ -31,11 +52,16 @@ def nmse(estimate: Tensor, truth: Tensor) -> Tensor:
     return NMSE(complex_abs=False)(estimate, truth)
 
 
-def _ssim(a: np.ndarray, b: np.ndarray) -> float:
+def _peak(truth: Tensor, data_range: float | None) -> Tensor:
+    peak = truth.abs().flatten(1).amax(1)
+    return peak if data_range is None else torch.full_like(peak, data_range)
+
+
+def _ssim(a: np.ndarray, b: np.ndarray, peak: float) -> float:
     smallest = min(a.shape[1:])
     window = min(7, smallest - 1 + smallest % 2)
     return float(
-        np.mean([structural_similarity(p, q, data_range=1.0, win_size=window) for p, q in zip(a, b, strict=True)])
+        np.mean([structural_similarity(p, q, data_range=peak, win_size=window) for p, q in zip(a, b, strict=True)])
     )
 
 

@@ -37,6 +37,12 @@ class Problem:
         """``||A||^2``, the Lipschitz constant of the data term's gradient."""
         return squared_norm(self.physics, self.back_projection)
 
+    @property
+    def noise_std(self) -> float | None:
+        """The noise level that the operator's noise model states, if it states one above 0."""
+        sigma = getattr(getattr(self.physics, "noise_model", None), "sigma", None)
+        return float(sigma) if sigma is not None and float(sigma) > 0 else None
+
     def gradient(self, x: Tensor) -> Tensor:
         """``A^H (A x - y)``."""
         return self.physics.A_adjoint_A(x) - self.back_projection

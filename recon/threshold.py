@@ -5,8 +5,8 @@ r"""The universal threshold: how strong a sparsity prior must be to keep noise o
 
 Correlated with a unit column a_v/||a_v||, circular noise of total variance sigma^2 has magnitude above
 sigma sqrt(ln N) in about one of N voxels (Donoho and Johnstone, Biometrika 81:425, 1994, for complex data).
-Without a stated noise level sigma is the Rayleigh median of the matched filter, so that side lobes and
-unmodelled clutter count as noise.
+Without a stated noise level the operator may know how to estimate it; otherwise sigma is the Rayleigh median of
+the matched filter, so that side lobes and unmodelled clutter count as noise.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | No
     focused = physics.A_adjoint(y)
     matched, columns = focused.abs(), _column_norms(physics, focused)
     seen = columns > 0
-    if noise_std is None:
-        sigma = (matched[:, seen] / columns[seen]).median(1).values / math.sqrt(math.log(2))
-    else:
+    if noise_std is not None:
         sigma = matched.new_full((len(y),), noise_std)
+    elif hasattr(physics, "estimate_noise"):
+        sigma = physics.estimate_noise(y)
+    else:
+        sigma = (matched[:, seen] / columns[seen]).median(1).values / math.sqrt(math.log(2))
     return per_image(sigma, matched) * math.sqrt(math.log(max(2, int(seen.sum())))) * columns
 
 

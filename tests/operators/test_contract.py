@@ -8,7 +8,16 @@ import torch
 from deepinv.physics import GaussianNoise, LinearPhysics
 from torch.testing import assert_close
 
-from resolvent.operators import CartesianMRI, Dense, NearFieldMIMO, NonCartesianMRI, Scaled, squared_norm
+from resolvent.operators import (
+    Blur,
+    CartesianMRI,
+    CircularBlur,
+    Dense,
+    NearFieldMIMO,
+    NonCartesianMRI,
+    Scaled,
+    squared_norm,
+)
 
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
 
@@ -69,6 +78,13 @@ CASES = {
     "scaled, dense": lambda: Scaled(dense(F64), 3),
     "dense, real": lambda: dense(F64),
     "dense, complex": lambda: dense(C128),
+    "circular blur": lambda: CircularBlur(kernel(3, 4), (1, 5, 6)),
+    "circular blur, a kernel per channel": lambda: CircularBlur(kernel(2, 3, 2), (2, 3, 7)),
+    "circular blur in 3-D": lambda: CircularBlur(kernel(2, 1, 3), (2, 3, 4, 5)),
+    "blur": lambda: Blur(kernel(3, 4), (1, 5, 6)),
+    "blur, a kernel per channel": lambda: Blur(kernel(2, 3, 2), (2, 3, 7)),
+    "blur in 3-D": lambda: Blur(kernel(2, 1, 3), (2, 3, 4, 5)),
+    "scaled, circular blur": lambda: Scaled(CircularBlur(kernel(3, 4), (1, 5, 6)), 0.3 - 2j),
     "dense, data shape": lambda: Dense(dense(C128).matrix[:6], (3, 2, 2), (2, 3)),
 }
 
@@ -84,6 +100,10 @@ def trajectory(samples, dimensions):
 
 def coil_maps(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(4), dtype=C128)
+
+
+def kernel(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(11), dtype=F64)
 
 
 def ring(n):

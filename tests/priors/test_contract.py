@@ -63,6 +63,7 @@ CASES = {
     "Magnitude(Box)": Case(lambda: Magnitude(Box(0.2, 0.8))),
     "Magnitude(TV)": Case(lambda: Magnitude(TV(0.3, iterations=1500)), tol=1e-8),
     "Denoiser": Case(lambda: Denoiser(halve, 0.5)),
+    "Denoiser, the step its level": Case(lambda: Denoiser(halve, None)),
     "Magnitude(Denoiser)": Case(lambda: Magnitude(Denoiser(halve, 0.5))),
 }
 CONVEX = [n for n, c in CASES.items() if c.make().convex]

@@ -1,0 +1,77 @@
+"""Who reaches the same objective first: every contender runs for more and more iterations until it is there.
+
+The objective is one function outside all of them; the target is the lowest value that anybody reached in
+the longest run, plus a margin.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+
+#: Iterations tried, each about a quarter more than the one before.
+COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64, 80, 100, 128, 160, 200, 256, 320, 400, 512, 640, 800)
+
+Objective = Callable[[torch.Tensor], float]
+
+
+class Run(NamedTuple):
+    """An image after some iterations, and the seconds that its maker says they took; None to have them measured."""
+
+    image: torch.Tensor
+    seconds: float | None = None
+
+
+Contender = Callable[[int], Run]
+
+
+class Standing(NamedTuple):
+    """What one contender needed to reach the target; iterations are None where it never did."""
+
+    iterations: int | None
+    seconds: float
+    image: torch.Tensor
+    best: float
+
+
+def timed(contender: Contender, iterations: int) -> Run:
+    """A run with its wall-clock seconds."""
+    began = time.perf_counter()
+    run = contender(iterations)
+    return run if run.seconds is not None else Run(run.image, time.perf_counter() - began)
+
+
+def contest(
+    contenders: Mapping[str, Contender],
+    objective: Objective,
+    longest: Mapping[str, int],
+    margin: float,
+    repeats: int = 5,
+) -> tuple[float, dict[str, Standing]]:
+    """The lowest objective of all, and how soon each contender came within ``margin`` of it.
+
+    :param longest: iterations of each contender's longest run.
+    :param repeats: timed runs at the iterations found, contenders taking turns; the median counts.
+    """
+    final = {name: timed(run, longest[name]).image for name, run in contenders.items()}
+    values = {name: objective(image) for name, image in final.items()}
+    target = min(values.values()) * (1 + margin)
+    needed = {name: _needed(run, objective, target, longest[name]) for name, run in contenders.items()}
+    runs = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, run in contenders.items():
+            runs[name].append(timed(run, needed[name] or longest[name]))
+    return min(values.values()), {
+        name: Standing(
+            needed[name], statistics.median(r.seconds for r in runs[name]), runs[name][-1].image, values[name]
+        )
+        for name in contenders
+    }  # fmt: skip
+
+
+def _needed(contender: Contender, objective: Objective, target: float, longest: int) -> int | None:
+    """The fewest iterations of those tried that reach the target."""
+    counts = [n for n in COUNTS if n < longest] + [longest]
+    return next((n for n in counts if objective(contender(n).image) <= target), None)
