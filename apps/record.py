@@ -9,7 +9,7 @@ import torch
 
 from ..datasets import Measurement, Result
 from ..operators import Operator, Scaled
-from ..recon import Migration, Solution, Solver, magnitude_psnr, magnitude_ssim
+from ..recon import Migration, Solution, Solver, magnitude_psnr, magnitude_ssim, psnr, ssim
 from ..recon.metrics import nmse
 
 
@@ -29,7 +29,7 @@ def assemble(about: dict[str, Any], m: Measurement, solver: Solver, solution: So
 
 
 def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m: Measurement) -> dict[str, Any]:
-    """Residual, peak, and against the truth PSNR, SSIM and NMSE; lists with one number per image."""
+    """Residual, peak, and against the truth NMSE and the magnitudes' PSNR and SSIM; one number per image."""
     y = m.y.to(torch.promote_types(m.y.dtype, torch.float32))
     residual = torch.linalg.vector_norm((m.physics.cpu().A(image) - y).flatten(1), dim=1)
     found: dict[str, Any] = {}
@@ -37,7 +37,9 @@ def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m:
         found["relative_residual"] = (residual / torch.linalg.vector_norm(y.flatten(1), dim=1)).tolist()
     found["peak"] = image.abs().flatten(1).amax(1).tolist()
     if truth is not None:
-        found |= {"psnr": magnitude_psnr(image, truth).tolist(), "ssim": magnitude_ssim(image, truth).tolist()}
+        pair = (image, truth) if m.physics.relative_scale or not image.is_complex() else (image.abs(), truth.abs())
+        likeness = (magnitude_psnr, magnitude_ssim) if m.physics.relative_scale else (psnr, ssim)
+        found |= {name: measure(*pair).tolist() for name, measure in zip(("psnr", "ssim"), likeness, strict=True)}
         found["nmse"] = nmse(image, truth).tolist()
     return found
 

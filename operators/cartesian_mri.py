@@ -61,6 +61,17 @@ class CartesianMRI(Operator):
         maps = maps if maps.ndim == len(self.data_shape) else maps[0]
         return sampled * torch.linalg.vector_norm(maps, dim=0, keepdim=True)
 
+    def estimate_noise(self, y: Tensor) -> Tensor:
+        """Standard deviation of the noise in data that state none, per image, shape ``(B,)``.
+
+        The Rayleigh median of the tenth of the samples that lie farthest out, where an image has next to nothing.
+        """
+        grid = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in self.image_shape[1:]), indexing="ij")
+        radius = torch.stack(grid).square().sum(0).to(y.device).expand(y.shape)
+        taken = (self.mask != 0).expand(y.shape)
+        outer = [k[t & (r >= r[t].quantile(0.9))] for k, t, r in zip(y, taken, radius, strict=True)]
+        return torch.stack([k.abs().median() for k in outer]) / math.sqrt(math.log(2))
+
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any) -> Tensor:
         r"""``argmin_x gamma/2 ||A x - y||^2 + 1/2 ||x - z||^2``, ``gamma`` a number or one per image.
 

@@ -116,3 +116,14 @@ def test_runs_in_deepinvs_solvers():
         prior=deepinv.optim.Tikhonov(), data_fidelity=deepinv.optim.L2(), stepsize=0.5, lambda_reg=1e-9, max_iter=60
     )
     close(model(y, physics), physics.A_adjoint(y), 1e-6)
+
+
+def test_noise_is_estimated_where_an_image_has_nothing():
+    """Smooth images of noise levels 0.1 and 0.3, sampled at random."""
+    rows, columns = torch.linspace(-1, 1, 64, dtype=F64)[:, None], torch.linspace(-1, 1, 48, dtype=F64)
+    smooth = torch.exp(-8 * (rows.square() + columns.square())) * (1 + 1j * rows)
+    physics = CartesianMRI(sampling(64, 48), randn(4, 1, 1).expand(4, 64, 48))
+    clean = physics.A(smooth.expand(2, 1, 64, 48))
+    noise = torch.tensor([0.1, 0.3], dtype=F64)
+    y = clean + physics.mask * noise[:, None, None, None] * randn(*clean.shape)
+    torch.testing.assert_close(physics.estimate_noise(y), noise, rtol=0.05, atol=0)
