@@ -6,6 +6,7 @@ from .constrained_admm import ConstrainedADMM
 from .loop import Progress
 from .metrics import magnitude_psnr, magnitude_ssim
 from .migration import BackProjection, Kirchhoff, Migration
+from .primal_dual import PrimalDual
 from .problem import Problem
 from .proximal_gradient import FISTA, ProximalGradient
 from .solver import Diverged, Solution, Solver, data_residual, objective
@@ -14,7 +15,7 @@ from .threshold import universal_threshold
 
 __all__ = [
     "ADMM", "FISTA", "BackProjection", "ConjugateGradient", "ConstrainedADMM", "Criterion", "Discrepancy",
-    "Diverged", "FixedPointResidual", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap", "Problem",
-    "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver", "data_residual", "magnitude_psnr",
+    "Diverged", "FixedPointResidual", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap", "PrimalDual",
+    "Problem", "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver", "data_residual", "magnitude_psnr",
     "magnitude_ssim", "objective", "universal_threshold",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from ..operators import squared_norm
+from ..priors import Analysis
 
 
 class Problem:
@@ -36,6 +37,14 @@ class Problem:
     def lipschitz(self) -> float:
         """``||A||^2``, the Lipschitz constant of the data term's gradient."""
         return squared_norm(self.physics, self.back_projection)
+
+    @cached_property
+    def transform_norms(self) -> tuple[float, ...]:
+        """``||K_i||^2`` of the priors on a transform, to one percent; 1 of those on the image itself."""
+        return tuple(
+            squared_norm(p.transform, self.back_projection, rtol=1e-2) if isinstance(p, Analysis) else 1.0
+            for p in self.priors
+        )
 
     def gradient(self, x: Tensor) -> Tensor:
         """``A^H (A x - y)``."""
