@@ -4,15 +4,17 @@ from .blur import Blur, CircularBlur
 from .calibration import sensitivity_maps
 from .cartesian_mri import CartesianMRI
 from .dense import Dense
+from .finite_differences import FiniteDifferences
 from .near_field_mimo import SPEED_OF_LIGHT, NearFieldMIMO
 from .non_cartesian_mri import NonCartesianMRI, density_compensation
 from .norm import squared_norm
 from .operator import Operator
 from .sampling import cartesian_lines, poisson_disc
 from .scaled import Scaled, has_exact_prox
+from .wavelet import Wavelet
 
 __all__ = [
-    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Dense", "NearFieldMIMO", "NonCartesianMRI",
-    "Operator", "Scaled", "cartesian_lines", "density_compensation", "has_exact_prox", "poisson_disc",
-    "sensitivity_maps", "squared_norm",
+    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Dense", "FiniteDifferences", "NearFieldMIMO",
+    "NonCartesianMRI", "Operator", "Scaled", "Wavelet", "cartesian_lines", "density_compensation", "has_exact_prox",
+    "poisson_disc", "sensitivity_maps", "squared_norm",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .prior import Prior
+from .prior import Prior, length
 
 
 class GroupL1(Prior):
@@ -27,12 +27,9 @@ class GroupL1(Prior):
             raise ValueError(f"axes: found {tuple(axes)}, expected image axes other than the batch axis 0")
         self.axes = tuple(axes)
 
-    def _norms(self, x: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(x, dim=self.axes, keepdim=True)
-
     def _value(self, x: Tensor) -> Tensor:
-        return self._norms(x)
+        return length(x, self.axes)
 
     def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
-        norms = self._norms(v)
+        norms = length(v, self.axes)
         return v * ((norms - gamma).clamp_min(0) / norms.clamp_min(torch.finfo(norms.dtype).tiny))

@@ -9,13 +9,15 @@ deepinv interface and the refusals are here.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, Self
 
 import deepinv.optim
 import torch
 from torch import Tensor
 
-Aux = tuple[Tensor, ...]
+#: The inner state of an iterative prox: tensors whose first axis is the batch, or tuples of them.
+Aux = tuple[Any, ...]
 
 
 class Prior(deepinv.optim.Prior):
@@ -101,6 +103,21 @@ class Prior(deepinv.optim.Prior):
 def per_image(x: Tensor) -> Tensor:
     """Sum over all axes but the batch."""
     return x.flatten(1).sum(1)
+
+
+def squared_length(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """``|x|^2`` summed along ``axes``, which stay with length 1; none is the magnitude's square.
+
+    A plain sum, since torch's norm over a short strided axis is many times slower.
+    """
+    square = x.real.square() + x.imag.square() if x.is_complex() else x.square()
+    return square.sum(tuple(axes), keepdim=True) if axes else square
+
+
+def length(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """The norm along ``axes``, which stay with length 1; its gradient at 0 is 0."""
+    square = squared_length(x, axes)
+    return torch.where(square > 0, square, 1).sqrt() * (square > 0)
 
 
 def broadcast(value: float | Tensor, x: Tensor) -> float | Tensor:

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .prior import Aux, Prior, per_image
+from ..operators.finite_differences import divergence, gradient
+from .prior import Aux, Prior, length, per_image, squared_length
 
 #: Momentum number at the start of a proximal call. Above Beck and Teboulle's 1, so that momentum is carried
 #: from one call of a solver to the next; 8 to 12 serve alike, and a cold start loses nothing.
@@ -52,8 +53,8 @@ class TV(Prior):
         return x if self.outside == "copy" else x[(..., *[slice(1, -1)] * (x.ndim - 2))]
 
     def _value(self, x: Tensor) -> Tensor:
-        length = _length(gradient(self._framed(x)))
-        return length if self.outside == "copy" else per_image(length)
+        lengths = length(gradient(self._framed(x)), (1,)).squeeze(1)
+        return lengths if self.outside == "copy" else per_image(lengths)
 
     def start(self, x: Tensor) -> Aux:
         """The dual and its extrapolation."""
@@ -74,40 +75,9 @@ class TV(Prior):
         return v - self._unframed(divergence(p)), (p, q)
 
 
-def gradient(x: Tensor) -> Tensor:
-    """Forward differences ``(B, d, C, *spatial)``, zero across the last plane of each axis."""
-    g = x.new_zeros(len(x), x.ndim - 2, *x.shape[1:])
-    for d in range(x.ndim - 2):
-        n = x.shape[d + 2] - 1
-        g[:, d].narrow(d + 2, 0, n).copy_(x.narrow(d + 2, 1, n) - x.narrow(d + 2, 0, n))
-    return g
-
-
-def divergence(p: Tensor) -> Tensor:
-    """The adjoint of :func:`gradient`, ``(B, d, C, *spatial) -> (B, C, *spatial)``."""
-    x = torch.zeros_like(p[:, 0])
-    for d in range(p.shape[1]):
-        n = x.shape[d + 2] - 1
-        part = p[:, d].narrow(d + 2, 0, n)
-        x.narrow(d + 2, 1, n).add_(part)
-        x.narrow(d + 2, 0, n).sub_(part)
-    return x
-
-
-def _length(g: Tensor) -> Tensor:
-    """``|g_v|`` with gradient 0 at 0."""
-    square = _square(g)
-    return torch.where(square > 0, square, 1).sqrt() * (square > 0)
-
-
-def _square(g: Tensor) -> Tensor:
-    """``|g_v|^2``; a plain sum, since torch's norm over a short strided axis is 40 times slower."""
-    return torch.view_as_real(g).square().sum((1, -1)) if g.is_complex() else g.square().sum(1)
-
-
 def _project(p: Tensor, radius: float | Tensor) -> Tensor:
     """Onto ``|p_v| <= radius``."""
-    square = _square(p)
+    square = squared_length(p, (1,)).squeeze(1)
     bound = torch.as_tensor(radius, dtype=square.dtype, device=p.device)
     longest = torch.maximum(square, bound.square()).clamp_min(torch.finfo(square.dtype).tiny)
     return p * (bound * longest.rsqrt()).unsqueeze(1)

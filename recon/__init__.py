@@ -7,6 +7,7 @@ from .half_quadratic import HalfQuadratic
 from .loop import Progress
 from .metrics import magnitude_psnr, magnitude_ssim, psnr, ssim
 from .migration import BackProjection, Kirchhoff, Migration
+from .primal_dual import PrimalDual
 from .problem import Problem
 from .proximal_gradient import FISTA, ProximalGradient
 from .solver import Diverged, Solution, Solver, data_residual, objective
@@ -17,6 +18,7 @@ from .threshold import universal_threshold
 __all__ = [
     "ADMM", "FISTA", "BackProjection", "ConjugateGradient", "ConstrainedADMM", "Criterion", "Discrepancy",
     "Diverged", "FixedPointResidual", "HalfQuadratic", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap",
-    "Problem", "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver", "data_residual", "filled",
-    "magnitude_psnr", "magnitude_ssim", "objective", "psnr", "ssim", "universal_threshold",
+    "PrimalDual", "Problem", "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver",
+    "data_residual", "filled", "magnitude_psnr", "magnitude_ssim", "objective", "psnr", "ssim",
+    "universal_threshold",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from ..operators import squared_norm
+from ..priors import Analysis
 
 
 class Problem:
@@ -42,6 +43,14 @@ class Problem:
         """The noise level that the operator's noise model states, if it states one above 0."""
         sigma = getattr(getattr(self.physics, "noise_model", None), "sigma", None)
         return float(sigma) if sigma is not None and float(sigma) > 0 else None
+
+    @cached_property
+    def transform_norms(self) -> tuple[float, ...]:
+        """``||K_i||^2`` of the priors on a transform, to one percent; 1 of those on the image itself."""
+        return tuple(
+            squared_norm(p.transform, self.back_projection, rtol=1e-2) if isinstance(p, Analysis) else 1.0
+            for p in self.priors
+        )
 
     def gradient(self, x: Tensor) -> Tensor:
         """``A^H (A x - y)``."""

@@ -75,12 +75,16 @@ class Solver(deepinv.models.Reconstructor):
             raise ValueError(f"max_iter: found {max_iter}, expected at least 1")
         priors = () if prior is None else (prior,) if isinstance(prior, AnyPrior) else tuple(prior)
         for p in priors:
-            if not getattr(p, f"has_{self.needs}", True):
+            if not self.accepts(p):
                 raise TypeError(
                     f"{type(self).__name__}: found {type(p).__name__}, expected a prior with a {self.needs}"
                 )
         self.priors = torch.nn.ModuleList(priors)
         self.max_iter, self.stop = max_iter, stop or RelativeChange()
+
+    def accepts(self, prior: AnyPrior) -> bool:
+        """Whether ``prior`` has what the algorithm :attr:`needs`."""
+        return getattr(prior, f"has_{self.needs}", True)
 
     @abstractmethod
     def init(self, problem: Problem, x0: Tensor | None) -> Any:

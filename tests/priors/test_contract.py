@@ -11,23 +11,27 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from resolvent.operators.finite_differences import divergence, gradient
 from resolvent.priors import (
     L1,
     TV,
     Box,
     Denoiser,
     GroupL1,
+    KSupport,
     Magnitude,
     NonNegative,
     Normalised,
     Prior,
     RealImaginary,
+    Sum,
     Tikhonov,
+    WaveletL1,
 )
-from resolvent.priors.tv import divergence, gradient
 
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
 PLANE, VOLUME = (2, 6, 5), (1, 4, 3, 5)
+WEIGHTS = torch.linspace(0.5, 2, 30, dtype=F64).reshape(1, 6, 5)
 
 
 def halve(x, sigma):
@@ -50,6 +54,12 @@ CASES = {
     "GroupL1": Case(lambda: GroupL1(0.7)),
     "GroupL1 over space": Case(lambda: GroupL1(0.7, axes=(2, 3))),
     "GroupL1, weight map": Case(lambda: GroupL1(torch.linspace(0, 1, 30, dtype=F64).reshape(1, 6, 5))),
+    "KSupport": Case(lambda: KSupport(0.7, k=5)),
+    "KSupport of channels": Case(lambda: KSupport(0.7, k=7.5, axes=(1,), group_weights=WEIGHTS)),
+    "WaveletL1": Case(lambda: WaveletL1(0.7, "db2")),
+    "WaveletL1 in 3-D": Case(lambda: WaveletL1(0.7, "haar"), VOLUME),
+    "Sum": Case(lambda: Sum([L1(0.7), GroupL1(0.3)], iterations=300), tol=1e-8),
+    "Sum of three": Case(lambda: Sum([GroupL1(0.3, axes=(2,)), L1(0.2), Tikhonov(0.1)], iterations=300), tol=1e-8),
     "Tikhonov": Case(lambda: Tikhonov(0.7)),
     "Tikhonov, weight map": Case(lambda: Tikhonov(torch.linspace(0, 1, 60, dtype=F64).reshape(PLANE))),
     "Box": Case(lambda: Box(-0.5, 0.8)),
@@ -86,7 +96,7 @@ def quick(case):
     """With few inner iterations: for what must be true of an unconverged prox, too."""
     prior = case.make()
     inside = getattr(prior, "prior", prior)
-    if isinstance(inside, TV):
+    if isinstance(inside, TV | Sum):
         inside.iterations = 12
     return prior
 

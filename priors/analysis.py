@@ -1,0 +1,47 @@
+r"""A prior on a linear transform of the image, :math:`R(x) = R_0(K x)`.
+
+Such as total variation, K the finite differences. In general its prox has no closed form:
+:class:`~resolvent.recon.PrimalDual` takes that of R_0, and K, instead.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import deepinv.optim
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+from .prior import Prior
+
+
+class Analysis(Prior):
+    """``prior`` on ``transform.A(x)``; has no prox.
+
+    :param prior: any prior; its weight is the weight.
+    :param transform: K, any linear operator.
+    """
+
+    def __init__(self, prior: deepinv.optim.Prior, transform: LinearPhysics):
+        super().__init__()
+        self.prior, self.transform = prior, transform
+        self.convex = bool(getattr(prior, "convex", False))
+        self.explicit_prior = self.has_value
+
+    @property
+    def has_value(self) -> bool:
+        inner = getattr(self, "prior", None)
+        return bool(getattr(inner, "has_value", getattr(inner, "explicit_prior", False)))
+
+    @property
+    def has_grad(self) -> bool:
+        return bool(getattr(self.prior, "has_grad", False))
+
+    def fn(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        return self.prior.fn(self.transform.A(x), *args, **kwargs)
+
+    def grad(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        return self.transform.A_adjoint(self.prior.grad(self.transform.A(x), *args, **kwargs))
+
+    def scaled(self, factor: float | Tensor) -> Self:
+        return type(self)(self.prior.scaled(factor), self.transform)
