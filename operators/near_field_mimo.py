@@ -26,8 +26,8 @@ from .array_geometry import (
     voxel_support,
 )
 from .bistatic import Bistatic, Layout, Paths, Recurrence, Spectrum
+from .exact_geometry import ExactGeometry
 from .gram import GramFactor
-from .operator import Operator
 
 SPEED_OF_LIGHT = 299_792_458.0
 #: Phasors of one block: a few times a second-level cache, so that products find them in the third.
@@ -56,7 +56,7 @@ def _near_obliquity(depth: Tensor, distance: Tensor) -> Tensor:
     return depth / distance**2
 
 
-class NearFieldMIMO(Operator):
+class NearFieldMIMO(ExactGeometry):
     r"""Near-field array radar with complex reflectivity on a Cartesian voxel grid.
 
     Images are ``(B, 1, X, Y, Z)`` complex; data are ``(B, 1, K, T, R)`` in the order frequency,
@@ -358,21 +358,8 @@ class NearFieldMIMO(Operator):
         return (y if self.pairs is None else y[..., 0]).unsqueeze(1)
 
     # -- module plumbing ------------------------------------------------------------------------
-    def _apply(self, fn: Any, recurse: bool = True) -> NearFieldMIMO:
-        """Move between devices, but keep the geometry in float64 whatever dtype is asked for."""
-        before = {name: b for name, b in self._buffers.items() if b is not None}
-        super()._apply(fn, recurse)
-        for name, old in before.items():
-            self._buffers[name] = old.to(self._buffers[name].device)
-        self._engines, self._gram = {}, None
-        return self
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._engines, self._gram = {}, None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_engines": {}, "_gram": None}
+    def _without_tables(self) -> dict[str, Any]:
+        return {"_engines": {}, "_gram": None}
 
 
 def _distance(antennas: Tensor, position: Tensor) -> Tensor:
