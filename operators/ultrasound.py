@@ -37,7 +37,7 @@ class Reach(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some entries of the matrix: per echo its pixel, the sample before its arrival, the weights of that and the next."""
+    """Entries of the matrix: per echo its pixel, the sample before its arrival, the weights of that and the next."""
 
     transmit: int
     pixels: Tensor
@@ -181,8 +181,8 @@ class DelayAndSum(ExactGeometry):
 
     def _phasor(self, delay: Tensor, dtype: torch.dtype) -> Tensor:
         """``exp(-j 2 pi f_c tau)``, its argument computed in float64."""
-        turns = (self.carrier_frequency * delay).frac().to(dtype.to_real())
-        return torch.polar(torch.ones_like(turns), -2 * math.pi * turns)
+        phase = -2 * math.pi * (self.carrier_frequency * delay).frac().to(dtype.to_real())
+        return torch.complex(phase.cos(), phase.sin())
 
     def _without_tables(self) -> dict[str, Any]:
         return {"_kept": {}}
@@ -205,7 +205,7 @@ class PlaneWaveIQ(DelayAndSum):
     :param start_time: time of the first sample in seconds.
     :param speed_of_sound: metres per second.
     :param f_number: depth over the width of the receive aperture; 0 for the whole array.
-    :param memory_budget: bytes the matrix's entries may take; they are recomputed in every product where they take more.
+    :param memory_budget: bytes the matrix's entries may take; where they take more, every product recomputes them.
     :raises ValueError: for axes, numbers or angles that describe no scan.
     """
 
