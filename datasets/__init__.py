@@ -1,12 +1,13 @@
 """Files and scenes: measurement files, result files, checkpoints, synthetic volumes."""
 
 from .checkpoint import FileCheckpoint
+from .demodulation import analytic, demodulate
 from .errors import InputError
 from .measurement import Measurement, load_measurement, save_measurement
 from .result import Result, load_result, save_result
 from .scenes import blobs
 
 __all__ = [
-    "FileCheckpoint", "InputError", "Measurement", "Result", "blobs", "load_measurement", "load_result",
-    "save_measurement", "save_result",
+    "FileCheckpoint", "InputError", "Measurement", "Result", "analytic", "blobs", "demodulate", "load_measurement",
+    "load_result", "save_measurement", "save_result",
 ]  # fmt: skip

@@ -1,8 +1,10 @@
 """Solving: one problem, one loop, one file per algorithm."""
 
 from .admm import ADMM
+from .bmode import envelope, log_compress, scan_convert
 from .conjugate_gradient import ConjugateGradient
 from .constrained_admm import ConstrainedADMM
+from .gcnr import GCNR, gcnr
 from .loop import Progress
 from .metrics import magnitude_psnr, magnitude_ssim
 from .migration import BackProjection, Kirchhoff, Migration
@@ -13,8 +15,8 @@ from .stopping import Criterion, Discrepancy, FixedPointResidual, MagnitudeChang
 from .threshold import universal_threshold
 
 __all__ = [
-    "ADMM", "FISTA", "BackProjection", "ConjugateGradient", "ConstrainedADMM", "Criterion", "Discrepancy",
+    "ADMM", "FISTA", "GCNR", "BackProjection", "ConjugateGradient", "ConstrainedADMM", "Criterion", "Discrepancy",
     "Diverged", "FixedPointResidual", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap", "Problem",
-    "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver", "data_residual", "magnitude_psnr",
-    "magnitude_ssim", "objective", "universal_threshold",
+    "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver", "data_residual", "envelope", "gcnr",
+    "log_compress", "magnitude_psnr", "magnitude_ssim", "objective", "scan_convert", "universal_threshold",
 ]  # fmt: skip
