@@ -11,7 +11,7 @@ from .arguments import new_parser, parse
 from .cli import UsageError
 
 #: Modality to module, whose ``main`` has the modality's options as its arguments.
-MODALITIES = {"near-field": "simulate_near_field"}
+MODALITIES = {"near-field": "simulate_near_field", "ultrasound": "simulate_ultrasound"}
 
 
 def main(argv: list[str]) -> int:
