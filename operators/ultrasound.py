@@ -72,28 +72,21 @@ class DelayAndSum(ExactGeometry):
         memory_budget: int,
         **kwargs: Any,
     ):
-        lateral, grid = axis_values("elements", elements), {"x": _increasing("x", x), "z": _increasing("z", z)}
-        if grid["z"][0] < 0:
-            raise ValueError(f"z: found {float(grid['z'][0]):g} m, expected depths not below 0")
-        positive = {"n_samples": n_samples, "sampling_frequency": sampling_frequency, "speed_of_sound": speed_of_sound,
-                    "memory_budget": memory_budget}  # fmt: skip
-        for name, value in positive.items():
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name}: found {value:g}, expected a number above 0")
-        for name, value in {"carrier_frequency": carrier_frequency, "f_number": f_number}.items():
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}: found {value:g}, expected a number not below 0")
+        lateral, across, depth = axis_values("elements", elements), _increasing("x", x), _increasing("z", z)
+        if depth[0] < 0:
+            raise ValueError(f"z: found {float(depth[0]):g} m, expected depths not below 0")
         if not math.isfinite(start_time):
             raise ValueError(f"start_time: found {start_time:g}, expected a finite number of seconds")
-        shape = (1, len(grid["z"]), len(grid["x"]))
-        super().__init__(shape, (1, n_transmits, len(lateral), n_samples), **kwargs)
-        self.register_buffer("elements", lateral)
-        self.register_buffer("x", grid["x"])
-        self.register_buffer("z", grid["z"])
-        self.n_samples, self.memory_budget = int(n_samples), int(memory_budget)
-        self.sampling_frequency, self.carrier_frequency = float(sampling_frequency), float(carrier_frequency)
-        self.start_time, self.speed_of_sound = float(start_time), float(speed_of_sound)
-        self.f_number = float(f_number)
+        samples = int(_above_zero("n_samples", n_samples))
+        super().__init__((1, len(depth), len(across)), (1, n_transmits, len(lateral), samples), **kwargs)
+        for name, values in {"elements": lateral, "x": across, "z": depth}.items():
+            self.register_buffer(name, values)
+        self.n_samples, self.start_time = samples, float(start_time)
+        self.sampling_frequency = _above_zero("sampling_frequency", sampling_frequency)
+        self.carrier_frequency = _not_negative("carrier_frequency", carrier_frequency)
+        self.speed_of_sound = _above_zero("speed_of_sound", speed_of_sound)
+        self.f_number = _not_negative("f_number", f_number)
+        self.memory_budget = int(_above_zero("memory_budget", memory_budget))
         self._kept: dict[torch.dtype, list[Block]] = {}
 
     @abstractmethod
@@ -177,7 +170,7 @@ class DelayAndSum(ExactGeometry):
 
     def _n_echoes(self) -> int:
         across = self.x - self.elements[:, None]
-        return sum(int(self._in_aperture(across, depth).sum()) for depth in self.z)
+        return sum(int(self._in_aperture(across, depth).sum()) for depth in self.z.unbind())
 
     def _phasor(self, delay: Tensor, dtype: torch.dtype) -> Tensor:
         """``exp(-j 2 pi f_c tau)``, its argument computed in float64."""
@@ -279,6 +272,18 @@ def _increasing(name: str, values: Vector) -> Tensor:
     if not (torch.diff(axis) > 0).all():
         raise ValueError(f"{name}: found a coordinate not above the one before it, expected an increasing axis")
     return axis
+
+
+def _above_zero(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: found {value:g}, expected a number above 0")
+    return float(value)
+
+
+def _not_negative(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name}: found {value:g}, expected a number not below 0")
+    return float(value)
 
 
 def _complex(dtype: torch.dtype) -> torch.dtype:
