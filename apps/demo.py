@@ -10,7 +10,7 @@ from ..datasets import load_measurement, load_result
 from .arguments import new_parser, parse
 from .reconstruct import main as reconstruct
 from .report import write_report
-from .report_drawing import DECIBEL, compose, png
+from .report_drawing import compose, decibel_scale, png
 from .report_page import pictures
 from .report_views import decibels, projections
 from .simulate_near_field import main as near_field
@@ -43,7 +43,9 @@ def main(argv: list[str]) -> int:
     write_report(images, list(results), page)
     shown = pictures(images, list(results), 0)
     rows = zip(*(projections(p, decibels(p.magnitude)) for p in shown), strict=True)
-    (out / "comparison.png").write_bytes(png(compose([list(r) for r in rows], DECIBEL, [p.name for p in shown])))
+    (out / "comparison.png").write_bytes(
+        png(compose([list(r) for r in rows], decibel_scale(shown[0]), [p.name for p in shown]))
+    )
     scene = load_measurement(source).meta["scene"]
     print(f"\nscene: {scene}\nimages: {out}\nreport: {page.resolve()}\n{time.perf_counter() - began:.0f} s")
     return 0

@@ -20,7 +20,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .report_views import DYNAMIC_RANGE, Axis, Panel
+from .report_views import Axis, Panel, Picture
 
 #: Dots per inch of the PNG, and pixels of the page per inch.
 DPI, PIXELS = 150, 110
@@ -43,9 +43,17 @@ class Scale:
     ticks: tuple[tuple[float, str], ...] = ()
 
 
-DECIBEL = Scale("inferno", -DYNAMIC_RANGE, 0.0, "magnitude (dB below peak)")
-LINEAR = Scale("viridis", 0.0, 1.0, "magnitude / peak")
 PHASE = Scale("twilight", -np.pi, np.pi, "phase (rad)", ((-np.pi, "−π"), (0.0, "0"), (np.pi, "π")))
+
+
+def decibel_scale(p: Picture) -> Scale:
+    """Decibels below the peak: flat images in grey, as they are read."""
+    return Scale("inferno" if p.is_volume else "gray", -p.dynamic_range, 0.0, "magnitude (dB below peak)")
+
+
+def linear_scale(p: Picture) -> Scale:
+    """Shares of the peak: flat images in grey."""
+    return Scale("viridis" if p.is_volume else "gray", 0.0, 1.0, "magnitude / peak")
 
 
 def draw(grid: Sequence[Sequence[Panel]], scale: Scale, alt: str, heads: Sequence[str] = ()) -> str:

@@ -14,11 +14,10 @@ import numpy as np
 
 from ..datasets import Result
 from .report_curves import curves
-from .report_drawing import DECIBEL, LINEAR, PHASE, Scale, draw
+from .report_drawing import PHASE, Scale, decibel_scale, draw, linear_scale
 from .report_tables import comparable, metrics_table, provenance_table, settings_table, summary_line
 from .report_viewer import viewer
 from .report_views import (
-    DYNAMIC_RANGE,
     PHASE_RANGE,
     Panel,
     Picture,
@@ -147,14 +146,19 @@ def comparison(shown: Sequence[Picture]) -> str:
     """All pictures side by side on one scale; nothing if there is only one."""
     if len(shown) < 2 or len({p.is_volume for p in shown}) > 1:
         return ""
-    what = "Maximum projections" if shown[0].is_volume else "Magnitudes"
+    first = shown[0]
+    what = "Maximum projections" if first.is_volume else "Magnitudes"
     text = f"{what} side by side, each relative to its own peak (circle)"
     columns = [projections(p, decibels(p.magnitude)) for p in shown]
-    out = _side_by_side(columns, shown, DECIBEL, f"{text}, common scale from −{DYNAMIC_RANGE:.0f} to 0 dB.")
-    if not shown[0].is_volume:
+    figures = [_side_by_side(columns, shown, decibel_scale(first), f"{text}, {_range_of(first)}.")]
+    if not first.is_volume:
         linear = [projections(p, p.magnitude) for p in shown]
-        out = _side_by_side(linear, shown, LINEAR, f"{text}, linear.") + out
-    return f"<h3>Side by side</h3>{out}"
+        figures.insert(first.is_echo, _side_by_side(linear, shown, linear_scale(first), f"{text}, linear."))
+    return f"<h3>Side by side</h3>{''.join(figures)}"
+
+
+def _range_of(p: Picture) -> str:
+    return f"common scale from −{p.dynamic_range:.0f} to 0 dB"
 
 
 def errors(shown: Sequence[Picture]) -> str:
@@ -190,14 +194,12 @@ def alone(p: Picture) -> str:
     if not p.peak:
         return '<p class="note">Zero everywhere.</p>'
     db, where = decibels(p.magnitude), f"peak {p.peak:.4g} at {p.peak_place} (circle)"
-    scale = f"common scale from −{DYNAMIC_RANGE:.0f} to 0 dB"
-    if p.is_volume:
-        planes = "Slices through the brightest voxel"
-        out = _figure([slices(p, db), projections(p, db)], DECIBEL, f"{planes}, maximum projections; {scale}; {where}.")
-        out += _figure([slices(p, p.magnitude)], LINEAR, f"{planes}, linear.")
-    else:
-        out = _figure([slices(p, p.magnitude)], LINEAR, f"Magnitude, linear; {where}.")
-        out += _figure([slices(p, db)], DECIBEL, f"Magnitude, {scale}.")
+    planes = "Slices through the brightest voxel" if p.is_volume else "Magnitude"
+    more = ", maximum projections" if p.is_volume else ""
+    rows = [slices(p, db), projections(p, db)] if p.is_volume else [slices(p, db)]
+    logarithmic = _figure(rows, decibel_scale(p), f"{planes}{more}; {_range_of(p)}; {where}.")
+    linear = _figure([slices(p, p.magnitude)], linear_scale(p), f"{planes}, linear; {where}.")
+    out = logarithmic + linear if p.decibels_first else linear + logarithmic
     if p.phase is not None:
         caption = f"Phase, grey where the magnitude is more than {PHASE_RANGE:.0f} dB below the peak."
         out += _figure([[replace(q, peak=None) for q in slices(p, visible_phase(p))]], PHASE, caption)

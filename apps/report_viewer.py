@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
-from .report_drawing import DECIBEL, LINEAR
-from .report_views import DYNAMIC_RANGE, Picture
+from .report_drawing import decibel_scale, linear_scale
+from .report_views import Picture
 
 #: Bytes all volumes of a page may take before base64.
 BUDGET = 4 * 2**20
@@ -29,8 +29,10 @@ def viewer(groups: Sequence[Sequence[Picture]]) -> str:
         return ""
     room = BUDGET // len(pictures)
     volumes = [_volume(p, i, room) for i, group in enumerate(groups) for p in group]
-    data = {"volumes": volumes, "range": DYNAMIC_RANGE, "images": len(groups),
-            "colours": {"db": _colours(DECIBEL.colours), "linear": _colours(LINEAR.colours)}}  # fmt: skip
+    model = max(pictures, key=lambda p: (p.is_volume, p.is_echo))
+    data = {"volumes": volumes, "range": model.dynamic_range, "images": len(groups), "scale": _scales(model)[0][0],
+            "colours": {"db": _colours(decibel_scale(model).colours),
+                        "linear": _colours(linear_scale(model).colours)}}  # fmt: skip
     coarse = max(v["factor"] for v in volumes)
     note = (
         f'<p class="note">Large volumes are shown coarser here: blocks of up to {coarse} voxels a side '
@@ -38,7 +40,13 @@ def viewer(groups: Sequence[Sequence[Picture]]) -> str:
         if coarse > 1
         else ""
     )
-    return _markup(volumes, len(groups), note) + _script_data(data)
+    return _markup(volumes, len(groups), _scales(model), note) + _script_data(data)
+
+
+def _scales(p: Picture) -> list[tuple[str, str]]:
+    """Scales to choose from, the one to begin with first."""
+    scales = [("db", "dB"), ("linear", "linear")]
+    return scales if p.decibels_first else scales[::-1]
 
 
 def _volume(p: Picture, image: int, room: int) -> dict[str, Any]:
@@ -85,7 +93,7 @@ def _script_data(data: dict[str, Any]) -> str:
     return f'<script type="application/json" id="viewer-data">{quoted}</script>'
 
 
-def _markup(volumes: Sequence[dict[str, Any]], images: int, note: str) -> str:
+def _markup(volumes: Sequence[dict[str, Any]], images: int, scales: Sequence[tuple[str, str]], note: str) -> str:
     names = list(dict.fromkeys(v["name"] for v in volumes))
     results = "".join(f'<option value="{i}">{escape(name)}</option>' for i, name in enumerate(names))
     batch = "".join(f'<option value="{i}">{i + 1}</option>' for i in range(images))
@@ -93,7 +101,6 @@ def _markup(volumes: Sequence[dict[str, Any]], images: int, note: str) -> str:
     flat = all(v["flat"] for v in volumes)
     planes = "" if flat else _choice("View", "plane", ("2", "x–y"), ("1", "x–z"), ("0", "y–z"))
     kinds = "" if flat else _choice("Show", "kind", ("slice", "slice"), ("maximum", "maximum"), ("turn", "3-D"))
-    scales = (("linear", "linear"), ("db", "dB")) if flat else (("db", "dB"), ("linear", "linear"))
     slider = (
         ""
         if flat

@@ -3,7 +3,8 @@ r"""What a report shows of an image: normalised magnitude and phase, cut and pro
 .. math:: m = \frac{|s|}{\max |s|}, \qquad \mathrm{dB} = 20 \log_{10} m .
 
 Panels of a volume ``(X, Y, Z)`` have their first axis to the right and their second upwards; a flat
-image ``(rows, columns)`` is shown as stored, its first row on top.
+image ``(rows, columns)`` is shown as stored, its first row on top: rows along z or y, columns along x.
+Volumes and echo images, whose rows are depths z, are read in decibels; other flat images are linear first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 
 #: Magnitudes this far below the peak and lower are drawn in the darkest colour.
 DYNAMIC_RANGE = 30.0
+#: The same for echo images, as sonographers see them.
+ECHO_RANGE = 60.0
 #: Phase is drawn where the magnitude is less far below the peak than this.
 PHASE_RANGE = 20.0
 #: Sides of a volume, as (to the right, upwards, cut or projected along).
@@ -60,6 +63,20 @@ class Picture:
         return self.magnitude.ndim == 3
 
     @property
+    def is_echo(self) -> bool:
+        """Whether this is a flat image with depth downwards."""
+        return not self.is_volume and self.axes[0].name == "z"
+
+    @property
+    def decibels_first(self) -> bool:
+        return self.is_volume or self.is_echo
+
+    @property
+    def dynamic_range(self) -> float:
+        """Decibels shown below the peak."""
+        return ECHO_RANGE if self.is_echo else DYNAMIC_RANGE
+
+    @property
     def brightest(self) -> tuple[int, ...]:
         """Index of the peak."""
         return tuple(int(i) for i in np.unravel_index(self.magnitude.argmax(), self.magnitude.shape))
@@ -95,10 +112,11 @@ def picture(name: str, image: Any, axes: Mapping[str, Any]) -> Picture:
 
 
 def _axes(axes: Mapping[str, Any], shape: Sequence[int]) -> tuple[Axis, ...]:
-    """The result's axes in millimetres if they fit the image, voxel numbers if not."""
-    known = {name: _millimetres(values) for name, values in axes.items()}
-    if [len(v) for v in known.values()] == list(shape) and all(map(_increasing, known.values())):
-        return tuple(Axis(name, "mm", values) for name, values in known.items())
+    """The result's axes in millimetres if they fit the image, voxel numbers if not; flat, the last one is down."""
+    known = [Axis(name, "mm", _millimetres(values)) for name, values in axes.items()]
+    known = known[::-1] if len(shape) == 2 else known
+    if [len(axis.values) for axis in known] == list(shape) and all(_increasing(axis.values) for axis in known):
+        return tuple(known)
     names = ("row", "column") if len(shape) == 2 else ("axis 1", "axis 2", "axis 3")
     return tuple(Axis(name, "", np.arange(n, dtype=np.float64)) for name, n in zip(names, shape, strict=True))
 

@@ -11,7 +11,12 @@ from .arguments import new_parser, parse
 from .cli import UsageError
 
 #: Modality to module, whose ``main`` has the modality's options as its arguments.
-MODALITIES = {"blur": "simulate_blur", "mri": "simulate_mri", "near-field": "simulate_near_field"}
+MODALITIES = {
+    "blur": "simulate_blur",
+    "mri": "simulate_mri",
+    "near-field": "simulate_near_field",
+    "ultrasound": "simulate_ultrasound",
+}
 
 
 def main(argv: list[str]) -> int:

@@ -34,7 +34,7 @@ def main(
     :param noise_std: standard deviation of the noise, pictures being in [0, 1].
     :param border: unseen crops the photograph to the pixels whose light all comes from the scene; circular wraps the scene around.
     :param seed: of noise and motion.
-    """  # noqa: E501
+    """
     scene = _camera() if image is None else read_picture(Path(image)).movedim(-1, 0)
     blur = KERNELS[kernel](seed) if kernel in KERNELS else read_kernel(Path(kernel))
     physics = _operator(border, blur, tuple(scene.shape))

@@ -15,7 +15,7 @@
   const scratch = document.createElement("canvas"), pen = scratch.getContext("2d");
   const resultBox = byId("result"), imageBox = byId("image"), slider = byId("slice");
   const names = [...resultBox.options].map((option) => option.text);
-  const state = { result: 0, image: 0, plane: 2, kind: "slice", scale: volumes.every((v) => v.flat) ? "linear" : "db", slice: null, turn: 0.6, tilt: 0.35 };
+  const state = { result: 0, image: 0, plane: 2, kind: "slice", scale: page.scale, slice: null, turn: 0.6, tilt: 0.35 };
 
   const WIDTH = 720, LEFT = 66, RIGHT = 96, TOP = 14, BOTTOM = 48;
   const MINUS = "−";

@@ -11,10 +11,11 @@ from .norm import squared_norm
 from .operator import Operator
 from .sampling import cartesian_lines, poisson_disc
 from .scaled import Scaled, has_exact_prox
+from .ultrasound import FullMatrixCapture, PlaneWaveIQ
 from .wavelet import Wavelet
 
 __all__ = [
-    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Dense", "FiniteDifferences", "NearFieldMIMO",
-    "NonCartesianMRI", "Operator", "Scaled", "Wavelet", "cartesian_lines", "density_compensation", "has_exact_prox",
-    "poisson_disc", "sensitivity_maps", "squared_norm",
+    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Dense", "FiniteDifferences", "FullMatrixCapture",
+    "NearFieldMIMO", "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Scaled", "Wavelet", "cartesian_lines",
+    "density_compensation", "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",
 ]  # fmt: skip

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from .operator import Operator, _LinearMap
+from .operator import Operator
 
 
 class Convolution(Operator):
@@ -36,7 +36,6 @@ class Convolution(Operator):
         super().__init__(tuple(image_shape), tuple(data_shape), **kwargs)
         self.register_buffer("kernel", torch.as_tensor(kernel).to(torch.float64))
         self._axes = tuple(range(1 - len(self.image_shape), 0))
-        self._spectra: dict[Any, Tensor] = {}
 
     @property
     @abstractmethod
@@ -69,13 +68,13 @@ class Convolution(Operator):
 
     def _transfer(self, dtype: torch.dtype) -> Tensor:
         """Spectrum of the kernel, computed in float64, for images of ``dtype``."""
-        key = (_working(dtype), self.kernel.device)
-        if key not in self._spectra:
-            padding = [n for axis in reversed(self._axes) for n in (0, self.grid[axis] - self.kernel.shape[axis])]
-            centred = F.pad(self.kernel, padding).roll([-c for c in self.origin], self._axes)
-            spectrum = self._fourier(centred.to(torch.complex128) if dtype.is_complex else centred)
-            self._spectra[key] = spectrum.to(torch.promote_types(_working(dtype), torch.complex64))
-        return self._spectra[key]
+        return self._derived("transfer", _working(dtype), lambda: self._build(_working(dtype)))
+
+    def _build(self, dtype: torch.dtype) -> Tensor:
+        padding = [n for axis in reversed(self._axes) for n in (0, self.grid[axis] - self.kernel.shape[axis])]
+        centred = F.pad(self.kernel, padding).roll([-c for c in self.origin], self._axes)
+        spectrum = self._fourier(centred.to(torch.complex128) if dtype.is_complex else centred)
+        return spectrum.to(torch.promote_types(dtype, torch.complex64))
 
     def estimate_noise(self, y: Tensor) -> Tensor:
         """Standard deviation of the noise in data that state none, per image, shape ``(B,)``.
@@ -89,22 +88,6 @@ class Convolution(Operator):
             even, odd = detail.narrow(axis, 0, 2 * pairs).unflatten(axis, (pairs, 2)).unbind(axis)
             detail = (even - odd) / math.sqrt(2)
         return detail.abs().flatten(1).median(1).values / (math.sqrt(math.log(2)) if y.is_complex() else 0.6745)
-
-    # -- module plumbing ------------------------------------------------------------------------
-    def _apply(self, fn: Any, recurse: bool = True) -> Convolution:
-        """Move between devices, but keep the kernel in float64 whatever dtype is asked for."""
-        before = dict(self._buffers)
-        super()._apply(fn, recurse)
-        self._buffers.update({name: old.to(self._buffers[name].device) for name, old in before.items()})
-        self._spectra = {}
-        return self
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._spectra = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_spectra": {}}
 
 
 class CircularBlur(Convolution):
@@ -139,11 +122,6 @@ class CircularBlur(Convolution):
     def squared_norm(self) -> float:
         """``||A||^2``, the largest squared magnitude of the transfer function."""
         return float(self._transfer(torch.float64).abs().max()) ** 2
-
-    def A_adjoint_A(self, x: Tensor, **_: Any) -> Tensor:
-        """``A^H A x`` for two transforms."""
-        self._check("image", x, self.image_shape)
-        return _LinearMap.apply(x, self._normal_map, self._normal_map)
 
     def _normal_map(self, x: Tensor) -> Tensor:
         return self._filter(x, _power(self._transfer(x.dtype)), self.image_shape)

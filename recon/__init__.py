@@ -1,8 +1,10 @@
 """Solving: one problem, one loop, one file per algorithm."""
 
 from .admm import ADMM
+from .bmode import envelope, log_compress, scan_convert
 from .conjugate_gradient import ConjugateGradient
 from .constrained_admm import ConstrainedADMM
+from .gcnr import GCNR, gcnr
 from .half_quadratic import HalfQuadratic
 from .loop import Progress
 from .metrics import magnitude_psnr, magnitude_ssim, psnr, ssim
@@ -16,9 +18,9 @@ from .stopping import Criterion, Discrepancy, FixedPointResidual, MagnitudeChang
 from .threshold import universal_threshold
 
 __all__ = [
-    "ADMM", "FISTA", "BackProjection", "ConjugateGradient", "ConstrainedADMM", "Criterion", "Discrepancy",
+    "ADMM", "FISTA", "GCNR", "BackProjection", "ConjugateGradient", "ConstrainedADMM", "Criterion", "Discrepancy",
     "Diverged", "FixedPointResidual", "HalfQuadratic", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap",
     "PrimalDual", "Problem", "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver",
-    "data_residual", "filled", "magnitude_psnr", "magnitude_ssim", "objective", "psnr", "ssim",
-    "universal_threshold",
+    "data_residual", "envelope", "filled", "gcnr", "log_compress", "magnitude_psnr", "magnitude_ssim", "objective",
+    "psnr", "scan_convert", "ssim", "universal_threshold",
 ]  # fmt: skip

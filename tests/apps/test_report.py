@@ -87,6 +87,14 @@ def read(tmp_path, results, names):
     return path.read_text(encoding="utf-8")
 
 
+def echo(names="xz", n_rows=9, n_columns=14, channels=1):
+    """A flat image ``(rows, columns)`` that knows its axes, with its peak in row 2, column 5."""
+    image = 1e-3 * torch.ones(1, channels, n_rows, n_columns, dtype=torch.complex64)
+    image[0, :, 2, 5] = 3j
+    axes = {names[0]: 1e-3 * torch.arange(n_columns), names[1]: 1e-3 * (10 + torch.arange(n_rows))}
+    return Result(image, axes=axes, truth=image.roll(1, -1))
+
+
 UNEVEN = {"x": torch.arange(6.0) ** 2, "y": torch.arange(7.0), "z": torch.arange(9.0)}
 CASES = {
     "radar": ([radar()], ["l1"]),
@@ -94,6 +102,9 @@ CASES = {
     "flat, real": ([Result(torch.rand(1, 1, 12, 20), truth=torch.rand(1, 1, 12, 20))], ["flat"]),
     "flat, complex": ([Result(torch.randn(1, 1, 12, 20, dtype=torch.complex128))], ["phase"]),
     "flat, many channels": ([Result(torch.rand(1, 5, 12, 20))], ["bands"]),
+    "echo": ([echo()], ["bmode"]),
+    "echo, compared": ([echo(), echo()], ["one", "two"]),
+    "flat, x and y, channels": ([echo("xy", channels=3)], ["slice"]),
     "nothing known": ([Result(volume())], ["bare"]),
     "zero": ([Result(torch.zeros(1, 1, 4, 5, 6), truth=torch.zeros(1, 1, 4, 5, 6))], ["zero"]),
     "not finite": ([Result(torch.full((1, 1, 4, 5), torch.nan))], ["nan"]),
@@ -179,6 +190,39 @@ def test_axes_in_millimetres_only_where_they_fit():
     assert [axis.unit for axis in fits.axes] == ["mm"] * 3
     np.testing.assert_allclose(fits.axes[0].values, 100 * np.arange(6), atol=1e-4)
     assert [axis.unit for axis in picture("p", volume((6, 7, 8))[0], axes).axes] == [""] * 3
+
+
+@pytest.mark.parametrize("names", ["xz", "xy"])
+@pytest.mark.parametrize("n_columns", [14, 9], ids=["oblong", "square"])
+def test_rows_of_a_flat_image_run_along_its_last_axis(names, n_columns):
+    """Images are ``(z, x)`` or ``(y, x)``, their axes come as x, z or x, y; also where both are as long."""
+    result = echo(names, n_columns=n_columns)
+    p = picture("p", result.image[0], result.axes)
+    assert [axis.label for axis in p.axes] == [f"{names[1]} (mm)", "x (mm)"]
+    [panel] = slices(p, p.magnitude)
+    assert panel.right.name == "x" and panel.peak == pytest.approx((5, 12), abs=1e-4)
+    assert panel.values[2, 5] == 1 and panel.first_row_on_top
+    assert p.peak_place == f"{names[1]} = 12 mm, x = 5 mm"
+
+
+def scale_of(html):
+    data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', html, re.DOTALL).group(1))
+    return data["scale"], data["range"]
+
+
+def test_echo_images_are_read_in_decibels(tmp_path):
+    html = read(tmp_path, [echo()], ["bmode"])
+    assert scale_of(html) == ("db", 60)
+    assert html.index('data-value="db"') < html.index('data-value="linear"')
+    assert html.index("common scale from −60 to 0 dB") < html.index("circle), linear")
+
+
+@pytest.mark.parametrize("result", [echo("xy"), Result(torch.rand(1, 1, 5, 6), truth=torch.rand(1, 1, 5, 6))])
+def test_other_flat_images_are_linear_first(tmp_path, result):
+    html = read(tmp_path, [result], ["slice"])
+    assert scale_of(html) == ("linear", 30)
+    assert html.index('data-value="linear"') < html.index('data-value="db"')
+    assert html.index("circle), linear") < html.index("common scale from −30 to 0 dB")
 
 
 def test_large_volumes_keep_their_peak_and_say_they_are_coarse(tmp_path, monkeypatch):
@@ -290,7 +334,7 @@ def browser(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "case", ["radar", "three side by side", "flat, real", "nothing known", "zero", "batch", "one voxel"]
+    "case", ["radar", "three side by side", "flat, real", "echo", "nothing known", "zero", "batch", "one voxel"]
 )
 def test_script_runs_and_draws(tmp_path, browser, case):
     path = tmp_path / "report.html"

@@ -14,8 +14,10 @@ from resolvent.operators import (
     CircularBlur,
     Dense,
     FiniteDifferences,
+    FullMatrixCapture,
     NearFieldMIMO,
     NonCartesianMRI,
+    PlaneWaveIQ,
     Scaled,
     Wavelet,
     squared_norm,
@@ -50,6 +52,21 @@ def dense(dtype):
     return Dense(torch.randn(7, 12, generator=generator, dtype=dtype), (1, 3, 4))
 
 
+SCAN = {
+    "elements": [-6e-4, -1e-4, 2e-4, 7e-4], "x": [-5e-4, -1e-4, 4e-4], "z": [0.0, 4e-4, 7e-4, 9e-4, 1.5e-3],
+    "n_samples": 9, "sampling_frequency": 5e6, "carrier_frequency": 4e6, "start_time": 3e-7,
+}  # fmt: skip
+
+
+def plane_waves(**kwargs):
+    """Two waves, four elements, 5 x 3 pixels, some of whose echoes come before or after the record."""
+    return PlaneWaveIQ(**({"angles": [-0.2, 0.1]} | SCAN | kwargs))
+
+
+def full_matrix(**kwargs):
+    return FullMatrixCapture(**(SCAN | kwargs))
+
+
 CASES = {
     "radar": radar,
     "radar, nonuniform frequencies": lambda: radar([4e9, 4.5e9, 6.1e9, 6.2e9, 9e9]),
@@ -75,6 +92,11 @@ CASES = {
     "MRI, trajectory": lambda: NonCartesianMRI(trajectory(11, 2), (1, 5, 4)),
     "MRI, trajectory, coils, 3-D": lambda: NonCartesianMRI(trajectory(7, 3), (1, 3, 4, 2), coil_maps(3, 3, 4, 2)),
     "scaled, MRI": lambda: Scaled(CartesianMRI(sampling(4, 6)), 0.5j),
+    "plane waves": plane_waves,
+    "plane waves, aperture": lambda: plane_waves(f_number=1.0),
+    "plane waves, entries recomputed": lambda: plane_waves(f_number=0.7, memory_budget=100),
+    "full matrix": full_matrix,
+    "full matrix, analytic": lambda: full_matrix(carrier_frequency=0.0),
     "scaled": lambda: Scaled(radar(), -2.5),
     "scaled, complex": lambda: Scaled(radar(), 0.3 - 2j),
     "scaled, dense": lambda: Scaled(dense(F64), 3),
