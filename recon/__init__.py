@@ -16,6 +16,6 @@ from .threshold import universal_threshold
 __all__ = [
     "ADMM", "FISTA", "BackProjection", "ConjugateGradient", "ConstrainedADMM", "Criterion", "Discrepancy",
     "Diverged", "FixedPointResidual", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap", "PrimalDual",
-    "Problem", "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver", "data_residual", "magnitude_psnr",
-    "magnitude_ssim", "objective", "universal_threshold",
+    "Problem", "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver", "data_residual",
+    "magnitude_psnr", "magnitude_ssim", "objective", "universal_threshold",
 ]  # fmt: skip

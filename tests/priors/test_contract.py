@@ -11,12 +11,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from resolvent.operators import FiniteDifferences
 from resolvent.operators.finite_differences import divergence, gradient
 from resolvent.priors import (
     L1,
     TV,
-    Analysis,
     Box,
     Denoiser,
     GroupL1,
