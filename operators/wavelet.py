@@ -130,7 +130,7 @@ def _resized(x: Tensor, axis: int, n: int) -> list[int]:
 
 
 def _inner(x: Tensor, axis: int) -> int:
-    """Entries of ``x`` at one sample of ``axis`` that its blocks take along: both parts on the last axis."""
+    """Entries of ``x`` at one sample of ``axis`` that a block takes along: both parts of the last axis's numbers."""
     after = math.prod(x.shape[axis + 1 :])
     return after if after <= 2 else 1
 

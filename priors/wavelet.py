@@ -1,6 +1,6 @@
 r"""Sparsity in an orthonormal wavelet basis.
 
-.. math:: R(x) = \|W x\|_1, \qquad \operatorname{prox}_{\gamma R}(v) = W^H \operatorname{prox}_{\gamma\|\cdot\|_1}(W v) .
+.. math:: R(x) = \|W x\|_1, \qquad \operatorname{prox}_{\gamma R}(v) = W^H \operatorname{soft}_\gamma(W v) .
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("operators", "priors", "datasets", "recon", "apps")
 MAY_IMPORT = {
     "operators": set(),
-    "priors": set(),
+    "priors": {"operators"},
     "datasets": {"operators", "priors"},
     "recon": {"operators", "priors"},
     "apps": {"operators", "priors", "datasets", "recon"},

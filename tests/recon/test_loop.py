@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from resolvent.operators import Dense, NearFieldMIMO
-from resolvent.priors import L1, TV, Denoiser, Magnitude, Tikhonov
+from resolvent.operators import Dense, FiniteDifferences, NearFieldMIMO
+from resolvent.priors import L1, TV, Analysis, Denoiser, Magnitude, Tikhonov
 from resolvent.recon import (
     ADMM,
     FISTA,
@@ -22,6 +22,7 @@ from resolvent.recon import (
     FixedPointResidual,
     MagnitudeChange,
     ObjectiveGap,
+    PrimalDual,
     Problem,
     ProximalGradient,
     RelativeChange,
@@ -55,6 +56,9 @@ SOLVERS = {
     "ProximalGradient": lambda **kw: ProximalGradient(TV(0.5, iterations=5), **kw),
     "FISTA": lambda **kw: FISTA(L1(0.5), **kw),
     "ADMM": lambda **kw: ADMM([TV(0.5, iterations=5), L1(0.3)], step_size=0.1, **kw),
+    "PrimalDual": lambda **kw: PrimalDual(
+        [Analysis(L1(0.3), FiniteDifferences((1, 3, 4))), TV(0.5, iterations=5)], **kw
+    ),
     "ConstrainedADMM": lambda **kw: ConstrainedADMM(Magnitude(L1(0.05)), epsilon=1.0, **kw),
     "ConjugateGradient": lambda **kw: ConjugateGradient(Tikhonov(0.5), **kw),
     "Denoiser": lambda **kw: ADMM(Magnitude(Denoiser(lambda x, s: x / (1 + s), [0.3, 0.2, 0.1])), 0.1, **kw),

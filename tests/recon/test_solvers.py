@@ -18,6 +18,7 @@ from resolvent.recon import (
     ConstrainedADMM,
     FixedPointResidual,
     ObjectiveGap,
+    PrimalDual,
     Problem,
     ProximalGradient,
     RelativeChange,
@@ -65,6 +66,7 @@ def tikhonov(physics, y, weight):
 SOLVERS = {
     "ProximalGradient": lambda prior, **kw: ProximalGradient(prior, **({"max_iter": 2000} | kw)),
     "FISTA": lambda prior, **kw: FISTA(prior, **({"max_iter": 1000} | kw)),
+    "PrimalDual": lambda prior, **kw: PrimalDual(prior, **({"max_iter": 2000} | kw)),
     "ADMM": lambda prior, **kw: ADMM(
         prior, **({"step_size": 0.1, "max_iter": 400, "cg_iterations": 60, "cg_rtol": 1e-13} | kw)
     ),
@@ -286,7 +288,7 @@ def test_exact_and_iterative_x_updates_agree():
 
 
 # -- differentiation --------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", ["FISTA", "ADMM", "ProximalGradient", "ConstrainedADMM"])
+@pytest.mark.parametrize("name", ["FISTA", "ADMM", "ProximalGradient", "PrimalDual", "ConstrainedADMM"])
 def test_unrolled_gradient_of_the_weight_and_the_data(name):
     physics = dense(m=4, n=3, kind=Dense)
     y = measured(physics, batch=1)
@@ -375,6 +377,7 @@ def scene(request):
 RUNS = {
     "FISTA": lambda p: FISTA(p, step_size=0.9, max_iter=12, stop=RelativeChange(1e-6)),
     "ProximalGradient": lambda p: ProximalGradient(p, step_size=0.9, max_iter=12, stop=RelativeChange(1e-6)),
+    "PrimalDual": lambda p: PrimalDual(p, step_size=0.9, max_iter=12, stop=RelativeChange(1e-6)),
     "ADMM": lambda p: ADMM(p, step_size=1.0, max_iter=12, stop=RelativeChange(1e-6)),
 }
 
