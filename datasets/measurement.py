@@ -27,8 +27,10 @@ from torch import Tensor
 
 from .. import operators
 from ..operators import Operator
+from .arrays import require_memory
 from .errors import InputError
-from .hdf5 import check_format, read_tensor, reading, require_memory, text, to_numpy, writing
+from .formats import refuse_other_formats
+from .hdf5 import check_format, read_tensor, reading, text, to_numpy, writing
 
 FORMAT, VERSION = "resolvent-measurement", 1
 
@@ -88,6 +90,7 @@ def load_measurement(path: str | os.PathLike[str]) -> Measurement:
     :raises InputError: for anything that is not a valid, complete, finite measurement.
     """
     path = Path(path)
+    refuse_other_formats(path, "resolvent measurement")
     with reading(path) as file:
         check_format(path, file, FORMAT, VERSION)
         for name in ("data", "physics"):
