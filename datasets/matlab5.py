@@ -124,8 +124,8 @@ def _readable(matrix: memoryview, order: str, allowance: Allowance, depth: int =
         allowance.take("cells", (count, max(fields, 1)), 8)
         if len(parts) - first != count * fields:
             raise ValueError(f"{len(parts) - first} cells, the dimensions expect {count * fields}")
-        # all of them, so that none goes unchecked
-        return all([_readable(part, order, allowance, depth + 1) for part in parts[first:]])
+        checked = [_readable(part, order, allowance, depth + 1) for part in parts[first:]]
+        return all(checked)
     if kind == CHAR:
         allowance.take("text", shape, 4)
         return len(parts) > 3 or count == 0
