@@ -24,8 +24,10 @@ def read_fastmri(path: Path) -> Arrays:
     allowance = Allowance(path)
     with reading(path) as file, decoding(path, "fastMRI"):
         datasets = {n: file[n] for n in file if is_numeric(file[n])}
+        if "kspace" not in datasets or datasets["kspace"].ndim not in (3, 4):
+            raise ValueError("kspace is not numbers (slices, [coils,] rows, columns)")
         arrays = {n: read_tensor(path, item, allowance) for n, item in datasets.items()}
-        facts = {f"{n}": text(value) for n, value in file.attrs.items()}
+        facts = {n: text(value) for n, value in file.attrs.items()}
         if "ismrmrd_header" in file:
             facts |= protocol(file["ismrmrd_header"][()])
     axes = {"batch_axis": 0, "coil_axis": 1} if arrays["kspace"].ndim == 4 else {"batch_axis": 0, "coil_axis": None}

@@ -17,10 +17,12 @@ from torch import Tensor
 from ..operators.files import atomic
 from .arrays import NUMERIC, Allowance, require_memory, to_tensor
 from .errors import InputError, printable
+from .hdf5_probe import has_variable_lengths, survives
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: MATLAB puts 512 bytes of its own before the signature.
 USER_BLOCKS = (0, 512)
+LONGEST_ATTRIBUTE = 60_000
 PAIRS = (("real", "imag"), ("r", "i"))
 
 
@@ -41,6 +43,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     with file:
         try:
             _refuse_links(path, file, set())
+            _refuse_broken_lengths(path, file)
             yield file
         except InputError:
             raise
@@ -74,6 +77,12 @@ def check_format(path: Path, file: h5py.File, expected: str, version: int) -> No
 def text(value: Any) -> str:
     """An HDF5 attribute as a string."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def stored_text(value: str) -> np.bytes_ | str:
+    """Text for an attribute: of fixed length, which is safe to read, unless too long for HDF5 to keep so."""
+    content = value.encode()
+    return np.bytes_(content) if 0 < len(content) < LONGEST_ATTRIBUTE and not content.endswith(b"\0") else value
 
 
 def to_numpy(value: Tensor | np.ndarray | Any) -> np.ndarray:
@@ -177,6 +186,15 @@ def _refuse_links(path: Path, group: h5py.Group, seen: set[Any]) -> None:
             raise InputError(f"{where} is stored in another file, expected data in the file itself")
         if isinstance(item, h5py.Group) and isinstance(link, h5py.HardLink) and item not in seen:
             _refuse_links(path, item, seen)
+
+
+def _refuse_broken_lengths(path: Path, file: h5py.File) -> None:
+    """Refuse variable-length data that the HDF5 library would not survive reading."""
+    found = [has_variable_lengths(file)]
+    file.visititems(lambda _, item: found.append(has_variable_lengths(item)))
+    about = path.stat()
+    if any(found) and not survives(path, about.st_size, about.st_mtime_ns):
+        raise InputError(f"{path}: damaged HDF5 file, expected text and lists of the length they declare")
 
 
 def _first_line(error: Exception) -> str:

@@ -21,9 +21,10 @@ from .arrays import NUMERIC, Allowance, Arrays, decoding, inflate, to_tensor
 
 MARKS = (b"\x00\x01IM", b"\x01\x00MI")
 HEADER = 128
-MATRIX, PACKED, LAST_TYPE = 14, 15, 18
-COMPLEX = 0x0800
-CELL, STRUCT, CHAR, DOUBLE, UINT64 = 1, 2, 4, 6, 15
+INT8, INT32, UINT32, MATRIX, PACKED, UTF8, LAST_TYPE = 1, 5, 6, 14, 15, 16, 18
+#: Bytes of one stored number, by type of element; numbers may be stored shorter than their class.
+STORED = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, UTF8: 1, 17: 2, 18: 4}
+CELL, STRUCT, CHAR, COMPLEX = 1, 2, 4, 0x0800
 #: Bytes of one number, by class.
 ITEMSIZE = {6: 8, 7: 4, 8: 1, 9: 1, 10: 2, 11: 2, 12: 4, 13: 4, 14: 8, 15: 8}
 DEEPEST = 16
@@ -116,46 +117,57 @@ def _readable(matrix: memoryview, order: str, allowance: Allowance, depth: int =
         return depth > 0
     if depth > DEEPEST:
         raise ValueError(f"cells more than {DEEPEST} deep")
-    parts = [payload for _, payload in _elements(matrix, order)]
-    kind, shape = _class_and_shape(parts, order)
-    count = math.prod(shape)
-    if kind in (CELL, STRUCT):
-        first, fields = (3, 1) if kind == CELL else (5, _field_count(parts, order))
-        allowance.take("cells", (count, max(fields, 1)), 8)
-        if len(parts) - first != count * fields:
-            raise ValueError(f"{len(parts) - first} cells, the dimensions expect {count * fields}")
-        checked = [_readable(part, order, allowance, depth + 1) for part in parts[first:]]
-        return all(checked)
-    if kind == CHAR:
-        allowance.take("text", shape, 4)
-        return len(parts) > 3 or count == 0
-    if DOUBLE <= kind <= UINT64:
-        numbers = parts[3 : 5 if _flags(parts, order) & COMPLEX else 4]
-        allowance.take("array", (len(numbers), *shape), ITEMSIZE[kind])
-        if len(numbers) != len(parts) - 3 or min(map(len, numbers), default=-1) < count:
-            raise ValueError(f"an array of shape {shape} has too few bytes of data")
-        return True
-    return False
-
-
-def _class_and_shape(parts: list[memoryview], order: str) -> tuple[int, tuple[int, ...]]:
-    if len(parts) < 2 or len(parts[0]) < 8:
+    elements = list(_elements(matrix, order))
+    types, parts = [kind for kind, _ in elements], [payload for _, payload in elements]
+    if types[:1] != [UINT32] or len(parts[0]) != 8:
         raise ValueError("a variable without class")
-    kind = _flags(parts, order) & 0xFF
-    if kind > UINT64:
-        return kind, ()
-    shape = struct.unpack(f"{order}{len(parts[1]) // 4}i", parts[1][: len(parts[1]) // 4 * 4])
-    if len(shape) > 32 or min(shape, default=-1) < 0:
+    flags = struct.unpack_from(order + "I", parts[0])[0]
+    kind = flags & 0xFF
+    if kind not in (CELL, STRUCT, CHAR, *ITEMSIZE):
+        return False
+    if types[1:3] != [INT32, INT8]:
+        raise ValueError("a variable without dimensions and name")
+    shape = _shape(parts[1], order)
+    if kind in (CELL, STRUCT):
+        first, fields = (3, 1) if kind == CELL else (5, _field_count(types, parts, order))
+        return _readable_cells(types[first:], parts[first:], (*shape, fields), order, allowance, depth)
+    count = 2 if flags & COMPLEX and kind != CHAR else 1
+    _check_numbers(types[3:], parts[3:], (count, *shape), ITEMSIZE.get(kind, 4), allowance)
+    return True
+
+
+def _readable_cells(
+    types: list[int], parts: list[memoryview], shape: tuple[int, ...], order: str, allowance: Allowance, depth: int
+) -> bool:
+    """Whether all cells, or fields of structs, are readable; each is checked."""
+    allowance.take("cells", shape, 8)
+    if len(parts) != math.prod(shape) or set(types) - {MATRIX}:
+        raise ValueError(f"{len(parts)} cells, the dimensions expect {math.prod(shape)}")
+    checked = [_readable(part, order, allowance, depth + 1) for part in parts]
+    return all(checked)
+
+
+def _check_numbers(
+    types: list[int], parts: list[memoryview], shape: tuple[int, ...], itemsize: int, allowance: Allowance
+) -> None:
+    """One part of numbers or text, two of complex ones; each with as many as the dimensions expect."""
+    allowance.take("array", shape, itemsize)
+    count = math.prod(shape[1:])
+    if len(parts) != shape[0] or set(types) - set(STORED):
+        raise ValueError(f"{len(parts)} parts of types {types}, expected {shape[0]} of numbers")
+    if any(len(part) != count * STORED[kind] for kind, part in zip(types, parts, strict=True) if kind != UTF8):
+        raise ValueError(f"an array of shape {shape[1:]} has {[len(p) for p in parts]} bytes of data")
+
+
+def _shape(dimensions: memoryview, order: str) -> tuple[int, ...]:
+    shape = struct.unpack(f"{order}{len(dimensions) // 4}i", dimensions[: len(dimensions) // 4 * 4])
+    if not 2 <= len(shape) <= 32 or min(shape) < 0:
         raise ValueError(f"a variable of {len(shape)} dimensions, or of negative ones")
-    return kind, shape
+    return shape
 
 
-def _flags(parts: list[memoryview], order: str) -> int:
-    return struct.unpack_from(order + "I", parts[0])[0]
-
-
-def _field_count(parts: list[memoryview], order: str) -> int:
-    if len(parts) < 5 or len(parts[3]) < 4:
+def _field_count(types: list[int], parts: list[memoryview], order: str) -> int:
+    if types[3:5] != [INT32, INT8] or len(parts[3]) < 4:
         raise ValueError("a struct without fields")
     length = struct.unpack_from(order + "i", parts[3])[0]
     if length < 1 or len(parts[4]) % length:

@@ -7,7 +7,6 @@ and type may not. What a shortened file still yields must be what the whole one 
 import gzip
 import io
 import json
-import resource
 import signal
 import struct
 import subprocess
@@ -619,5 +618,5 @@ def test_what_is_no_file(place, tmp_path, capsys, monkeypatch):
 def test_other_formats_are_no_measurements(name, tmp_path):
     maker = {"photo.png": png, "k.npy": npy}.get(name) or MAKERS[name]
     maker(tmp_path / name, np.random.default_rng(0))
-    with pytest.raises(InputError, match="is an? .* file, expected a resolvent measurement; `resolvent import`"):
+    with pytest.raises(InputError, match=r"is an? .* file, expected a resolvent measurement; `resolvent import`"):
         load_measurement(tmp_path / name)
