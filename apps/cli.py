@@ -21,6 +21,7 @@ VERBS = {
     "import": ("import_", "make a measurement file from another program's file"),
     "export": ("export", "write an image as NIfTI, BART, npy, HDF5 or PNG"),
     "info": ("info", "say what a file is and whether it is sound"),
+    "datasets": ("datasets", "list public data sets, and get them"),
     "report": ("report", "an HTML report from one or more result files"),
     "demo": ("demo", "simulate, reconstruct and report; needs no data and no network"),
 }
