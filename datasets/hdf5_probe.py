@@ -8,6 +8,7 @@ Run as a script; it imports nothing of this package.
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from functools import lru_cache
@@ -16,16 +17,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-#: Bytes that the process may take for a file of ``size`` bytes: its libraries, and what the file may unpack to.
-ROOM = 2**30
+#: Bytes that reading may take: these, and a hundred times the file's size.
+ROOM = 2**28
 
 
 @lru_cache(maxsize=256)
 def survives(path: Path, size: int, _changed: int) -> bool:
     """Whether all variable-length data of a file can be read; asked once for each state of a file."""
     command = [sys.executable, "-I", __file__, str(path.resolve()), str(ROOM + 100 * size)]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=30 + size / 2**20, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=30 + size / 2**20, env=one_thread, check=False)
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
@@ -50,10 +52,13 @@ def _touch(_: str, item: h5py.Group | h5py.Dataset) -> None:
 
 
 def _limit_memory(room: int) -> None:
+    """Let this process grow by ``room`` bytes, where the system can be told so."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (room, room))
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + room
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 if __name__ == "__main__":

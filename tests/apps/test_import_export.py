@@ -48,7 +48,7 @@ def test_kspace_becomes_a_measurement(axis, tmp_path):
 
 
 def test_a_single_coil_needs_no_maps(tmp_path):
-    image, _, kspace = scan(coils=1)
+    _, _, kspace = scan(coils=1)
     np.save(tmp_path / "k.npy", kspace[0, 0])
     m = imported(tmp_path / "k.npy", "--out", tmp_path / "m.h5", "--noise_std", "0.1")
     assert m.y.shape == (1, 1, 12, 10) and m.noise_std == pytest.approx(0.1)

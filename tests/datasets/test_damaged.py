@@ -506,6 +506,21 @@ def test_absurd_sizes_are_refused_before_they_are_allocated(name, bombs):
     assert seconds < LIMIT
 
 
+@pytest.mark.parametrize("length", [0, 1233, 1235, 10**5, 2**31 - 1, 2**32 - 1])
+def test_text_that_declares_another_length(length, tmp_path, capsys):
+    """The HDF5 library copies as many bytes as are declared; where this ends the process, it is not ours."""
+    path = tmp_path / "text.h5"
+    with h5py.File(path, "w") as file:
+        file["a"] = np.ones(3)
+        file["a"].attrs["note"] = "n" * 1234
+    content = path.read_bytes()
+    heap = content.index(b"GCOL")
+    declared = struct.pack("<IQ", 1234, heap)
+    assert content.count(declared) == 1
+    path.write_bytes(content.replace(declared, struct.pack("<IQ", length, heap)))
+    assert not told(path, capsys) or length <= 1235
+
+
 def test_links_in_circles_end(tmp_path, capsys):
     cyclic_groups(tmp_path / "circle.h5")
     assert told(tmp_path / "circle.h5", capsys)
@@ -566,8 +581,10 @@ def hostile_format(path, name):
         file.attrs["format"] = name
 
 
-PLACES = {"npz": hostile_npz, "hdf5": hostile_hdf5, "mat": hostile_matlab5, "mat73": hostile_matlab73,
-          "meta": hostile_meta, "operator": hostile_operator, "argument": hostile_argument, "format": hostile_format}  # fmt: skip
+PLACES = {
+    "npz": hostile_npz, "hdf5": hostile_hdf5, "mat": hostile_matlab5, "mat73": hostile_matlab73, "meta": hostile_meta,
+    "operator": hostile_operator, "argument": hostile_argument, "format": hostile_format,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -147,7 +147,7 @@ def test_tiff_stacks(tmp_path):
 def test_colours_of_16_bits_in_png_are_not_halved_in_silence(tmp_path):
     head = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + b"\0\0\0\x02" * 2 + b"\x10\x02\0\0\0"
     (tmp_path / "a.png").write_bytes(head + bytes(50))
-    with pytest.raises(InputError, match="16 bits in several channels"):
+    with pytest.raises(InputError, match=r"16 bits in several channels"):
         read_arrays(tmp_path / "a.png")
 
 
@@ -207,7 +207,7 @@ def test_ismrmrd_averages_partial_and_reversed_lines(tmp_path):
 def test_ismrmrd_off_the_grid(change, tmp_path):
     mrd = pytest.importorskip("ismrmrd")
     written(mrd, tmp_path / "a.h5", [acquisition(mrd, random(2, 8), 4)], HEADER.replace(*change))
-    with pytest.raises(InputError, match="expected 'cartesian'|outside the grid"):
+    with pytest.raises(InputError, match=r"expected 'cartesian'|outside the grid"):
         read_arrays(tmp_path / "a.h5")
 
 

@@ -70,7 +70,7 @@ def test_a_set_is_downloaded_once(server, tmp_path):
 def test_a_cut_download_goes_on(ranges, server, tmp_path, monkeypatch):
     """From where it stopped, or from the start where the server cannot do that."""
     server.cut, server.ranges = 3_000_000, ranges
-    with pytest.raises(InputError, match="cannot be had .*the same command goes on"):
+    with pytest.raises(InputError, match=r"cannot be had .*the same command goes on"):
         fetch("ours", tmp_path)
     assert not find("ours", tmp_path)
     (path,) = fetch("ours", tmp_path)
