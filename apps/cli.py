@@ -18,7 +18,10 @@ from typing import Any
 VERBS = {
     "reconstruct": ("reconstruct", "measurement files in, images and reports out"),
     "simulate": ("simulate", "make a measurement file from a synthetic scene"),
+    "import": ("import_", "make a measurement file from another program's file"),
+    "export": ("export", "write an image as NIfTI, BART, npy, HDF5 or PNG"),
     "info": ("info", "say what a file is and whether it is sound"),
+    "datasets": ("datasets", "list public data sets, and get them"),
     "report": ("report", "an HTML report from one or more result files"),
     "demo": ("demo", "simulate, reconstruct and report; needs no data and no network"),
 }

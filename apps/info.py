@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from ..datasets import InputError, load_measurement, load_result
-from ..datasets.hdf5 import reading, text
+from ..datasets import Arrays, InputError, load_measurement, load_result, printable, read_arrays, recognise
+from ..datasets.hdf5 import begins, is_hdf5, reading, text
+from ..datasets.kspace import acceleration, batched, calibration_block, sampling_mask
 from .arguments import new_parser, parse
 
 READERS = {
@@ -21,22 +22,31 @@ READERS = {
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = new_parser("info", "Say what a file is and whether it is sound.")
-    parser.add_argument("files", nargs="+", help="measurement or result files")
+    parser.add_argument("files", nargs="+", help="measurements, results, or files of other programs")
     parser.add_argument("--json", action="store_true", help="one JSON object per file")
     config = parse(parser, argv)
     for name in config.files:
         facts = {"file": name, **describe(Path(name))}
-        print(json.dumps(facts) if config.json else _table(facts))
+        print(json.dumps(facts, default=str) if config.json else _table(facts))
     return 0
 
 
 def describe(path: Path) -> dict[str, Any]:
     """Facts about a file of a format this program knows."""
-    with reading(path) as file:
-        found = text(file.attrs.get("format", "none"))
+    found = own_format(path)
+    if found is None:
+        return {"format": recognise(path).name, **describe_arrays(read_arrays(path))}
     if found not in READERS:
         raise InputError(f"{path}: attribute 'format' is {found!r}, expected one of {', '.join(READERS)}")
     return {"format": found, **READERS[found](path)}
+
+
+def own_format(path: Path) -> str | None:
+    """The attribute by which this program's HDF5 files are known; None of other files."""
+    if not is_hdf5(begins(path), path):
+        return None
+    with reading(path) as file:
+        return text(file.attrs["format"]) if "format" in file.attrs else None
 
 
 def describe_measurement(path: Path) -> dict[str, Any]:
@@ -62,12 +72,47 @@ def describe_result(path: Path) -> dict[str, Any]:
     return {"image": _array(result.image)} | {k: result.record[k] for k in keys if k in result.record}
 
 
+def describe_arrays(found: Arrays) -> dict[str, Any]:
+    """Shape, type and range of each array, of k-space what was sampled; then what else the file says."""
+    facts: dict[str, Any] = {}
+    for name, value in found.arrays.items():
+        facts[name] = _array(value)
+        if value.is_complex() and 2 <= value.ndim <= 5:
+            facts |= {f"{name}.{k}": v for k, v in _sampling(value, found.facts).items()}
+    return facts | {k: v for k, v in found.facts.items() if k not in facts}
+
+
+def _sampling(value: torch.Tensor, facts: dict[str, Any]) -> dict[str, Any]:
+    """Which share of a complex array is not zero; where some is, what this means if it is k-space."""
+    mask = sampling_mask(batched(value, facts.get("coil_axis", _coil_axis(value)), facts.get("batch_axis")))
+    if bool(mask.all()):
+        return {}
+    block = " x ".join(map(str, calibration_block(mask if mask.ndim <= 3 else mask[0, 0])))
+    return {"sampled": f"{1 / acceleration(mask):.4g} (acceleration {acceleration(mask):.3g})", "calibration": block}
+
+
+def _coil_axis(value: torch.Tensor) -> int | None:
+    """The shortest of three or more axes."""
+    return min(range(value.ndim), key=lambda axis: value.shape[axis]) if value.ndim > 2 else None
+
+
 def _array(value: torch.Tensor, unit: str = "") -> str:
-    shape = " x ".join(map(str, value.shape))
-    spread = f", {float(value.min()):.6g} to {float(value.max()):.6g} {unit}" if value.dtype.is_floating_point else ""
-    return f"{shape} {str(value.dtype).removeprefix('torch.')}{spread}".strip()
+    shape = " x ".join(map(str, value.shape)) or "one"
+    return f"{shape} {str(value.dtype).removeprefix('torch.')}{_range(value)} {unit}".strip()
+
+
+def _range(value: torch.Tensor) -> str:
+    """From the least to the greatest finite value, of complex numbers of their magnitudes."""
+    size = value.abs() if value.is_complex() else value
+    finite = size[torch.isfinite(size)]
+    if not finite.numel():
+        return ", empty" if not value.numel() else ", nothing finite"
+    bad = value.numel() - finite.numel()
+    spread = f", {'magnitude ' * value.is_complex()}{float(finite.min()):.6g} to {float(finite.max()):.6g}"
+    return spread + (f", {bad} not finite" if bad else "")
 
 
 def _table(facts: dict[str, Any]) -> str:
-    width = max(map(len, facts))
-    return "\n".join(f"{k:<{width}}  {v}" for k, v in facts.items()) + "\n"
+    shown = {printable(k): printable(v, 500) for k, v in facts.items()}
+    width = min(40, max(map(len, shown)))
+    return "\n".join(f"{k:<{width}}  {v}" for k, v in shown.items()) + "\n"

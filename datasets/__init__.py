@@ -1,15 +1,19 @@
-"""Files and scenes: measurement files, result files, checkpoints, synthetic volumes."""
+"""Files and scenes: measurements, results, checkpoints, other programs' formats, synthetic volumes."""
 
+from .arrays import Arrays
 from .checkpoint import FileCheckpoint
 from .coils import ring_coils
 from .demodulation import analytic, demodulate
-from .errors import InputError
+from .errors import InputError, printable
+from .export import export
+from .formats import read_arrays, recognise
 from .measurement import Measurement, load_measurement, save_measurement
 from .phantom import Cyst, speckle_phantom
 from .result import Result, load_result, save_result
 from .scenes import blobs
 
 __all__ = [
-    "Cyst", "FileCheckpoint", "InputError", "Measurement", "Result", "analytic", "blobs", "demodulate",
-    "load_measurement", "load_result", "ring_coils", "save_measurement", "save_result", "speckle_phantom",
+    "Arrays", "Cyst", "FileCheckpoint", "InputError", "Measurement", "Result", "analytic", "blobs", "demodulate",
+    "export", "load_measurement", "load_result", "printable", "read_arrays", "recognise", "ring_coils",
+    "save_measurement", "save_result", "speckle_phantom",
 ]  # fmt: skip

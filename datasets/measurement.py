@@ -27,8 +27,10 @@ from torch import Tensor
 
 from .. import operators
 from ..operators import Operator
+from .arrays import require_memory
 from .errors import InputError
-from .hdf5 import check_format, read_tensor, reading, require_memory, text, to_numpy, writing
+from .formats import refuse_other_formats
+from .hdf5 import check_format, read_tensor, reading, stored_text, text, to_numpy, writing
 
 FORMAT, VERSION = "resolvent-measurement", 1
 
@@ -73,7 +75,8 @@ def save_measurement(
     except TypeError as error:
         raise InputError(f"{path}: meta holds what JSON cannot ({error})") from error
     with writing(path) as file:
-        file.attrs.update(format=FORMAT, version=VERSION, created_by=f"resolvent {version('resolvent')}", meta=note)
+        about = {"format": FORMAT, "created_by": f"resolvent {version('resolvent')}", "meta": note}
+        file.attrs.update({key: stored_text(value) for key, value in about.items()}, version=VERSION)
         file["data"] = to_numpy(y)
         if noise_std is not None:
             file["data"].attrs["noise_std"] = noise_std
@@ -88,6 +91,7 @@ def load_measurement(path: str | os.PathLike[str]) -> Measurement:
     :raises InputError: for anything that is not a valid, complete, finite measurement.
     """
     path = Path(path)
+    refuse_other_formats(path, "resolvent measurement")
     with reading(path) as file:
         check_format(path, file, FORMAT, VERSION)
         for name in ("data", "physics"):
@@ -108,14 +112,14 @@ def load_measurement(path: str | os.PathLike[str]) -> Measurement:
 
 
 def _write_physics(group: h5py.Group, physics: Operator) -> None:
-    group.attrs["operator"] = type(physics).__name__
+    group.attrs["operator"] = stored_text(type(physics).__name__)
     for name, value in physics.geometry().items():
         if isinstance(value, Operator):
             _write_physics(group.create_group(name), value)
         elif value is not None:
             group[name] = to_numpy(value)
             if name in physics.units:
-                group[name].attrs["unit"] = physics.units[name]
+                group[name].attrs["unit"] = stored_text(physics.units[name])
 
 
 def _read_physics(path: Path, group: h5py.Group) -> Operator:

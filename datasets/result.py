@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from .errors import InputError
-from .hdf5 import check_format, read_tensor, reading, text, to_numpy, writing
+from .hdf5 import check_format, read_tensor, reading, stored_text, text, to_numpy, writing
 
 FORMAT, VERSION = "resolvent-result", 1
 
@@ -44,13 +44,14 @@ class Result:
 def save_result(path: str | os.PathLike[str], result: Result) -> None:
     """Write a result file, whole or not at all."""
     with writing(path) as file:
-        file.attrs.update(format=FORMAT, version=VERSION, record=json.dumps(result.record))
+        record = stored_text(json.dumps(result.record))
+        file.attrs.update(format=stored_text(FORMAT), version=VERSION, record=record)
         file["image"] = to_numpy(result.image)
         if result.truth is not None:
             file["truth"] = to_numpy(result.truth)
         for name, values in result.axes.items():
             file[f"axes/{name}"] = to_numpy(values)
-            file[f"axes/{name}"].attrs["unit"] = "m"
+            file[f"axes/{name}"].attrs["unit"] = stored_text("m")
         for name, values in result.history.items():
             file[f"history/{name}"] = to_numpy(values)
 

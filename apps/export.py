@@ -1,0 +1,52 @@
+"""``resolvent export FILE --out IMAGE``: the image of a result, or a measurement's truth, for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..datasets import InputError, export, load_measurement, load_result
+from .arguments import new_parser, parse
+from .cli import UsageError
+from .info import own_format
+from .record import axes_of
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    parser = new_parser("export", "Write the image of a result, or the truth of a measurement, for other programs.")
+    parser.add_argument("file", type=str, help="result or measurement file")
+    parser.add_argument("--out", type=str, required=True, help=".h5, .nii, .nii.gz, .npy, .cfl or .png")
+    parser.add_argument("--image", type=int, default=0, help="which image of the batch")
+    parser.add_argument("--truth", action="store_true", help="of a result the truth, where it has one")
+    parser.add_argument("--window", type=list[float] | None, help="magnitudes drawn black and white in PNG")
+    config = parse(parser, argv)
+    images, axes = _images(Path(config.file), config.truth)
+    if not 0 <= config.image < len(images):
+        raise UsageError(f"--image: found {config.image}, expected 0 to {len(images) - 1} in {config.file}")
+    if config.window is not None and not (len(config.window) == 2 and config.window[0] < config.window[1]):
+        raise UsageError(f"--window: found {config.window}, expected two numbers, the lower first")
+    export(config.out, images[config.image], voxel_size(axes), config.window)
+    print(f"{config.out}: {' x '.join(map(str, images.shape[1:]))} {str(images.dtype).removeprefix('torch.')}")
+    return 0
+
+
+def _images(path: Path, truth: bool) -> tuple[Tensor, dict[str, Any]]:
+    """Images ``(B, C, *spatial)`` and their axes."""
+    if own_format(path) == "resolvent-measurement":
+        m = load_measurement(path)
+        images, axes = m.truth, axes_of(m.physics)
+    else:
+        result = load_result(path)
+        images, axes = result.truth if truth else result.image, result.axes
+    if images is None:
+        raise InputError(f"{path}: has no truth, expected one to export")
+    return images, axes
+
+
+def voxel_size(axes: dict[str, Tensor]) -> list[float] | None:
+    """Metres per voxel along each axis, None where an operator has no axes; 1 mm along an axis of one voxel."""
+    spacings = [float((v[-1] - v[0]) / (len(v) - 1)) if len(v) > 1 else 1e-3 for v in axes.values()]
+    return [abs(s) for s in spacings] or None

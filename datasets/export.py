@@ -1,0 +1,106 @@
+"""Images for other programs: HDF5, NIfTI, npy, BART, and PNG of the magnitude.
+
+Complex images stay complex in all but PNG, which shows :math:`|x|` between two values as 16-bit gray: a flat
+image as it is, of a volume the maximum along each of its axes, side by side.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from ..operators.files import atomic
+from .errors import InputError
+from .hdf5 import to_numpy, writing
+from .nifti import nibabel
+
+Writer = Callable[[Path, np.ndarray, "Sequence[float] | None"], None]
+
+
+def export(
+    path: str | os.PathLike[str],
+    image: Tensor,
+    voxel_size: Sequence[float] | None = None,
+    window: tuple[float, float] | None = None,
+) -> None:
+    """Write one image in the format of ``path``'s suffix: .h5, .nii, .nii.gz, .npy, .cfl (and .hdr) or .png.
+
+    :param image: ``(*spatial)`` or ``(C, *spatial)``; a single channel is dropped.
+    :param voxel_size: metres per voxel and spatial axis, where known; kept by .h5 and NIfTI.
+    :param window: magnitudes drawn black and white in PNG; from 0 to the image's peak if None.
+    :raises InputError: for another suffix, a shape that the format cannot hold, or a place that cannot be written.
+    """
+    path, values = Path(path), to_numpy(image)
+    values = values[0] if values.ndim > 2 and len(values) == 1 else values
+    writers: dict[str, Writer] = {
+        ".h5": _write_hdf5, ".nii": _write_nifti, ".nii.gz": _write_nifti, ".npy": _write_npy, ".cfl": _write_bart,
+        ".png": lambda path, values, _: _write_png(path, values, window),
+    }  # fmt: skip
+    suffix = next((s for s in writers if path.name.endswith(s) and path.name != s), None)
+    if suffix is None:
+        raise InputError(f"{path}: suffix is {path.suffix!r}, expected one of {', '.join(writers)}")
+    try:
+        writers[suffix](path, values, voxel_size)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _write_hdf5(path: Path, values: np.ndarray, voxel_size: Sequence[float] | None) -> None:
+    with writing(path) as file:
+        file["image"] = values
+        if voxel_size is not None:
+            file["image"].attrs.update(voxel_size=list(voxel_size), unit="m")
+
+
+def _write_npy(path: Path, values: np.ndarray, _: Sequence[float] | None) -> None:
+    with atomic(path) as partial, partial.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def _write_bart(path: Path, values: np.ndarray, _: Sequence[float] | None) -> None:
+    """The header first: data under a new name are never without theirs."""
+    with atomic(path.with_suffix(".hdr")) as partial:
+        partial.write_text("# Dimensions\n" + " ".join(map(str, values.shape)) + "\n")
+    with atomic(path) as partial:
+        values.astype("<c8").ravel(order="F").tofile(partial)
+
+
+def _write_nifti(path: Path, values: np.ndarray, voxel_size: Sequence[float] | None) -> None:
+    """Voxel size in millimetres; the first voxel in the origin. Packed files have no date in them."""
+    nib = nibabel(path)
+    if values.ndim > 7:
+        raise InputError(f"{path}: image has {values.ndim} axes, expected at most 7 in NIfTI")
+    values = values.astype(_NIFTI_TYPES.get(values.dtype.name, values.dtype))
+    millimetres = [1e3 * size for size in voxel_size or ()][:3]
+    volume = nib.Nifti1Image(values, np.diag([*millimetres, *[1.0] * (4 - len(millimetres))]))
+    volume.header.set_xyzt_units("mm" if millimetres else "unknown")
+    content = volume.to_bytes()
+    with atomic(path) as partial:
+        partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+#: Types that NIfTI lacks, or nibabel will not write unasked, to those that hold their values.
+_NIFTI_TYPES = {"bool": "uint8", "int64": "float64", "float16": "float32"}
+
+
+def _write_png(path: Path, values: np.ndarray, window: tuple[float, float] | None) -> None:
+    magnitude = np.abs(values).astype(np.float64)
+    if magnitude.ndim not in (2, 3):
+        raise InputError(f"{path}: image has {magnitude.ndim} axes, expected 2 or 3 in PNG")
+    low, high = window or (0.0, float(magnitude.max(initial=0.0)))
+    flat = magnitude if magnitude.ndim == 2 else _side_by_side([magnitude.max(axis) for axis in (2, 1, 0)])
+    level = np.clip((flat - low) / ((high - low) or 1.0), 0, 1)
+    with atomic(path) as partial, partial.open("wb") as file:
+        Image.fromarray(np.round(65535 * level).astype(np.uint16)).save(file, format="PNG")
+
+
+def _side_by_side(panels: list[np.ndarray]) -> np.ndarray:
+    """Panels in one row, their tops aligned, black below the shorter ones."""
+    rows = max(len(p) for p in panels)
+    return np.concatenate([np.pad(p, ((0, rows - len(p)), (0, 0))) for p in panels], axis=1)

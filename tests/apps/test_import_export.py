@@ -1,0 +1,154 @@
+"""From a scanner's file to a measurement and an image, and out again."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from resolvent.apps.cli import INPUT, OK, USAGE, main
+from resolvent.datasets import Result, blobs, load_measurement, read_arrays, save_measurement, save_result
+from resolvent.operators import NearFieldMIMO
+
+pytest.importorskip("resolvent.operators.cartesian_mri")
+
+
+def centred_fft(image):
+    """Unitary, origins in the middle, over the last two axes."""
+    axes = (-2, -1)
+    return np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(image, axes), axes=axes, norm="ortho"), axes)
+
+
+def scan(images=1, coils=3, shape=(12, 10)):
+    """Coil images, smooth maps of unit sum of squares, an image, half of its k-space lines."""
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((images, 1, *shape)) + 1j * rng.standard_normal((images, 1, *shape))
+    maps = rng.standard_normal((coils, *shape)) + 1j * rng.standard_normal((coils, *shape))
+    maps = (maps / np.sqrt((np.abs(maps) ** 2).sum(0))).astype(np.complex64)
+    kspace = centred_fft(image * maps).astype(np.complex64)
+    kspace[..., 1::2] = 0
+    return image, maps, kspace
+
+
+def imported(*argv):
+    assert main(["import", "mri", *map(str, argv)]) == OK
+    return load_measurement(argv[argv.index("--out") + 1])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_kspace_becomes_a_measurement(axis, tmp_path):
+    """The data are those of the operator applied to the image that made them."""
+    image, maps, kspace = scan()
+    np.save(tmp_path / "k.npy", np.moveaxis(kspace[0], 0, axis))
+    np.save(tmp_path / "maps.npy", maps)
+    m = imported(tmp_path / "k.npy", "--maps", tmp_path / "maps.npy", "--out", tmp_path / "m.h5")
+    assert type(m.physics).__name__ == "CartesianMRI" and torch.equal(m.y, torch.from_numpy(kspace))
+    assert m.physics.mask.shape == (12, 10) and int(m.physics.mask.sum()) == 60
+    expected = m.physics.A(torch.from_numpy(image).to(torch.complex64))
+    assert torch.allclose(m.y, expected, atol=1e-5)
+
+
+def test_a_single_coil_needs_no_maps(tmp_path):
+    _, _, kspace = scan(coils=1)
+    np.save(tmp_path / "k.npy", kspace[0, 0])
+    m = imported(tmp_path / "k.npy", "--out", tmp_path / "m.h5", "--noise_std", "0.1")
+    assert m.y.shape == (1, 1, 12, 10) and m.noise_std == pytest.approx(0.1)
+    np.save(tmp_path / "volume.npy", np.ones((4, 5, 6), np.complex64))
+    m = imported(tmp_path / "volume.npy", "--coil_axis", "none", "--out", tmp_path / "v.h5")
+    assert m.y.shape == (1, 1, 4, 5, 6)
+
+
+def test_normalised_data_make_an_image_of_peak_one(tmp_path):
+    _, _, kspace = scan(coils=1)
+    np.save(tmp_path / "k.npy", 1e-6 * kspace[0, 0])
+    m = imported(tmp_path / "k.npy", "--out", tmp_path / "m.h5", "--normalise", "true", "--noise_std", "1e-7")
+    assert float(m.physics.A_adjoint(m.y).abs().max()) == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(m.y * m.meta["scale"], torch.from_numpy(1e-6 * kspace), rtol=1e-5)
+    assert m.noise_std * m.meta["scale"] == pytest.approx(1e-7)
+
+
+def test_a_mask_along_the_last_axis_takes_samples_away(tmp_path):
+    _, maps, kspace = scan()
+    np.savez(tmp_path / "k.npz", kspace=kspace[0], other=kspace[0])
+    np.save(tmp_path / "mask.npy", np.arange(10) % 4 == 0)
+    np.save(tmp_path / "maps.npy", maps)
+    m = imported(tmp_path / "k.npz", "--array", "other", "--mask", tmp_path / "mask.npy", "--maps",
+                 tmp_path / "maps.npy", "--out", tmp_path / "m.h5")  # fmt: skip
+    assert int(m.physics.mask.sum()) == 36 and not m.y[..., 2].any() and bool(m.y[..., 4].any())
+
+
+@pytest.mark.parametrize("chosen", [None, 1])
+def test_fastmri_needs_the_path_alone(chosen, tmp_path):
+    image, _, kspace = scan(images=3, coils=1)
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["kspace"], file["reconstruction_esc"] = kspace[:, 0], np.abs(image[:, 0])
+    options = [] if chosen is None else ["--slice", chosen]
+    m = imported(tmp_path / "f.h5", *options, "--out", tmp_path / "m.h5")
+    assert torch.equal(m.y, torch.from_numpy(kspace if chosen is None else kspace[1:2]))
+
+
+WRONG = {
+    "which array": (["two.npz"], USAGE, "--array: found none, expected one of a, b"),
+    "no such array": (["k.npy", "--array", "x"], USAGE, "--array: found 'x', expected one of array"),
+    "no such axis": (["k.npy", "--coil_axis", "7"], USAGE, "--coil_axis: found 7"),
+    "no such slice": (["k.npy", "--slice", "3"], USAGE, "--slice: found 3, expected 0 to 0"),
+    "not complex": (["real.npy", "--array", "array"], INPUT, "expected complex k-space"),
+    "mask": (["k.npy", "--mask", "real.npy"], INPUT, "expected a mask of shape (12, 10) or (10,)"),
+    "maps": (["k.npy", "--maps", "real.npy"], INPUT, "expected sensitivity maps"),
+    "not finite": (["nan.npy"], INPUT, "NaN or infinite"),
+    "too many axes": (["many.npy", "--coil_axis", "0"], INPUT, "expected two or three others"),
+    "no file": (["nowhere.npy"], INPUT, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_imports_are_one_line(case, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, _, kspace = scan()
+    np.save("k.npy", kspace[0])
+    np.save("nan.npy", np.full((12, 10), np.nan, np.complex64))
+    np.save("real.npy", np.ones((3, 3)))
+    np.save("many.npy", np.ones((2, 3, 4, 5, 6), np.complex64))
+    np.savez("two.npz", a=kspace, b=kspace)
+    argv, code, message = WRONG[case]
+    assert main(["import", "mri", *argv, "--out", "m.h5"]) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and message in lines[0]
+    assert not (tmp_path / "m.h5").exists()
+
+
+def test_real_kspace_is_imported_and_reconstructed(shared_data, tmp_path, capsys):
+    pytest.importorskip("sigpy")
+    m = imported(shared_data / "mri" / "sigpy_cartesian_ksp.npy", "--out", tmp_path / "m.h5")
+    assert m.y.shape == (1, 8, 230, 180) and "acceleration 8.04" in capsys.readouterr().out
+    # A^H A is a contraction, and the operator explains what was measured
+    assert float(torch.linalg.vector_norm(m.physics.A_adjoint(m.y))) <= float(torch.linalg.vector_norm(m.y))
+
+
+def test_a_result_is_exported_with_its_voxel_size(tmp_path, capsys):
+    pytest.importorskip("nibabel")
+    image = torch.randn(2, 1, 3, 4, 5, dtype=torch.complex64)
+    axes = {name: n * torch.arange(float(k)) * 1e-3 for name, n, k in zip("xyz", (1, 2, 3), (3, 4, 5), strict=True)}
+    save_result(tmp_path / "r.h5", Result(image, truth=2 * image, axes=axes))
+    assert main(["export", str(tmp_path / "r.h5"), "--out", str(tmp_path / "a.nii.gz"), "--image", "1"]) == OK
+    found = read_arrays(tmp_path / "a.nii.gz")
+    assert torch.equal(found.arrays["array"], image[1, 0])
+    assert found.facts["voxel size (m)"] == pytest.approx([1e-3, 2e-3, 3e-3])
+    assert main(["export", str(tmp_path / "r.h5"), "--out", str(tmp_path / "t.npy"), "--truth"]) == OK
+    assert torch.equal(read_arrays(tmp_path / "t.npy").arrays["array"], 2 * image[0, 0])
+    assert main(["export", str(tmp_path / "r.h5"), "--out", str(tmp_path / "p.png"), "--window", "[0,1]"]) == OK
+    assert main(["export", str(tmp_path / "r.h5"), "--out", str(tmp_path / "q.png"), "--image", "2"]) == USAGE
+    assert "--image: found 2, expected 0 to 1" in capsys.readouterr().err
+
+
+def test_a_measurements_truth_is_exported(tmp_path, capsys):
+    arm = torch.linspace(-0.1, 0.1, 3)
+    antennas = torch.stack([arm, -arm, 0 * arm], 1)
+    physics = NearFieldMIMO(antennas, antennas.flip(1), torch.linspace(4e9, 8e9, 3), arm, arm, 0.3 + arm)
+    truth = blobs((3, 3, 3), 0)
+    save_measurement(tmp_path / "m.h5", physics.A(truth), physics, truth)
+    assert main(["export", str(tmp_path / "m.h5"), "--out", str(tmp_path / "t.h5")]) == OK
+    found = read_arrays(tmp_path / "t.h5")
+    assert torch.equal(found.arrays["image"], truth[0, 0]) and "0.1" in str(found.facts["image.voxel_size"])
+    save_measurement(tmp_path / "n.h5", physics.A(truth), physics)
+    assert main(["export", str(tmp_path / "n.h5"), "--out", str(tmp_path / "t.h5")]) == INPUT
+    assert "has no truth" in capsys.readouterr().err
