@@ -26,7 +26,6 @@ from _contest import Contender, Run
 from torch import Tensor
 
 from resolvent.operators import CartesianMRI, sensitivity_maps
-from resolvent.priors import WaveletL1
 from resolvent.recon import RelativeChange
 
 SIZE, LEVELS, FRACTION, MARGIN = 256, 5, 0.002, 1e-3
@@ -47,7 +46,7 @@ def embedded(scan: Scan) -> Scan:
 
 def wavelet_term(x: Tensor) -> Tensor:
     """``||W x||_1``."""
-    return WaveletL1(1.0, "haar", LEVELS).fn(x)
+    return InWavelets(L1(), "haar", LEVELS).fn(x)
 
 
 def anisotropic(x: Tensor) -> Tensor:

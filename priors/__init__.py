@@ -13,9 +13,9 @@ from .prior import Prior
 from .sum import Sum
 from .tikhonov import Tikhonov
 from .tv import TV
-from .wavelet import WaveletL1
+from .wavelet import InWavelets
 
 __all__ = [
-    "L1", "TV", "Analysis", "Box", "Denoiser", "GroupL1", "KSupport", "Magnitude", "NonNegative", "Normalised",
-    "Prior", "RealImaginary", "Rescaled", "Sum", "Tikhonov", "WaveletL1", "load_dncnn",
+    "L1", "TV", "Analysis", "Box", "Denoiser", "GroupL1", "InWavelets", "KSupport", "Magnitude", "NonNegative",
+    "Normalised", "Prior", "RealImaginary", "Rescaled", "Sum", "Tikhonov", "load_dncnn",
 ]  # fmt: skip
