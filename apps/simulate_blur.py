@@ -39,7 +39,12 @@ def main(
     blur = KERNELS[kernel](seed) if kernel in KERNELS else read_kernel(Path(kernel))
     physics = _operator(border, blur, tuple(scene.shape))
     y, noise_std = add_white_noise(physics.A(scene[None]), noise_std, seed)
-    meta = {"scene": image or "scikit-image camera, mean of 2 x 2 pixels", "kernel": kernel, "border": border, "seed": seed}
+    meta = {
+        "scene": image or "scikit-image camera, mean of 2 x 2 pixels",
+        "kernel": kernel,
+        "border": border,
+        "seed": seed,
+    }
     save_measurement(Path(out), y, physics, scene[None], noise_std, meta)
     size = " x ".join(map(str, physics.data_shape))
     print(f"{out}: a photograph of {size}, kernel {' x '.join(map(str, blur.shape))}, noise {noise_std:g}")

@@ -210,7 +210,9 @@ def checked(kernel: Tensor, name: str, shape: Sequence[int]) -> tuple[Tensor, tu
     found = tuple(kernel.shape)
     kernel = kernel[None] if kernel.ndim == len(shape) - 1 else kernel
     if kernel.ndim != len(shape) or len(kernel) not in (1, shape[0]) or 0 in kernel.shape:
-        raise ValueError(f"kernel: found shape {found}, expected {len(shape) - 1} axes, or {shape[0]} channels and these")
+        raise ValueError(
+            f"kernel: found shape {found}, expected {len(shape) - 1} axes, or {shape[0]} channels and these"
+        )
     return kernel, shape
 
 

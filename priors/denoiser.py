@@ -56,10 +56,10 @@ class SingleLevel(nn.Module):
     .. math:: D_\sigma(x) = x + t\,\big(D(s x)/s - x\big), \qquad s = \min(1, \tau/\sigma), \quad
               t = \min(1, \sigma^2/\tau^2) .
 
-    Stronger noise is scaled down to tau; contrast then is as it was trained for, or less. Scaled up, weaker noise would bring
+    Stronger noise is scaled down to tau, and the image's contrast with it. Scaled up, weaker noise would bring
     contrasts that no image has, so there the step is a part of the denoiser's own: by Tweedie's formula
-    ``(D(x) - x)/tau^2`` is the gradient of the log density of images under noise of level tau. Scaling: Xu, Liu,
-    Sun, Wohlberg and Kamilov, IEEE SPL 27:1590 (2020).
+    ``(D(x) - x)/tau^2`` is the gradient of the log density of images under noise of level tau. Scaling: Xu,
+    Liu, Sun, Wohlberg and Kamilov, IEEE Signal Processing Letters (2020).
 
     :param denoiser: called as ``denoiser(x, level)``.
     :param level: tau, the standard deviation that it was trained for, such as 25 / 255.

@@ -54,7 +54,9 @@ def _read(path: Path) -> Weights:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: cannot be read ({_first_line(error)}), {expected}") from error
     except Exception as error:  # torch.load meets a damaged or foreign file with any of a dozen kinds
-        raise ValueError(f"{path}: truncated, damaged or no weights alone ({_first_line(error)}), {expected}") from error
+        raise ValueError(
+            f"{path}: truncated, damaged or no weights alone ({_first_line(error)}), {expected}"
+        ) from error
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
         raise ValueError(f"{path}: found {type(found).__name__} of other things than tensors, {expected}")
     return found

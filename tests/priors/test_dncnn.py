@@ -66,7 +66,9 @@ def batch_normalised():
 )
 def test_other_networks_are_refused(weights, name, tmp_path):
     path = saved(tmp_path / name, weights())
-    with pytest.raises(ValueError, match=rf"{name}: found (no|\d+) tensors.*, expected the weights of a DnCNN") as error:
+    with pytest.raises(
+        ValueError, match=rf"{name}: found (no|\d+) tensors.*, expected the weights of a DnCNN"
+    ) as error:
         load_dncnn(path)
     assert "\n" not in str(error.value)
 

@@ -1,6 +1,7 @@
 """Half-quadratic splitting against its recursion written out, deepinv's DPIR, and what a start is good for."""
 
 import copy
+import itertools
 import math
 
 import deepinv
@@ -71,7 +72,7 @@ def test_schedule_falls_evenly_to_the_noise():
     problem = Problem(torch.zeros(1, 30), dense())
     levels = HalfQuadratic(L1(), noise_std=0.01).schedule(problem)
     assert len(levels) == 8 and levels[0] == pytest.approx(49 / 255) and levels[-1] == pytest.approx(0.01)
-    ratios = [b / a for a, b in zip(levels, levels[1:], strict=False)]
+    ratios = [b / a for a, b in itertools.pairwise(levels)]
     assert_close(torch.tensor(ratios), torch.full((7,), ratios[0]))
     assert HalfQuadratic(L1(), noise_std=0.5).schedule(problem) == pytest.approx([0.5] * 8)
 
@@ -149,7 +150,9 @@ def test_filled_takes_the_nearest_known_pixel():
 def test_filled_divides_by_what_was_measured():
     """A constant scene comes back as it is, whatever the weights, and between different masks of a batch."""
     physics = Inpainting((2, 6, 5), mask=2.5 * (torch.rand(3, 2, 6, 5) > 0.6).double())
-    assert_close(filled(physics, physics.A(torch.full((3, 2, 6, 5), 1.7, dtype=F64))), torch.full((3, 2, 6, 5), 1.7).double())
+    assert_close(
+        filled(physics, physics.A(torch.full((3, 2, 6, 5), 1.7, dtype=F64))), torch.full((3, 2, 6, 5), 1.7).double()
+    )
     blur = Blur(torch.rand(3, 4), (1, 6, 7))
     constant = torch.full((1, *blur.image_shape), 0.3, dtype=F64)
     assert_close(filled(blur, blur.A(constant)), constant)

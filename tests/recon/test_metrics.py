@@ -39,6 +39,8 @@ def test_ssim_is_scikit_images_of_the_magnitude(dtype):
     a, b = (x.abs() if dtype.is_complex else x for x in (estimate, truth))
     for i, value in enumerate(ssim(estimate, truth)):
         peak = float(truth[i].abs().max())
-        expected = [structural_similarity(p.numpy(), q.numpy(), data_range=peak) for p, q in zip(a[i], b[i], strict=True)]
+        expected = [
+            structural_similarity(p.numpy(), q.numpy(), data_range=peak) for p, q in zip(a[i], b[i], strict=True)
+        ]
         assert float(value) == pytest.approx(sum(expected) / 2, abs=1e-6)
     assert_close(ssim(truth, truth, 1.0), torch.ones(2))
