@@ -42,10 +42,14 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 #: Per method the values tried on the training pictures, and what they chose for each noise level.
 GRIDS = {
     "TV": {"weight": (0.05, 0.1, 0.2, 0.4)},
-    "PnP-ADMM": {"level": (0.05, LEVEL), "weight": (0.1, 0.3, 1.0)},
+    "PnP-ADMM": {"level": (0.05, LEVEL), "weight": (0.3, 1.0, 3.0)},
     "HQS, DPIR schedule": {"weight": (0.23, 0.7, 2.0), "last": (1.0, 3.0)},
 }
-CHOSEN = {}
+CHOSEN = {
+    "TV": {0.01: {"weight": 0.1}, 0.03: {"weight": 0.2}},
+    "PnP-ADMM": {0.01: {"level": LEVEL, "weight": 1.0}, 0.03: {"level": LEVEL, "weight": 1.0}},
+    "HQS, DPIR schedule": {0.01: {"weight": 0.7, "last": 1.0}, 0.03: {"weight": 0.23, "last": 3.0}},
+}
 
 
 def total_variation(y, physics, sigma, net, weight):
