@@ -12,6 +12,7 @@ Needs the extra `mri`, and BART (the program ``bart``) for its rows.
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -26,7 +27,8 @@ from _contest import Contender, Run
 from torch import Tensor
 
 from resolvent.operators import CartesianMRI, sensitivity_maps
-from resolvent.recon import RelativeChange
+from resolvent.priors import L1, InWavelets
+from resolvent.recon import FISTA, RelativeChange
 
 SIZE, LEVELS, FRACTION, MARGIN = 256, 5, 0.002, 1e-3
 NEVER = RelativeChange(0.0)
@@ -136,3 +138,15 @@ def write_cfl(path: Path, array: Tensor) -> None:
 def read_cfl(path: Path) -> Tensor:
     """An image from BART."""
     return torch.from_numpy(np.fromfile(path.with_suffix(".cfl"), np.complex64).reshape(SIZE, SIZE).T.copy())
+
+
+# -- contests ---------------------------------------------------------------------------------------
+def wavelet_contest(scan: Scan) -> dict[str, tuple[Contender, int]]:
+    """Contenders and the iterations of their longest runs."""
+
+    def solver(n: int) -> FISTA:
+        return FISTA(InWavelets(L1(FRACTION), "haar", LEVELS), max_iter=n, stop=NEVER)
+
+    found = {"resolvent FISTA": (ours(scan, solver), 320), "SigPy L1WaveletRecon": (sigpy_wavelet(scan), 320)}
+    options = ("-e", "-n", "--wavelet", "haar", "-R", f"W:3:0:{FRACTION}")
+    return found | ({"BART pics": (bart(scan, *options), 320)} if shutil.which("bart") else {})
