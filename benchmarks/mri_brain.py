@@ -53,7 +53,7 @@ METHODS: dict[str, tuple[Callable[..., Tensor], list[tuple[float, ...]]]] = {
     "SENSE": (regularised(Tikhonov), [(w,) for w in WEIGHTS]),
     "wavelet": (regularised(lambda w: InWavelets(L1(w))), [(w,) for w in WEIGHTS]),
     "TV": (regularised(lambda w: TV(w, iterations=5)), [(w,) for w in WEIGHTS]),
-    "k-support, no maps": (joint, list(itertools.product((0.1, 0.3, 1.0, 3.0), BUDGETS))),
+    "k-support, no maps": (joint, list(itertools.product((0.003, 0.01, 0.03, 0.1, 0.3), BUDGETS))),
 }
 
 
