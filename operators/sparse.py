@@ -54,7 +54,7 @@ def sparse_map(parts: Iterable[Entries], count: int, shape: tuple[int, int], dty
 
 
 def product(matrix: Tensor, x: Tensor) -> Tensor:
-    """``matrix`` times each of ``x`` ``(B, n)``: ``(B, m)``. One by one is faster than all as the columns of a matrix."""
+    """``matrix`` times each of ``x`` ``(B, n)``: ``(B, m)``, one by one, which is faster than as columns together."""
     return torch.stack([matrix @ one for one in x]) if len(x) else x.new_zeros(0, matrix.shape[0])
 
 

@@ -146,7 +146,7 @@ class DelayAndSum(Operator):
         return len(self.elements) * (self.n_samples + BEFORE + AFTER)
 
     def _matrices(self, dtype: torch.dtype) -> SparseMap | None:
-        """A and its adjoint, if their entries fit the memory budget; without them every product goes through blocks."""
+        """A and its adjoint, if their entries fit the memory budget; else every product goes through blocks."""
         entries = 2 * self.data_shape[1] * self._n_echoes
         if entries * bytes_per_entry(dtype) > self.memory_budget:
             return None
