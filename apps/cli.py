@@ -104,10 +104,11 @@ def _help() -> str:
 def _explain(error: Exception) -> tuple[str, int]:
     """One line and the exit status for an exception."""
     from ..datasets import InputError
+    from ..operators.extras import MissingExtra
     from ..recon import Diverged
 
     kinds: dict[type[Exception], int] = {
-        UsageError: USAGE, InputError: INPUT, NumericalFailure: NUMERICAL, Diverged: NUMERICAL,
+        UsageError: USAGE, MissingExtra: USAGE, InputError: INPUT, NumericalFailure: NUMERICAL, Diverged: NUMERICAL,
     }  # fmt: skip
     for kind, code in kinds.items():
         if isinstance(error, kind):

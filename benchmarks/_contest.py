@@ -46,23 +46,23 @@ def timed(contender: Contender, iterations: int) -> Run:
 def contest(
     contenders: Mapping[str, Contender],
     objective: Objective,
-    longest: Mapping[str, int],
+    longest: int,
     margin: float,
     repeats: int = 5,
 ) -> tuple[float, dict[str, Standing]]:
     """The lowest objective of all, and how soon each contender came within ``margin`` of it.
 
-    :param longest: iterations of each contender's longest run.
+    :param longest: iterations of the longest runs.
     :param repeats: timed runs at the iterations found, contenders taking turns; the median counts.
     """
-    final = {name: timed(run, longest[name]).image for name, run in contenders.items()}
+    final = {name: timed(run, longest).image for name, run in contenders.items()}
     values = {name: objective(image) for name, image in final.items()}
     target = min(values.values()) * (1 + margin)
-    needed = {name: _needed(run, objective, target, longest[name]) for name, run in contenders.items()}
+    needed = {name: _needed(run, objective, target, longest) for name, run in contenders.items()}
     runs = {name: [] for name in contenders}
     for _ in range(repeats):
         for name, run in contenders.items():
-            runs[name].append(timed(run, needed[name] or longest[name]))
+            runs[name].append(timed(run, needed[name] or longest))
     return min(values.values()), {
         name: Standing(
             needed[name], statistics.median(r.seconds for r in runs[name]), runs[name][-1].image, values[name]

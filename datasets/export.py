@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ..operators.extras import require
 from ..operators.files import atomic
 from .errors import InputError
 from .hdf5 import to_numpy, writing
-from .nifti import nibabel
 
 Writer = Callable[[Path, np.ndarray, "Sequence[float] | None"], None]
 
@@ -73,7 +73,7 @@ def _write_bart(path: Path, values: np.ndarray, _: Sequence[float] | None) -> No
 
 def _write_nifti(path: Path, values: np.ndarray, voxel_size: Sequence[float] | None) -> None:
     """Voxel size in millimetres; the first voxel in the origin. Packed files have no date in them."""
-    nib = nibabel(path)
+    nib = require("nibabel", "nifti")
     if values.ndim > 7:
         raise InputError(f"{path}: image has {values.ndim} axes, expected at most 7 in NIfTI")
     values = values.astype(_NIFTI_TYPES.get(values.dtype.name, values.dtype))

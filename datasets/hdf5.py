@@ -17,7 +17,7 @@ from torch import Tensor
 from ..operators.files import atomic
 from .arrays import NUMERIC, Allowance, require_memory, to_tensor
 from .errors import InputError, printable
-from .hdf5_probe import has_variable_lengths, survives
+from .hdf5_probe import overlaps, survives, types, varies
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: MATLAB puts 512 bytes of its own before the signature.
@@ -43,7 +43,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     with file:
         try:
             _refuse_links(path, file, set())
-            _refuse_broken_lengths(path, file)
+            _refuse_unsafe_types(path, file)
             yield file
         except InputError:
             raise
@@ -188,12 +188,14 @@ def _refuse_links(path: Path, group: h5py.Group, seen: set[Any]) -> None:
             _refuse_links(path, item, seen)
 
 
-def _refuse_broken_lengths(path: Path, file: h5py.File) -> None:
-    """Refuse variable-length data that the HDF5 library would not survive reading."""
-    found = [has_variable_lengths(file)]
-    file.visititems(lambda _, item: found.append(has_variable_lengths(item)))
+def _refuse_unsafe_types(path: Path, file: h5py.File) -> None:
+    """Refuse data that the HDF5 library would not survive reading."""
+    found = types(file)
+    file.visititems(lambda _, item: found.extend(types(item)))
     about = path.stat()
-    if any(found) and not survives(path, about.st_size, about.st_mtime_ns):
+    if any(map(overlaps, found)):
+        raise InputError(f"{path}: damaged HDF5 file, expected members of compound types side by side")
+    if any(map(varies, found)) and not survives(path, about.st_size, about.st_mtime_ns):
         raise InputError(f"{path}: damaged HDF5 file, expected text and lists of the length they declare")
 
 

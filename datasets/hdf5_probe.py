@@ -33,20 +33,29 @@ def survives(path: Path, size: int, _changed: int) -> bool:
     return done.returncode == 0
 
 
-def has_variable_lengths(item: h5py.Group | h5py.Dataset) -> bool:
-    """Whether an attribute, or the data themselves, are of variable length; nothing is read."""
-    types = [item.attrs.get_id(name).dtype for name in item.attrs]
-    return any(map(_varies, [*types, item.dtype] if isinstance(item, h5py.Dataset) else types))
+def types(item: h5py.Group | h5py.Dataset) -> list[np.dtype]:
+    """Of all attributes, and of the data themselves; nothing is read."""
+    of_attributes = [item.attrs.get_id(name).dtype for name in item.attrs]
+    return [*of_attributes, item.dtype] if isinstance(item, h5py.Dataset) else of_attributes
 
 
-def _varies(dtype: np.dtype) -> bool:
+def varies(dtype: np.dtype) -> bool:
+    """Whether it is of variable length, or has members that are."""
     return dtype.hasobject and h5py.check_ref_dtype(dtype) is None
+
+
+def overlaps(dtype: np.dtype) -> bool:
+    """Whether members of a compound lie over each other: the library would write beyond what is allocated."""
+    members = sorted((dtype.fields or {}).values(), key=lambda member: member[1])
+    ends = [member[1] + member[0].itemsize for member in members]
+    starts = [member[1] for member in members[1:]] + [dtype.itemsize]
+    return any(end > start for end, start in zip(ends, starts, strict=False)) or any(overlaps(m[0]) for m in members)
 
 
 def _touch(_: str, item: h5py.Group | h5py.Dataset) -> None:
     for name in item.attrs:
         item.attrs[name]
-    if isinstance(item, h5py.Dataset) and _varies(item.dtype):
+    if isinstance(item, h5py.Dataset) and varies(item.dtype):
         for start in range(0, item.shape[0], 64) if item.shape else [()]:
             item[start : start + 64] if item.shape else item[()]
 

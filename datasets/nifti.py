@@ -8,10 +8,10 @@ from __future__ import annotations
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ..operators.extras import require
 from .arrays import NUMERIC, Allowance, Arrays, decoding, inflate, to_tensor
 from .errors import InputError
 
@@ -29,18 +29,9 @@ def is_nifti(head: bytes, path: Path) -> bool:
     return head[344:348] == NIFTI1 or head[4:12] == NIFTI2
 
 
-def nibabel(path: Path) -> Any:
-    """The package, or one line that says how to get it."""
-    try:
-        import nibabel
-    except ImportError as error:
-        raise InputError(f"{path}: NIfTI needs nibabel: pip install 'resolvent[nifti]'") from error
-    return nibabel
-
-
 def read_nifti(path: Path) -> Arrays:
     """The volume, scaled as its header says, called ``array``; voxel size in metres."""
-    nib, allowance = nibabel(path), Allowance(path)
+    nib, allowance = require("nibabel", "nifti"), Allowance(path)
     with decoding(path, "NIfTI"):
         data = path.read_bytes()
         data = _gunzip(data, allowance) if data.startswith(GZIP) else data

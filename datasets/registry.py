@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ..operators.extras import require
 from .errors import InputError
 from .hdf5 import sha256
 
@@ -108,22 +109,16 @@ def _named(name: str) -> DataSet:
 
 
 def _cache(folder: str | os.PathLike[str] | None) -> Path:
-    return Path(folder) if folder is not None else Path(_pooch().os_cache("resolvent"))
-
-
-def _pooch() -> Any:
-    try:
-        import pooch
-    except ImportError as error:
-        raise InputError("data sets need pooch: pip install 'resolvent[data]'") from error
-    return pooch
+    return Path(folder) if folder is not None else Path(require("pooch", "data").os_cache("resolvent"))
 
 
 def _download(file: DataFile, folder: Path) -> Path:
     import requests
 
     try:
-        kept = _pooch().retrieve(file.url, f"sha256:{file.sha256}", file.name, folder, downloader=_resume)
+        kept = require("pooch", "data").retrieve(
+            file.url, f"sha256:{file.sha256}", file.name, folder, downloader=_resume
+        )
     except requests.RequestException as error:
         raise InputError(f"{file.url}: cannot be had ({type(error).__name__}); the same command goes on") from error
     except ValueError as error:

@@ -24,7 +24,7 @@ def sensitivity_maps(kspace: Tensor, width: int | None = None, crop: float = 0.9
     :param width: side of the fully sampled block; the largest up to 24 if None.
     :param crop: eigenvalue below which a voxel is outside.
     :raises ValueError: if the block is not fully sampled, smaller than 8 or larger than k-space.
-    :raises ModuleNotFoundError: without the extra ``mri``.
+    :raises MissingExtra: without the extra ``mri``.
     """
     sampled = (kspace != 0).any(0)
     width = calibration_width(sampled) if width is None else width

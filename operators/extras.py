@@ -6,10 +6,14 @@ import importlib
 from types import ModuleType
 
 
+class MissingExtra(ModuleNotFoundError):
+    """An optional library is absent; the message names it and the extra that brings it, in one line."""
+
+
 def require(module: str, extra: str) -> ModuleType:
     """The module, which ``pip install 'resolvent[extra]'`` brings.
 
-    :raises ModuleNotFoundError: naming the library and the extra.
+    :raises MissingExtra: if the library is absent.
     """
     try:
         return importlib.import_module(module)
@@ -17,4 +21,4 @@ def require(module: str, extra: str) -> ModuleType:
         if error.name != module.partition(".")[0]:
             raise
         message = f"{error.name}: found no such library, expected it installed: pip install 'resolvent[{extra}]'"
-        raise ModuleNotFoundError(message, name=error.name) from None
+        raise MissingExtra(message, name=error.name) from None

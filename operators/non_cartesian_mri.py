@@ -31,7 +31,7 @@ class NonCartesianMRI(Operator):
     :param image_shape: ``(1, *spatial)``, two or three axes.
     :param sensitivity_maps: complex ``(coils, *spatial)``; a single uniform coil if None.
     :param density: weight of each sample ``(M,)`` in :meth:`back_project`; see :func:`density_compensation`.
-    :raises ModuleNotFoundError: without the extra ``nufft``.
+    :raises MissingExtra: without the extra ``nufft``.
     """
 
     units: ClassVar[Mapping[str, str]] = {"trajectory": "1/voxel"}

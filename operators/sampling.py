@@ -28,7 +28,7 @@ def poisson_disc(shape: Sequence[int], acceleration: float, seed: int = 0, calib
     Lustig and Pauly, Magn. Reson. Med. 64:457 (2010); the implementation is SigPy's.
 
     :param calibration: side of the fully sampled block.
-    :raises ModuleNotFoundError: without the extra ``mri``.
+    :raises MissingExtra: without the extra ``mri``.
     """
     _check(shape, acceleration)
     samples = require("sigpy.mri", "mri")

@@ -2,7 +2,7 @@
 
 from .analysis import Analysis
 from .constraints import Box, NonNegative
-from .denoiser import Denoiser, RealImaginary, Rescaled
+from .denoiser import Denoiser, RealImaginary, SingleLevel
 from .dncnn import load_dncnn
 from .group import GroupL1
 from .k_support import KSupport
@@ -13,9 +13,9 @@ from .prior import Prior
 from .sum import Sum
 from .tikhonov import Tikhonov
 from .tv import TV
-from .wavelet import WaveletL1
+from .wavelet import InWavelets
 
 __all__ = [
-    "L1", "TV", "Analysis", "Box", "Denoiser", "GroupL1", "KSupport", "Magnitude", "NonNegative", "Normalised",
-    "Prior", "RealImaginary", "Rescaled", "Sum", "Tikhonov", "WaveletL1", "load_dncnn",
+    "L1", "TV", "Analysis", "Box", "Denoiser", "GroupL1", "InWavelets", "KSupport", "Magnitude", "NonNegative",
+    "Normalised", "Prior", "RealImaginary", "SingleLevel", "Sum", "Tikhonov", "load_dncnn",
 ]  # fmt: skip

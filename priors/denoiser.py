@@ -50,14 +50,19 @@ class Denoiser(Prior):
         return self if self.sigma else super().scaled(factor)
 
 
-class Rescaled(nn.Module):
-    r"""A denoiser made for one noise level, at every level: :math:`D_\sigma(x) = D(s x) / s`, s its level over sigma.
+class SingleLevel(nn.Module):
+    r"""A denoiser made for one noise level tau, at every level.
 
-    As far as it treats images of another contrast alike. Xu, Liu, Sun, Wohlberg and Kamilov, "Boosting the
-    performance of plug-and-play priors via denoiser scaling" (2020).
+    .. math:: D_\sigma(x) = x + t\,\big(D(s x)/s - x\big), \qquad s = \min(1, \tau/\sigma), \quad
+              t = \min(1, \sigma^2/\tau^2) .
+
+    Stronger noise is scaled down to tau, and the image's contrast with it. Scaled up, weaker noise would bring
+    contrasts that no image has, so there the step is a part of the denoiser's own: by Tweedie's formula
+    ``(D(x) - x)/tau^2`` is the gradient of the log density of images under noise of level tau. Scaling: Xu,
+    Liu, Sun, Wohlberg and Kamilov, IEEE Signal Processing Letters (2020).
 
     :param denoiser: called as ``denoiser(x, level)``.
-    :param level: the standard deviation that it was trained for, such as 25 / 255.
+    :param level: tau, the standard deviation that it was trained for, such as 25 / 255.
     """
 
     def __init__(self, denoiser: nn.Module | Denoise, level: float):
@@ -67,8 +72,9 @@ class Rescaled(nn.Module):
         self.denoiser, self.level = denoiser, level
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        scale = self.level / sigma
-        return self.denoiser(scale * x, self.level) / scale
+        ratio = torch.as_tensor(sigma, dtype=x.dtype, device=x.device) / self.level
+        scale, part = 1 / ratio.clamp_min(1), ratio.clamp_max(1).square()
+        return x + part * (self.denoiser(scale * x, self.level) / scale - x)
 
 
 class RealImaginary(nn.Module):

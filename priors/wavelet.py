@@ -1,39 +1,66 @@
-r"""Sparsity in an orthonormal wavelet basis.
+r"""A prior on the coefficients of an orthonormal wavelet transform.
 
-.. math:: R(x) = \|W x\|_1, \qquad \operatorname{prox}_{\gamma R}(v) = W^H \operatorname{soft}_\gamma(W v) .
+.. math:: R(x) = R_0(W x), \qquad \operatorname{prox}_{\gamma R}(v) = W^H \operatorname{prox}_{\gamma R_0}(W v),
+
+such as ``InWavelets(L1(0.01))``, or ``InWavelets(GroupL1(0.01))`` for channels that share their support.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Self
 
 from torch import Tensor
 
 from ..operators import Wavelet
 from ..operators.wavelet import orthogonal_filters
-from .l1 import L1
+from .prior import Aux, Prior
 
 
-class WaveletL1(L1):
-    """Sum of magnitudes of all wavelet coefficients, the approximation's among them.
+class InWavelets(Prior):
+    """``prior`` on all wavelet coefficients of each channel, the approximation's among them.
 
-    :param weight: a number, or a map over the coefficients as :class:`~resolvent.operators.Wavelet` lays them
-        out; 0 in its first corner leaves the approximation free.
+    :param prior: one of resolvent's priors; its weight is the weight. A weight map lies over the coefficients as
+        :class:`~resolvent.operators.Wavelet` lays them out; 0 in its first corner leaves the approximation free.
     :param wavelet: an orthogonal wavelet by PyWavelets' name.
     :param levels: how many; as many as the image allows if None.
     """
 
-    def __init__(self, weight: float | Tensor = 1.0, wavelet: str = "db4", levels: int | None = None):
-        super().__init__(weight)
+    def __init__(self, prior: Prior, wavelet: str = "db4", levels: int | None = None):
+        super().__init__()
         orthogonal_filters(wavelet)
-        self.wavelet, self.levels = wavelet, levels
+        self.prior, self.wavelet, self.levels = prior, wavelet, levels
+        self.convex, self.explicit_prior = prior.convex, prior.has_value
 
-    def _value(self, x: Tensor) -> Tensor:
-        return super()._value(self._transform(x).A(x))
+    @property
+    def has_value(self) -> bool:
+        return bool(getattr(getattr(self, "prior", None), "has_value", False))
 
-    def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
+    @property
+    def has_prox(self) -> bool:
+        return self.prior.has_prox
+
+    @property
+    def has_grad(self) -> bool:
+        return self.prior.has_grad
+
+    def fn(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        return self.prior.fn(self._transform(x).A(x))
+
+    def grad(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        transform = self._transform(x)
+        return transform.A_adjoint(self.prior.grad(transform.A(x)))
+
+    def start(self, x: Tensor) -> Aux:
+        return self.prior.start(x)
+
+    def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
         transform = self._transform(v)
-        return transform.A_adjoint(super()._prox(transform.A(v), gamma))
+        coefficients, aux = self.prior.prox_from(transform.A(v), gamma, aux)
+        return transform.A_adjoint(coefficients), aux
+
+    def scaled(self, factor: float | Tensor) -> Self:
+        return type(self)(self.prior.scaled(factor), self.wavelet, self.levels)
 
     def _transform(self, x: Tensor) -> Wavelet:
         return _wavelet(tuple(x.shape[1:]), self.wavelet, self.levels)

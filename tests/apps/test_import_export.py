@@ -9,8 +9,6 @@ from resolvent.apps.cli import INPUT, OK, USAGE, main
 from resolvent.datasets import Result, blobs, load_measurement, read_arrays, save_measurement, save_result
 from resolvent.operators import NearFieldMIMO
 
-pytest.importorskip("resolvent.operators.cartesian_mri")
-
 
 def centred_fft(image):
     """Unitary, origins in the middle, over the last two axes."""

@@ -521,6 +521,24 @@ def test_text_that_declares_another_length(length, tmp_path, capsys):
     assert not told(path, capsys) or length <= 1235
 
 
+@pytest.mark.parametrize("offsets", [(0, 4), (0, 0), (4, 0)])
+def test_members_that_lie_over_each_other(offsets, tmp_path, capsys):
+    """As a flipped byte in a compound's description makes them."""
+    kind = h5py.h5t.create(h5py.h5t.COMPOUND, 16)
+    kind.insert(b"real", 0, h5py.h5t.IEEE_F64LE)
+    kind.insert(b"imag", 8, h5py.h5t.IEEE_F64LE)
+    path = tmp_path / "pairs.h5"
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple((50,))
+        h5py.h5d.create(file.id, b"z", kind, space)
+    content = bytearray(path.read_bytes())
+    for name, offset in zip((b"real\0", b"imag\0"), offsets, strict=True):
+        at = content.index(name) + 8
+        content[at : at + 4] = struct.pack("<I", offset)
+    path.write_bytes(content)
+    assert not told(path, capsys)
+
+
 def test_links_in_circles_end(tmp_path, capsys):
     cyclic_groups(tmp_path / "circle.h5")
     assert told(tmp_path / "circle.h5", capsys)

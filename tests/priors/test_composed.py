@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from resolvent.operators import FiniteDifferences, Wavelet
-from resolvent.priors import L1, TV, Analysis, Box, GroupL1, NonNegative, Sum, Tikhonov, WaveletL1
+from resolvent.priors import L1, TV, Analysis, Box, GroupL1, InWavelets, NonNegative, Sum, Tikhonov
 
 F64, C128 = torch.float64, torch.complex128
 SHAPE = (2, 8, 6)
@@ -45,7 +45,7 @@ def test_without_a_prox_it_says_so():
 # -- wavelets ---------------------------------------------------------------------------------------
 def test_wavelet_prox_thresholds_coefficients():
     x, w = image(), Wavelet(SHAPE, "db2")
-    prior = WaveletL1(0.7, "db2")
+    prior = InWavelets(L1(0.7), "db2")
     assert_close(prior.fn(x), L1(0.7).fn(w.A(x)))
     assert_close(w.A(prior.prox(x, gamma=0.5)), L1(0.35).prox(w.A(x)))
 
@@ -54,14 +54,14 @@ def test_a_weight_map_frees_the_approximation():
     x, w = image(), Wavelet(SHAPE, "haar", 1)
     weight = torch.ones(SHAPE[1:], dtype=F64)
     weight[:4, :3] = 0
-    coefficients = w.A(WaveletL1(100 * weight, "haar", 1).prox(x))
+    coefficients = w.A(InWavelets(L1(100 * weight), "haar", 1).prox(x))
     assert_close(coefficients[..., :4, :3], w.A(x)[..., :4, :3])
     assert coefficients[..., 4:, :].abs().max() < 1e-14 and coefficients[..., 3:].abs().max() < 1e-14
 
 
 def test_unknown_wavelets_are_refused_at_once():
     with pytest.raises(ValueError, match=r"wavelet: found 'bior2\.2'"):
-        WaveletL1(1.0, "bior2.2")
+        InWavelets(L1(), "bior2.2")
 
 
 # -- sums -------------------------------------------------------------------------------------------

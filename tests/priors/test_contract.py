@@ -18,6 +18,7 @@ from resolvent.priors import (
     Box,
     Denoiser,
     GroupL1,
+    InWavelets,
     KSupport,
     Magnitude,
     NonNegative,
@@ -26,7 +27,6 @@ from resolvent.priors import (
     RealImaginary,
     Sum,
     Tikhonov,
-    WaveletL1,
 )
 
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
@@ -56,8 +56,10 @@ CASES = {
     "GroupL1, weight map": Case(lambda: GroupL1(torch.linspace(0, 1, 30, dtype=F64).reshape(1, 6, 5))),
     "KSupport": Case(lambda: KSupport(0.7, k=5)),
     "KSupport of channels": Case(lambda: KSupport(0.7, k=7.5, axes=(1,), group_weights=WEIGHTS)),
-    "WaveletL1": Case(lambda: WaveletL1(0.7, "db2")),
-    "WaveletL1 in 3-D": Case(lambda: WaveletL1(0.7, "haar"), VOLUME),
+    "InWavelets(L1)": Case(lambda: InWavelets(L1(0.7), "db2")),
+    "InWavelets(L1) in 3-D": Case(lambda: InWavelets(L1(0.7), "haar"), VOLUME),
+    "InWavelets(KSupport)": Case(lambda: InWavelets(KSupport(0.7, 5), "haar")),
+    "InWavelets(TV)": Case(lambda: InWavelets(TV(0.3, iterations=1500), "haar"), tol=1e-8),
     "Sum": Case(lambda: Sum([L1(0.7), GroupL1(0.3)], iterations=300), tol=1e-8),
     "Sum of three": Case(lambda: Sum([GroupL1(0.3, axes=(2,)), L1(0.2), Tikhonov(0.1)], iterations=300), tol=1e-8),
     "Tikhonov": Case(lambda: Tikhonov(0.7)),

@@ -12,7 +12,7 @@ from deepinv.physics import GaussianNoise, Inpainting
 from torch.testing import assert_close
 
 from resolvent.operators import Blur, CircularBlur, Dense, Scaled
-from resolvent.priors import L1, TV, Denoiser, Magnitude, Rescaled, Tikhonov
+from resolvent.priors import L1, TV, Denoiser, Magnitude, Tikhonov
 from resolvent.recon import HalfQuadratic, Problem, RelativeChange, filled, psnr
 from resolvent.recon.start import fitted
 
@@ -134,28 +134,6 @@ def test_default_start_follows_the_scale_of_the_operator():
     assert_close(fitted(Problem(7 * y, Scaled(physics, 7.0))), x)
     for change in (0.99, 1.01):
         assert (Problem(y, physics).residual(x) < Problem(y, physics).residual(change * x)).all()
-
-
-# -- a denoiser of one level ------------------------------------------------------------------------
-def test_rescaled_denoiser_is_asked_at_its_own_level():
-    def halve(x, sigma):
-        assert sigma == 0.1
-        return x / 2 + x.square()
-
-    x = torch.rand(1, 1, 4, 4)
-    assert_close(Rescaled(halve, 0.1)(x, 0.1), halve(x, 0.1))
-    assert_close(Rescaled(halve, 0.1)(x, 0.025), x / 2 + 4 * x.square())
-    with pytest.raises(ValueError, match="level: found 0"):
-        Rescaled(halve, 0)
-
-
-def test_rescaled_noise_is_noise_of_its_level():
-    """What reaches the denoiser from noise of any sigma has the level's standard deviation."""
-    torch.manual_seed(3)
-    seen = []
-    for sigma in (0.01, 0.3):
-        Rescaled(lambda x, s: seen.append(x.std()) or x, 0.1)(sigma * torch.randn(1, 1, 200, 200), sigma)
-    assert_close(torch.stack(seen), torch.full((2,), 0.1), rtol=0.02, atol=0)
 
 
 # -- inpainting -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from resolvent.operators import Dense, FiniteDifferences, Wavelet
-from resolvent.priors import L1, TV, Analysis, GroupL1, NonNegative, Tikhonov, WaveletL1
+from resolvent.priors import L1, TV, Analysis, GroupL1, InWavelets, NonNegative, Tikhonov
 from resolvent.recon import FISTA, PrimalDual, Problem, RelativeChange
 
 F64, C128 = torch.float64, torch.complex128
@@ -56,7 +56,7 @@ def test_denoising_with_an_orthonormal_transform_is_a_closed_form():
     y = torch.randn(2, *shape, dtype=C128)
     prior = Analysis(L1(0.4), Wavelet(shape, "db2"))
     image = PrimalDual(prior, stop=EXACT, max_iter=500)(y, identity(shape))
-    assert relative(image, WaveletL1(0.4, "db2").prox(y)) < 1e-10
+    assert relative(image, InWavelets(L1(0.4), "db2").prox(y)) < 1e-10
 
 
 @DTYPES

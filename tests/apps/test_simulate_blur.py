@@ -1,0 +1,86 @@
+"""Blurred photographs through the command line."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from skimage.io import imsave
+
+from resolvent.apps.cli import INPUT, OK, USAGE, main
+from resolvent.datasets import load_measurement, load_result
+from resolvent.operators import Blur, CircularBlur
+from resolvent.recon import psnr
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A small picture in colour."""
+    path = tmp_path / "picture.png"
+    yy, xx = np.mgrid[:40, :48]
+    discs = np.stack([(yy - 20) ** 2 + (xx - c) ** 2 < 150 for c in (16, 24, 32)], -1)
+    imsave(path, (40 + 170 * discs).astype(np.uint8), check_contrast=False)
+    return path
+
+
+@pytest.mark.parametrize("border, kind", [("unseen", Blur), ("circular", CircularBlur)])
+@pytest.mark.parametrize("kernel", ["motion", "gaussian", "uniform"])
+def test_default_reconstruction_is_sharper_than_the_data(picture, border, kind, kernel, tmp_path):
+    file, result = tmp_path / "b.h5", tmp_path / "image.h5"
+    options = ["--image", str(picture), "--kernel", kernel, "--border", border, "--noise_std", "0.005"]
+    assert main(["simulate", "blur", "--out", str(file), *options]) == OK
+    assert main(["reconstruct", str(file), "--out", str(result), "--report", "false"]) == OK
+    m, image = load_measurement(file), load_result(result).image
+    assert type(m.physics) is kind and m.truth.shape == (1, 3, 40, 48)
+    framed = m.physics.frame if kind is Blur else (lambda x: x)
+    assert psnr(framed(image), framed(m.truth), 1.0) > psnr(m.y, framed(m.truth), 1.0) + 3
+
+
+def test_built_in_scene_and_stated_noise(tmp_path):
+    assert main(["simulate", "blur", "--out", str(tmp_path / "b.h5"), "--noise_std", "0.05"]) == OK
+    m = load_measurement(tmp_path / "b.h5")
+    assert m.truth.shape == (1, 1, 256, 256) and m.noise_std == 0.05
+    assert float((m.y - m.physics.A(m.truth)).std()) == pytest.approx(0.05, rel=0.02)
+
+
+def test_without_a_stated_noise_level_it_is_estimated(tmp_path):
+    """A Gaussian kernel leaves nothing but noise in the finest details; a motion kernel a little of the scene."""
+    for kernel, excess in (("gaussian", 1.1), ("motion", 1.25)):
+        for noise in (0.01, 0.03):
+            argv = ["--out", str(tmp_path / "b.h5"), "--kernel", kernel, "--noise_std", str(noise)]
+            assert main(["simulate", "blur", *argv]) == OK
+            m = load_measurement(tmp_path / "b.h5")
+            assert 0.95 * noise < float(m.physics.estimate_noise(m.y)) < excess * noise
+
+
+def test_a_kernel_from_a_file_sums_to_one(picture, tmp_path):
+    np.save(tmp_path / "k.npy", np.array([[1.0, 2.0, 1.0]]))
+    argv = ["simulate", "blur", "--image", str(picture), "--kernel", str(tmp_path / "k.npy"), "--out"]
+    assert main([*argv, str(tmp_path / "b.h5")]) == OK
+    kernel = load_measurement(tmp_path / "b.h5").physics.kernel
+    assert torch.equal(kernel, torch.tensor([[[0.25, 0.5, 0.25]]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "options, code, message",
+    [
+        (["--kernel", "nothing.png"], INPUT, "nothing.png: cannot be read"),
+        (["--image", "nothing.npy"], INPUT, "nothing.npy: cannot be read"),
+        (["--image", "empty.png"], INPUT, "empty.png: cannot be read"),
+        (["--kernel", "zero.npy"], INPUT, "zero.npy: a kernel of sum 0"),
+        (["--image", "line.npy"], INPUT, r"line.npy: float64 of shape \(5,\)"),
+        (["--image", "zero.npy", "--kernel", "uniform"], USAGE, "--kernel: frame_shape: found"),
+        (["--image", "zero.npy", "--border", "circular", "--kernel", "uniform"], USAGE, "--kernel: kernel: found"),
+        (["--noise_std", "-1"], USAGE, "--noise_std: found -1"),
+    ],
+)
+def test_bad_input_in_one_line(options, code, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("zero.npy", np.zeros((3, 3)))
+    np.save("line.npy", np.ones(5))
+    (tmp_path / "empty.png").touch()
+    assert main(["simulate", "blur", "--out", "b.h5", *options]) == code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert not (tmp_path / "b.h5").exists()
+    assert re.search(message, error), error
