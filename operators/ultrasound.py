@@ -221,8 +221,8 @@ class PlaneWaveIQ(DelayAndSum):
     :param start_time: time of the first sample in seconds.
     :param speed_of_sound: metres per second.
     :param f_number: depth over the width of the receive aperture; 0 for the whole array.
-    :param memory_budget: bytes the matrix's entries may take, 56 per echo in single precision, while they are put in order;
-        where they take more, every product recomputes them.
+    :param memory_budget: bytes the matrix's entries may take while they are put in order, 56 per echo in single
+        precision; where they take more, every product recomputes them.
     :raises ValueError: for axes, numbers or angles that describe no scan.
     """
 
