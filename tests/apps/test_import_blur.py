@@ -7,8 +7,10 @@ import torch
 from PIL import Image
 
 from resolvent.apps.cli import INPUT, OK, USAGE, main
-from resolvent.datasets import load_measurement, load_result
+from resolvent.datasets import load_measurement
 from resolvent.operators import Blur
+from resolvent.priors import TV
+from resolvent.recon import ADMM
 
 
 def imported(*argv):
@@ -93,8 +95,7 @@ def test_a_measured_kernel_explains_its_capture_only_if_turned(shared_data, tmp_
     folder, misfit = shared_data / "blur", {}
     argv = ["--kernel", folder / "Levin09.mat", "--kernel_array", "kernels{1}", "--turn_kernel"]
     for turned in ("true", "false"):
-        file, image = tmp_path / f"{turned}.h5", tmp_path / f"image_{turned}.h5"
-        m = imported(folder / "levin_real" / "im01_ker01.png", *argv, turned, "--out", file)
-        assert main(["reconstruct", str(file), "--out", str(image), "--report", "false"]) == OK
-        misfit[turned] = float(torch.linalg.vector_norm(m.physics.A(load_result(image).image) - m.y))
-    assert misfit["true"] < misfit["false"]
+        m = imported(folder / "levin_real" / "im01_ker01.png", *argv, turned, "--out", tmp_path / "b.h5")
+        image = ADMM(TV(0.003), max_iter=15)(m.y, m.physics)
+        misfit[turned] = float(torch.linalg.vector_norm(m.physics.A(image) - m.y))
+    assert misfit["true"] < 0.9 * misfit["false"]

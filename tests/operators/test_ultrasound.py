@@ -105,6 +105,13 @@ def test_memory_budget_is_of_all_entries(dtype, per_entry):
     assert plane_waves(memory_budget=entries * per_entry - 1)._matrices(dtype) is None
 
 
+def test_entries_are_made_once_where_the_operator_stays(monkeypatch):
+    physics, x = plane_waves(), torch.randn(1, 1, 3, 4)
+    expected = physics.A(x)
+    monkeypatch.setattr(physics, "_blocks", None)
+    assert torch.equal(physics.cpu().float().A(x), expected)
+
+
 def test_keeping_the_entries_warns_of_nothing():
     """In a process of its own, since torch says what it has to say once."""
     code = (
