@@ -12,7 +12,7 @@ from .arguments import new_parser, parse
 from .cli import UsageError
 
 #: Modality to module, whose ``main(source, …)`` has the modality's options as its arguments.
-MODALITIES = {"mri": "import_mri"}
+MODALITIES = {"blur": "import_blur", "mri": "import_mri", "ultrasound": "import_ultrasound"}
 
 
 def main(argv: list[str]) -> int:
@@ -34,11 +34,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def pick(path: Path, found: Arrays, name: str | None, candidates: list[str]) -> Tensor:
+def pick(path: Path, found: Arrays, name: str | None, candidates: list[str], option: str = "--array") -> Tensor:
     """The array called ``name``; if that is None the only one of ``candidates``."""
     if name is None and len(candidates) == 1:
         return found.arrays[candidates[0]]
     if name is None or name not in found.arrays:
         asked = "none" if name is None else repr(name)
-        raise UsageError(f"--array: found {asked}, expected one of {printable(', '.join(found.arrays), 400)} in {path}")
+        expected = printable(", ".join(found.arrays), 400)
+        raise UsageError(f"{option}: found {asked}, expected one of {expected} in {path}")
     return found.arrays[name]

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from skimage import data
-from skimage.io import imread
 from torch import Tensor
 
-from ..datasets import InputError, save_measurement
+from ..datasets import Arrays, read_arrays, save_measurement
+from ..datasets.images import as_kernel, as_photograph
 from ..operators import Blur, CircularBlur, Operator
 from .cli import UsageError
 from .simulate import add_white_noise
@@ -29,14 +28,17 @@ def main(
     """Simulate a blurred, noisy photograph.
 
     :param out: measurement file to write.
-    :param image: picture of the sharp scene, grey or colour, or a .npy array of values (H, W) or (H, W, C); scikit-image's camera man at 256 x 256 if none.
-    :param kernel: motion, gaussian (standard deviation 1.6 pixels), uniform (9 x 9), or a picture or .npy array of one, which is made to sum to 1.
+    :param image: picture of the sharp scene, grey or colour, or a .npy array of values (H, W) or (H, W, C);
+        scikit-image's camera man at 256 x 256 if none.
+    :param kernel: motion, gaussian (standard deviation 1.6 pixels), uniform (9 x 9), or a picture or .npy array of
+        one, which is made to sum to 1.
     :param noise_std: standard deviation of the noise, pictures being in [0, 1].
-    :param border: unseen crops the photograph to the pixels whose light all comes from the scene; circular wraps the scene around.
+    :param border: unseen crops the photograph to the pixels whose light all comes from the scene; circular
+        wraps the scene around.
     :param seed: of noise and motion.
     """
-    scene = _camera() if image is None else read_picture(Path(image)).movedim(-1, 0)
-    blur = KERNELS[kernel](seed) if kernel in KERNELS else read_kernel(Path(kernel))
+    scene = _camera() if image is None else _read(Path(image), as_photograph)
+    blur = KERNELS[kernel](seed) if kernel in KERNELS else _read(Path(kernel), as_kernel)
     physics = _operator(border, blur, tuple(scene.shape))
     y, noise_std = add_white_noise(physics.A(scene[None]), noise_std, seed)
     meta = {
@@ -84,24 +86,7 @@ def _uniform(_: int) -> Tensor:
 KERNELS: dict[str, Callable[[int], Tensor]] = {"motion": _motion, "gaussian": _gaussian, "uniform": _uniform}
 
 
-def read_kernel(path: Path) -> Tensor:
-    """A picture or array as a kernel ``(h, w)`` of sum 1, colours averaged."""
-    kernel = read_picture(path).double().mean(-1)
-    if not kernel.sum() > 0:
-        raise InputError(f"{path}: a kernel of sum {float(kernel.sum()):g}, expected above 0")
-    return kernel / kernel.sum()
-
-
-def read_picture(path: Path) -> Tensor:
-    """A picture as ``(H, W, C)`` float32 in [0, 1], without its transparency; a .npy array keeps its values."""
-    try:
-        values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else imread(path)
-    except Exception as error:  # readers of pictures raise what they like
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"{path}: cannot be read ({reason}), expected a picture or a .npy array") from error
-    if values.ndim not in (2, 3) or values.dtype.kind not in "uifb" or 0 in values.shape:
-        raise InputError(f"{path}: {values.dtype} of shape {values.shape}, expected numbers (H, W) or (H, W, C)")
-    peak = np.iinfo(values.dtype).max if values.dtype.kind == "u" and path.suffix != ".npy" else 1
-    picture = torch.from_numpy(np.asarray(values / np.float32(peak), np.float32))
-    picture = picture[..., None] if picture.ndim == 2 else picture
-    return picture[..., : len("RGB") if picture.shape[-1] == 4 else None]
+def _read(path: Path, convert: Callable[[Path, Arrays, Tensor], Tensor]) -> Tensor:
+    """The picture in a file, or its first array."""
+    found = read_arrays(path)
+    return convert(path, found, found.arrays.get("image", next(iter(found.arrays.values()))))

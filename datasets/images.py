@@ -1,7 +1,8 @@
 """Photographs and microscopy: PNG and JPEG by Pillow, TIFF by tifffile.
 
 Values stay as stored, integers of 8 or 16 bits. Gray images are ``(rows, columns)``, colour ones
-``(3, rows, columns)``, an alpha channel is an array of its own; stacks have their pages first.
+``(3, rows, columns)``, an alpha channel is an array of its own; stacks have their pages first. What integers
+mean by white is among the facts.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from .arrays import NUMERIC, Allowance, Arrays, decoding, to_tensor
 from .errors import InputError
@@ -37,7 +40,7 @@ def read_picture(path: Path) -> Arrays:
         if turned.mode not in MODES:
             turned = turned.convert("RGBA" if "transparency" in turned.info else "RGB")
         values = np.asarray(turned)
-    return Arrays(_channels(values, axis=-1 if values.ndim == 3 else None))
+    return _image(values, axis=-1 if values.ndim == 3 else None)
 
 
 def read_tiff(path: Path) -> Arrays:
@@ -51,7 +54,41 @@ def read_tiff(path: Path) -> Arrays:
         values, axes = series.asarray(maxworkers=1), series.axes
         if values.shape != series.shape:
             raise InputError(f"{path}: image has shape {values.shape}, its header expects {series.shape}")
-    return Arrays(_channels(values, axes.index("S") if "S" in axes else None))
+    return _image(values, axes.index("S") if "S" in axes else None)
+
+
+def as_photograph(path: Path, found: Arrays, values: Tensor) -> Tensor:
+    """One of the arrays of a file as ``(C, rows, columns)`` float32.
+
+    Integers of a picture become [0, 1]. Arrays of other formats keep their values, their colours come last; of four
+    colours the last is transparency and left out.
+
+    :raises InputError: if it is no picture, gray or in colour, of finite real numbers.
+    """
+    shape, kind = tuple(values.shape), str(values.dtype).removeprefix("torch.")
+    if values.ndim not in (2, 3) or values.is_complex() or 0 in shape or not bool(torch.isfinite(values).all()):
+        raise InputError(f"{path}: {kind} of shape {shape}, expected finite real numbers (H, W), or that in colours")
+    axis = found.facts.get("channel_axis", -1)
+    colours = values.movedim(axis, 0) if values.ndim == 3 else values[None]
+    if len(colours) > 4:
+        raise InputError(f"{path}: {kind} of shape {shape}, expected at most 4 colours on axis {axis}")
+    return (colours[:3] if len(colours) == 4 else colours).to(torch.float32) / found.facts.get("white", 1)
+
+
+def as_kernel(path: Path, found: Arrays, values: Tensor) -> Tensor:
+    """One of the arrays of a file as a kernel ``(h, w)`` float64 of sum 1, colours averaged.
+
+    :raises InputError: as :func:`as_photograph`, or if its sum is not above 0.
+    """
+    kernel = as_photograph(path, found, values).double().mean(0)
+    if not kernel.sum() > 0:
+        raise InputError(f"{path}: a kernel of sum {float(kernel.sum()):g}, expected above 0")
+    return kernel / kernel.sum()
+
+
+def _image(values: np.ndarray, axis: int | None) -> Arrays:
+    facts = {} if values.dtype.kind != "u" else {"white": int(np.iinfo(values.dtype).max)}
+    return Arrays(_channels(values, axis), facts | ({} if axis is None else {"channel_axis": 0}))
 
 
 def _channels(values: np.ndarray, axis: int | None) -> dict:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -48,14 +48,15 @@ class Convolution(Operator):
         """Index c of the kernel sample that leaves an image where it is on the grid."""
 
     def _forward_map(self, x: Tensor) -> Tensor:
-        return self._filter(x, self._transfer(x.dtype), self.data_shape)
+        return self._filter(x, self._tables_for(x.dtype).transfer, self.data_shape)
 
     def _adjoint_map(self, y: Tensor) -> Tensor:
-        return self._filter(y, self._transfer(y.dtype).conj(), self.image_shape)
+        return self._filter(y, self._tables_for(y.dtype).conjugate, self.image_shape)
 
-    def _filter(self, x: Tensor, transfer: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def _filter(self, x: Tensor, response: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Multiply the spectrum of ``x`` on the grid; the corner of ``shape`` of what comes out."""
-        return self._inverse(self._fourier(x) * transfer, x.is_complex())[(..., *map(slice, shape))].contiguous()
+        spectrum = self._fourier(x).mul_(response)
+        return self._inverse(spectrum, x.is_complex())[(..., *map(slice, shape))].contiguous()
 
     def _fourier(self, x: Tensor) -> Tensor:
         """Spectrum on the grid; of a real image the half that determines it."""
@@ -66,15 +67,16 @@ class Convolution(Operator):
         transform = torch.fft.ifftn if is_complex else torch.fft.irfftn
         return transform(spectrum, s=self.grid, dim=self._axes)
 
-    def _transfer(self, dtype: torch.dtype) -> Tensor:
-        """Spectrum of the kernel, computed in float64, for images of ``dtype``."""
-        return self._derived("transfer", _working(dtype), lambda: self._build(_working(dtype)))
+    def _tables_for(self, dtype: torch.dtype) -> _Tables:
+        """The kernel's spectrum, computed in float64, for images of ``dtype``."""
+        return self._derived("tables", _working(dtype), lambda: self._build(_working(dtype)))
 
-    def _build(self, dtype: torch.dtype) -> Tensor:
+    def _build(self, dtype: torch.dtype) -> _Tables:
         padding = [n for axis in reversed(self._axes) for n in (0, self.grid[axis] - self.kernel.shape[axis])]
         centred = F.pad(self.kernel, padding).roll([-c for c in self.origin], self._axes)
         spectrum = self._fourier(centred.to(torch.complex128) if dtype.is_complex else centred)
-        return spectrum.to(torch.promote_types(dtype, torch.complex64))
+        transfer, power = spectrum.to(torch.promote_types(dtype, torch.complex64)), spectrum.abs().square()
+        return _Tables(transfer, transfer.conj().resolve_conj(), power.to(dtype.to_real()))
 
     def estimate_noise(self, y: Tensor) -> Tensor:
         """Standard deviation of the noise in data that state none, per image, shape ``(B,)``.
@@ -88,6 +90,14 @@ class Convolution(Operator):
             even, odd = detail.narrow(axis, 0, 2 * pairs).unflatten(axis, (pairs, 2)).unbind(axis)
             detail = (even - odd) / math.sqrt(2)
         return detail.abs().flatten(1).median(1).values / (math.sqrt(math.log(2)) if y.is_complex() else 0.6745)
+
+
+class _Tables(NamedTuple):
+    """Transfer function of the kernel, its conjugate (stored: products with a lazy one are slow) and its power."""
+
+    transfer: Tensor
+    conjugate: Tensor
+    power: Tensor
 
 
 class CircularBlur(Convolution):
@@ -121,10 +131,10 @@ class CircularBlur(Convolution):
 
     def squared_norm(self) -> float:
         """``||A||^2``, the largest squared magnitude of the transfer function."""
-        return float(self._transfer(torch.float64).abs().max()) ** 2
+        return float(self._tables_for(torch.float64).power.max())
 
     def _normal_map(self, x: Tensor) -> Tensor:
-        return self._filter(x, _power(self._transfer(x.dtype)), self.image_shape)
+        return self._filter(x, self._tables_for(x.dtype).power, self.image_shape)
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
         r"""``argmin_x gamma/2 ||A x - y||^2 + 1/2 ||x - z||^2``, one division per frequency.
@@ -134,11 +144,11 @@ class CircularBlur(Convolution):
         self._check("image", z, self.image_shape)
         self._check("data", y, self.data_shape)
         dtype = torch.promote_types(z.dtype, y.dtype)
-        transfer = self._transfer(dtype)
+        t = self._tables_for(dtype)
         if isinstance(gamma, Tensor):
             gamma = gamma.reshape(-1, *[1] * (z.ndim - 1))
-        seen = self._fourier(z.to(dtype)) + gamma * transfer.conj() * self._fourier(y.to(dtype))
-        return self._inverse(seen / (1 + gamma * _power(transfer)), dtype.is_complex)
+        seen = self._fourier(z.to(dtype)) + gamma * t.conjugate * self._fourier(y.to(dtype))
+        return self._inverse(seen / (1 + gamma * t.power), dtype.is_complex)
 
 
 class Blur(Convolution):
@@ -196,7 +206,3 @@ def checked(kernel: Tensor, name: str, shape: Sequence[int]) -> tuple[Tensor, tu
 
 def _working(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
-
-
-def _power(z: Tensor) -> Tensor:
-    return z.real.square() + z.imag.square()

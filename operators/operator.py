@@ -117,10 +117,12 @@ class Operator(LinearPhysics):
         return self._tables[name][1]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        before = list(self.buffers())
         geometry = {name: b for name, b in self._buffers.items() if b is not None}
         super()._apply(lambda t: _moved_like(fn, t) if t.is_complex() else fn(t), recurse)
         self._buffers.update({name: _moved_like(fn, b) for name, b in geometry.items()})
-        self._tables.clear()
+        if not before or any(new is not old for new, old in zip(self.buffers(), before, strict=True)):
+            self._tables.clear()
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .array_geometry import Vector, axis_values
 from .operator import Operator
+from .sparse import Entries, SparseMap, bytes_per_entry, product, sparse_map
 
 #: Echoes (pairs of element and pixel) of one block: as many as keep its vectors in the cache.
 CPU_ECHOES, ACCELERATOR_ECHOES = 2**16, 2**24
@@ -100,25 +101,37 @@ class DelayAndSum(Operator):
     # -- linear maps ----------------------------------------------------------------------------
     def _forward_map(self, x: Tensor) -> Tensor:
         image = x.to(_complex(x.dtype)).flatten(1)
-        length = self.n_samples + BEFORE + AFTER
-        traces = image.new_zeros(len(x), self.data_shape[1], len(self.elements) * length)
+        kept = self._matrices(image.dtype)
+        traces = self._all_echoes(image) if kept is None else product(kept.matrix, image)
+        shots = traces.unflatten(1, (1, *self.data_shape[1:3], -1))
+        return shots[..., BEFORE:-AFTER].contiguous()
+
+    def _adjoint_map(self, y: Tensor) -> Tensor:
+        traces = torch.nn.functional.pad(y.to(_complex(y.dtype)), (BEFORE, AFTER)).flatten(1)
+        kept = self._matrices(traces.dtype)
+        image = self._all_focused(traces) if kept is None else product(kept.adjoint, traces)
+        return image.unflatten(1, self.image_shape)
+
+    def _all_echoes(self, image: Tensor) -> Tensor:
+        """The traces of images ``(B, pixels)``, one after the other with silence around: ``(B, rows)``."""
+        traces = image.new_zeros(len(image), self.data_shape[1], self._rows_per_transmit)
         for block in self._blocks(image.dtype):
             for reflectivity, shot in zip(image, traces[:, block.transmit], strict=True):
                 echoes = reflectivity.index_select(0, block.pixels)
                 shot[:-1].index_add_(0, block.samples, block.near * echoes)
                 shot[1:].index_add_(0, block.samples, block.far * echoes)
-        return traces.unflatten(2, (-1, length))[:, None, ..., BEFORE:-AFTER].contiguous()
+        return traces.flatten(1)
 
-    def _adjoint_map(self, y: Tensor) -> Tensor:
-        traces = torch.nn.functional.pad(y[:, 0].to(_complex(y.dtype)), (BEFORE, AFTER)).flatten(2)
-        traces = traces.conj().resolve_conj()
-        image = traces.new_zeros(len(y), math.prod(self.image_shape))
+    def _all_focused(self, traces: Tensor) -> Tensor:
+        """The images ``(B, pixels)`` of traces as :meth:`_all_echoes` gives them."""
+        traces = traces.unflatten(1, (self.data_shape[1], -1)).conj().resolve_conj()
+        image = traces.new_zeros(len(traces), math.prod(self.image_shape))
         for block in self._blocks(image.dtype):
             for focused, shot in zip(image, traces[:, block.transmit], strict=True):
                 echoes = block.near * shot[:-1].index_select(0, block.samples)
                 echoes.addcmul_(block.far, shot[1:].index_select(0, block.samples))
                 focused.index_add_(0, block.pixels, echoes)
-        return image.conj().resolve_conj().unflatten(1, self.image_shape)
+        return image.conj().resolve_conj()
 
     def column_norms(self) -> Tensor:
         r"""Norm of each column of ``A``, ``sqrt(sum_ij a^2 (h_t^2 + h_{t+1}^2))``, shape ``(1, n_z, n_x)`` float32."""
@@ -128,14 +141,25 @@ class DelayAndSum(Operator):
         return power.sqrt().reshape(self.image_shape)
 
     # -- entries of the matrix ------------------------------------------------------------------
-    def _blocks(self, dtype: torch.dtype) -> Iterable[Block]:
-        """All entries: kept where they fit the memory budget, made anew in every product elsewhere."""
-        indices, weights = 2 * 4, 2 * dtype.itemsize
-        if self.data_shape[1] * self._n_echoes() * (indices + weights) > self.memory_budget:
-            return self._make_blocks(dtype)
-        return self._derived("blocks", dtype, lambda: list(self._make_blocks(dtype)))
+    @property
+    def _rows_per_transmit(self) -> int:
+        return len(self.elements) * (self.n_samples + BEFORE + AFTER)
 
-    def _make_blocks(self, dtype: torch.dtype) -> Iterator[Block]:
+    def _matrices(self, dtype: torch.dtype) -> SparseMap | None:
+        """A and its adjoint, if their entries fit the memory budget; else every product goes through blocks."""
+        entries = 2 * self.data_shape[1] * self._n_echoes
+        if entries * bytes_per_entry(dtype) > self.memory_budget:
+            return None
+        shape = self.data_shape[1] * self._rows_per_transmit, math.prod(self.image_shape)
+        return self._derived("matrices", dtype, lambda: sparse_map(self._entries(dtype), entries, shape, dtype))
+
+    def _entries(self, dtype: torch.dtype) -> Iterator[Entries]:
+        for block in self._blocks(dtype):
+            rows = block.samples + block.transmit * self._rows_per_transmit
+            yield Entries(rows, block.pixels, block.near)
+            yield Entries(rows + 1, block.pixels, block.far)
+
+    def _blocks(self, dtype: torch.dtype) -> Iterator[Block]:
         z, x = (grid.flatten() for grid in torch.meshgrid(self.z, self.x, indexing="ij"))
         outward = [self._transmit_delay(i, x, z) for i in range(self.data_shape[1])]
         phasors = [self._phasor(delay, dtype) for delay in outward]
@@ -165,7 +189,12 @@ class DelayAndSum(Operator):
         """Whether elements ``across`` to the side of depth ``z`` listen: ``|x - x_j| <= z / (2F)``, all at F = 0."""
         return 2 * self.f_number * across.abs() <= z
 
+    @property
     def _n_echoes(self) -> int:
+        """Pairs of a pixel and an element that hears it."""
+        return self._derived("echoes", None, self._count_echoes)
+
+    def _count_echoes(self) -> int:
         across = self.x - self.elements[:, None]
         return sum(int(self._in_aperture(across, depth).sum()) for depth in self.z.unbind())
 
@@ -192,7 +221,8 @@ class PlaneWaveIQ(DelayAndSum):
     :param start_time: time of the first sample in seconds.
     :param speed_of_sound: metres per second.
     :param f_number: depth over the width of the receive aperture; 0 for the whole array.
-    :param memory_budget: bytes the matrix's entries may take; where they take more, every product recomputes them.
+    :param memory_budget: bytes the matrix's entries may take while they are put in order, 56 per echo in single
+        precision; where they take more, every product recomputes them.
     :raises ValueError: for axes, numbers or angles that describe no scan.
     """
 
@@ -208,7 +238,7 @@ class PlaneWaveIQ(DelayAndSum):
         start_time: float = 0.0,
         speed_of_sound: float = 1540.0,
         f_number: float = 0.0,
-        memory_budget: int = 512 * 2**20,
+        memory_budget: int = 2**30,
         **kwargs: Any,
     ):
         steering = axis_values("angles", angles)
@@ -249,7 +279,7 @@ class FullMatrixCapture(DelayAndSum):
         start_time: float = 0.0,
         speed_of_sound: float = 1540.0,
         f_number: float = 0.0,
-        memory_budget: int = 512 * 2**20,
+        memory_budget: int = 2**30,
         **kwargs: Any,
     ):
         super().__init__(

@@ -9,6 +9,8 @@ In the second the estimate is normalised by its own maximum, so that a single ho
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from deepinv.loss.metric import NMSE
@@ -26,6 +28,8 @@ def psnr(estimate: Tensor, truth: Tensor, data_range: float | None = None) -> Te
 
 def ssim(estimate: Tensor, truth: Tensor, data_range: float | None = None) -> Tensor:
     """Structural similarity per image, shape ``(B,)``, the mean over channels; of complex images the magnitudes'.
+
+    It is not defined, nan, for images with an axis shorter than 3.
 
     :param data_range: as in :func:`psnr`.
     """
@@ -58,7 +62,10 @@ def _peak(truth: Tensor, data_range: float | None) -> Tensor:
 
 
 def _ssim(a: np.ndarray, b: np.ndarray, peak: float) -> float:
+    """Windows as long as the shortest axis allows, 7 at most; nan where it has no room for one of 3."""
     smallest = min(a.shape[1:])
+    if smallest < 3:
+        return math.nan
     window = min(7, smallest - 1 + smallest % 2)
     return float(
         np.mean([structural_similarity(p, q, data_range=peak, win_size=window) for p, q in zip(a, b, strict=True)])

@@ -66,7 +66,7 @@ def test_a_kernel_from_a_file_sums_to_one(picture, tmp_path):
     [
         (["--kernel", "nothing.png"], INPUT, "nothing.png: cannot be read"),
         (["--image", "nothing.npy"], INPUT, "nothing.npy: cannot be read"),
-        (["--image", "empty.png"], INPUT, "empty.png: cannot be read"),
+        (["--image", "empty.png"], INPUT, "empty.png: of no known format"),
         (["--kernel", "zero.npy"], INPUT, "zero.npy: a kernel of sum 0"),
         (["--image", "line.npy"], INPUT, r"line.npy: float64 of shape \(5,\)"),
         (["--image", "zero.npy", "--kernel", "uniform"], USAGE, "--kernel: frame_shape: found"),

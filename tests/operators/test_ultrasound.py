@@ -1,6 +1,8 @@
 """The delay-and-sum model against its formula written out, its geometry, and deepinv's plane waves in our solvers."""
 
 import math
+import subprocess
+import sys
 
 import deepinv
 import pytest
@@ -89,11 +91,36 @@ def test_column_norms(f_number):
 
 
 def test_entries_kept_or_recomputed_give_the_same_data():
-    x = torch.randn(1, 1, 3, 4, dtype=torch.complex64)
+    x, y = torch.randn(2, 1, 3, 4, dtype=C128), torch.randn(2, 1, 3, 3, 40, dtype=C128)
     kept, recomputed = plane_waves(), plane_waves(memory_budget=1)
-    for _ in range(2):
-        assert torch.equal(kept.A(x), recomputed.A(x))
-    assert kept._kept and not recomputed._kept
+    assert_close(kept.A(x), recomputed.A(x), rtol=1e-12, atol=1e-12)
+    assert_close(kept.A_adjoint(y), recomputed.A_adjoint(y), rtol=1e-12, atol=1e-12)
+    assert kept._matrices(C128) is not None and recomputed._matrices(C128) is None
+
+
+@pytest.mark.parametrize("dtype, per_entry", [(torch.complex64, 28), (C128, 44)])
+def test_memory_budget_is_of_all_entries(dtype, per_entry):
+    entries = int(plane_waves()._matrices(dtype).matrix.values().numel())
+    assert plane_waves(memory_budget=entries * per_entry)._matrices(dtype) is not None
+    assert plane_waves(memory_budget=entries * per_entry - 1)._matrices(dtype) is None
+
+
+def test_entries_are_made_once_where_the_operator_stays(monkeypatch):
+    physics, x = plane_waves(), torch.randn(1, 1, 3, 4)
+    expected = physics.A(x)
+    monkeypatch.setattr(physics, "_blocks", None)
+    assert torch.equal(physics.cpu().float().A(x), expected)
+
+
+def test_keeping_the_entries_warns_of_nothing():
+    """In a process of its own, since torch says what it has to say once."""
+    code = (
+        "import torch; from resolvent.operators import PlaneWaveIQ;"
+        "p = PlaneWaveIQ([0.0], [0.0, 1e-3], [0.0, 1e-3], [1e-3, 2e-3], 9, 4e6, 3e6);"
+        "p.A(torch.ones(1, 1, 2, 2)); p.A_adjoint(torch.ones(1, 1, 1, 2, 9))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "beta" not in done.stderr and "invariant" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch.testing import assert_close
 
-from resolvent.recon import magnitude_psnr, psnr, ssim
+from resolvent.recon import magnitude_psnr, magnitude_ssim, psnr, ssim
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64], ids=str)
 
@@ -44,3 +44,10 @@ def test_ssim_is_scikit_images_of_the_magnitude(dtype):
         ]
         assert float(value) == pytest.approx(sum(expected) / 2, abs=1e-6)
     assert_close(ssim(truth, truth, 1.0), torch.ones(2))
+
+
+@pytest.mark.parametrize("shape, defined", [((1, 9), False), ((9, 2), False), ((2, 9, 9), False), ((3, 9), True)])
+def test_ssim_needs_room_for_a_window(shape, defined):
+    truth = torch.rand(2, 1, *shape)
+    for metric in (ssim, magnitude_ssim):
+        assert_close(metric(truth, truth), torch.full((2,), 1.0 if defined else torch.nan), equal_nan=True)

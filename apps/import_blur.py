@@ -1,0 +1,53 @@
+"""A photograph and the kernel that blurred it as a measurement of :class:`resolvent.operators.Blur`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from ..datasets import Arrays, read_arrays, save_measurement
+from ..datasets.images import as_kernel, as_photograph
+from .cli import UsageError
+from .import_ import pick
+
+
+def main(
+    source: str,
+    out: str,
+    kernel: str,
+    array: str | None = None,
+    kernel_array: str | None = None,
+    turn_kernel: bool = False,
+    noise_std: float | None = None,
+) -> None:
+    """Make a measurement file from a blurred photograph and its kernel.
+
+    :param source: photograph, gray or in colour, of any known format; integers of pictures become [0, 1].
+    :param out: measurement file to write.
+    :param kernel: file with the kernel, a picture or an array; colours are averaged, the sum is made 1.
+    :param array: which array of the source, if it holds several.
+    :param kernel_array: which array of the kernel's file, if it holds several.
+    :param turn_kernel: turn the kernel by 180 degrees, for one that was meant for correlation.
+    :param noise_std: standard deviation of the noise, in units of the photograph; estimated in reconstruction if
+        not given.
+    """
+    from ..operators import Blur
+
+    photograph = _read(source, array, "--array", as_photograph)
+    weights = _read(kernel, kernel_array, "--kernel_array", as_kernel)
+    weights = weights.flip(0, 1) if turn_kernel else weights
+    if noise_std is not None and not noise_std >= 0:
+        raise UsageError(f"--noise_std: found {noise_std:g}, expected a number not below 0")
+    physics = Blur(weights, tuple(photograph.shape))
+    meta = {"source": Path(source).name, "kernel": Path(kernel).name, "kernel turned": turn_kernel}
+    save_measurement(out, photograph[None], physics, noise_std=noise_std, meta=meta)
+    size, window = (" x ".join(map(str, shape)) for shape in (photograph.shape, weights.shape))
+    print(f"{out}: a photograph of {size}, kernel {window}")
+
+
+def _read(path: str, name: str | None, option: str, convert: Callable[[Path, Arrays, Tensor], Tensor]) -> Tensor:
+    found = read_arrays(path)
+    candidates = ["image"] if "image" in found.arrays else list(found.arrays)
+    return convert(Path(path), found, pick(Path(path), found, name, candidates, option))

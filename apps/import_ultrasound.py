@@ -1,0 +1,145 @@
+"""Traces of a linear array as a measurement of a delay-and-sum operator: plane waves or a full matrix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..datasets import Arrays, InputError, analytic, demodulate, read_arrays, save_measurement
+from ..operators import FullMatrixCapture, Operator, PlaneWaveIQ
+from .cli import UsageError
+from .import_ import pick
+
+#: The axes that an array of traces may have, in the order in which a measurement has them.
+AXES = ("frame", "transmission", "element", "sample")
+
+
+def main(
+    source: str,
+    out: str,
+    sampling_frequency: float,
+    pitch: float,
+    x_range: tuple[float, float],
+    z_range: tuple[float, float],
+    pixel: float,
+    array: str | None = None,
+    axes: str = "transmission,element,sample",
+    frame: int | None = None,
+    kind: Literal["plane-wave", "full-matrix"] = "plane-wave",
+    angles: list[float] = [0.0],  # noqa: B006 (the parser shows it as the default)
+    carrier_frequency: float = 0.0,
+    bandwidth: float | None = None,
+    start_time: float = 0.0,
+    speed_of_sound: float = 1540.0,
+    f_number: float = 0.0,
+    noise_std: float | None = None,
+) -> None:
+    """Make a measurement file from traces of a linear array, radio frequency or IQ.
+
+    :param source: file of any known format.
+    :param out: measurement file to write.
+    :param sampling_frequency: of the traces, in hertz.
+    :param pitch: from element to element, in metres; the array's middle is at x = 0.
+    :param x_range: of the image, from and to, in metres.
+    :param z_range: depths of the image, from and to, in metres.
+    :param pixel: from pixel to pixel, in metres.
+    :param array: which array of the file; ``data`` for the cells data{1}, data{2}, …
+        together, which become the first axis.
+    :param axes: what the array's axes are, in order: of frame, transmission, element and sample.
+    :param frame: of several frames, the one to take; all if not given.
+    :param kind: plane waves, or a full matrix: every element fires in turn.
+    :param angles: of the plane waves, in degrees, positive towards larger x.
+    :param carrier_frequency: in hertz, of the pulse, with which traces are demodulated, or of IQ data. 0: real traces
+        become analytic signals, which suits a full matrix.
+    :param bandwidth: of the pulse, in hertz; for demodulation.
+    :param start_time: of the first sample, in seconds.
+    :param speed_of_sound: in metres per second.
+    :param f_number: depth over the width of the receive aperture; 0 for the whole array.
+    :param noise_std: total standard deviation of one complex sample, in the units of the file.
+    """
+    traces = _sorted(Path(source), _chosen(Path(source), read_arrays(source), array), axes, frame)
+    n_elements, n_samples = traces.shape[-2:]
+    scan = {
+        "elements": pitch * (torch.arange(n_elements, dtype=torch.float64) - (n_elements - 1) / 2),
+        "x": _grid("--x_range", x_range, pixel), "z": _grid("--z_range", z_range, pixel), "n_samples": n_samples,
+        "sampling_frequency": sampling_frequency, "carrier_frequency": carrier_frequency, "start_time": start_time,
+        "speed_of_sound": speed_of_sound, "f_number": f_number,
+    }  # fmt: skip
+    with _as_usage_error():
+        physics = _operator(kind, angles, scan)
+        y = _complex(traces, sampling_frequency, carrier_frequency, bandwidth, start_time)[:, None]
+    if tuple(y.shape[1:]) != physics.data_shape:
+        option = "--angles" if kind == "plane-wave" else "--axes"
+        found, expected = physics.data_shape[1], y.shape[2]
+        raise UsageError(f"{option}: found {found} transmissions, expected as many as the data have, {expected}")
+    save_measurement(out, y, physics, noise_std=noise_std, meta={"source": Path(source).name})
+    samples, pixels = (" x ".join(map(str, shape)) for shape in (y.shape[2:], physics.image_shape[1:]))
+    print(f"{out}: {len(y)} x {samples} complex samples, {pixels} pixels")
+
+
+def _operator(kind: str, angles: list[float], scan: dict[str, Any]) -> Operator:
+    if kind == "full-matrix":
+        return FullMatrixCapture(**scan)
+    return PlaneWaveIQ([math.radians(angle) for angle in angles], **scan)
+
+
+def _chosen(path: Path, found: Arrays, name: str | None) -> Tensor:
+    """An array, or all cells of one name."""
+    cells = [found.arrays[key] for key in found.arrays if name is not None and key.startswith(f"{name}{{")]
+    if not cells:
+        return pick(path, found, name, list(found.arrays))
+    shapes = {tuple(cell.shape) for cell in cells}
+    if len(shapes) > 1:
+        raise InputError(f"{path}: cells of {name} of shapes {sorted(shapes)}, expected one shape")
+    return torch.stack(cells)
+
+
+def _sorted(path: Path, values: Tensor, axes: str, frame: int | None) -> Tensor:
+    """``(frames, transmissions, elements, samples)``, double precision only of what has it."""
+    names = [name.strip() for name in axes.split(",")]
+    if len(set(names)) < len(names) or not {"element", "sample"} <= set(names) <= set(AXES):
+        raise UsageError(f"--axes: found {axes!r}, expected element, sample, and maybe {AXES[0]} and {AXES[1]}")
+    if values.ndim != len(names) or 0 in values.shape:
+        shape = tuple(values.shape)
+        raise UsageError(f"--axes: found {axes!r}, expected as many axes as those of shape {shape} in {path}")
+    missing = [name for name in AXES if name not in names]
+    values = values[(None,) * len(missing)].permute([(missing + names).index(name) for name in AXES])
+    if frame is not None:
+        if not 0 <= frame < len(values):
+            raise UsageError(f"--frame: found {frame}, expected 0 to {len(values) - 1} in {path}")
+        values = values[frame : frame + 1]
+    return values if values.is_complex() or values.dtype == torch.float64 else values.to(torch.float32)
+
+
+def _complex(traces: Tensor, rate: float, carrier: float, bandwidth: float | None, start: float) -> Tensor:
+    """IQ data are taken as they are."""
+    if traces.is_complex():
+        return traces
+    if carrier == 0:
+        return analytic(traces)
+    if bandwidth is None:
+        raise UsageError("--bandwidth: found none, expected hertz, since --carrier_frequency asks for demodulation")
+    return demodulate(traces, rate, carrier, bandwidth, start)
+
+
+def _grid(option: str, ends: tuple[float, float], step: float) -> Tensor:
+    """From the first to the last, both included where the step allows."""
+    first, last = ends
+    if not (step > 0 and first <= last and math.isfinite(last - first)):
+        raise UsageError(f"{option}: found {first:g} to {last:g} in steps of {step:g}, expected an increasing axis")
+    return first + step * torch.arange(1 + math.floor((last - first) / step + 1e-6), dtype=torch.float64)
+
+
+@contextmanager
+def _as_usage_error() -> Iterator[None]:
+    """What describes no scan is a wrong argument."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error

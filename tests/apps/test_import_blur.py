@@ -1,0 +1,101 @@
+"""Photographs and their kernels from files."""
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from resolvent.apps.cli import INPUT, OK, USAGE, main
+from resolvent.datasets import load_measurement
+from resolvent.operators import Blur
+from resolvent.priors import TV
+from resolvent.recon import ADMM
+
+
+def imported(*argv):
+    assert main(["import", "blur", *map(str, argv)]) == OK
+    return load_measurement(argv[argv.index("--out") + 1])
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    np.save(tmp_path / "k.npy", np.arange(6.0).reshape(2, 3))
+    return tmp_path / "k.npy"
+
+
+@pytest.mark.parametrize("levels, white", [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+@pytest.mark.parametrize("colours", [(), (3,)], ids=["gray", "colour"])
+def test_pictures_become_values_from_0_to_1(levels, white, colours, kernel, tmp_path):
+    values = (np.random.default_rng(0).random((5, 7, *colours)) * white).astype(levels)
+    tifffile.imwrite(tmp_path / "p.tiff", values, photometric="rgb" if colours else "minisblack")
+    m = imported(tmp_path / "p.tiff", "--kernel", kernel, "--out", tmp_path / "b.h5", "--noise_std", "0.1")
+    expected = values[None] if not colours else np.moveaxis(values, -1, 0)
+    assert isinstance(m.physics, Blur) and m.noise_std == pytest.approx(0.1)
+    assert torch.allclose(m.y[0], torch.from_numpy(expected / np.float32(white)).float())
+
+
+def test_transparency_is_left_out(kernel, tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (5, 7, 4)).astype(np.uint8)
+    Image.fromarray(values).save(tmp_path / "p.png")
+    m = imported(tmp_path / "p.png", "--kernel", kernel, "--out", tmp_path / "b.h5")
+    assert torch.equal(m.y[0], torch.from_numpy(values[..., :3]).movedim(-1, 0) / 255)
+
+
+@pytest.mark.parametrize("turned", ["false", "true"])
+def test_kernel_sums_to_one_and_is_turned(turned, kernel, tmp_path):
+    np.save(tmp_path / "p.npy", np.ones((5, 7)))
+    m = imported(tmp_path / "p.npy", "--kernel", kernel, "--turn_kernel", turned, "--out", tmp_path / "b.h5")
+    expected = torch.arange(6, dtype=torch.float64).reshape(1, 2, 3) / 15
+    assert torch.allclose(m.physics.kernel, expected.flip(1, 2) if turned == "true" else expected)
+
+
+WRONG = {
+    "which kernel": (["p.npy", "--kernel", "two.npz"], USAGE, "--kernel_array: found none, expected one of a, b"),
+    "no such array": (["p.npy", "--array", "x", "--kernel", "p.npy"], USAGE, "--array: found 'x'"),
+    "no kernel": (["p.npy"], USAGE, "kernel"),
+    "noise": (["p.npy", "--kernel", "p.npy", "--noise_std", "-1"], USAGE, "--noise_std: found -1"),
+    "no file": (["nowhere.png", "--kernel", "p.npy"], INPUT, "cannot be read"),
+    "complex": (["complex.npy", "--kernel", "p.npy"], INPUT, "complex64 of shape (5, 7), expected finite real"),
+    "a volume": (["volume.npy", "--kernel", "p.npy"], INPUT, "expected at most 4 colours"),
+    "zero kernel": (["p.npy", "--kernel", "zero.npy"], INPUT, "a kernel of sum 0, expected above 0"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_imports_are_one_line(case, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("p.npy", np.ones((5, 7)))
+    np.save("zero.npy", np.zeros((3, 3)))
+    np.save("volume.npy", np.ones((4, 5, 6)))
+    np.save("complex.npy", np.ones((5, 7), np.complex64))
+    np.savez("two.npz", a=np.ones((3, 3)), b=np.ones((3, 3)))
+    argv, code, message = WRONG[case]
+    assert main(["import", "blur", *argv, "--out", "b.h5"]) == code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+    assert not (tmp_path / "b.h5").exists()
+
+
+def test_a_capture_with_its_kernel(shared_data, tmp_path):
+    """A kernel of its own file's, a picture; measured kernels, in cells, are to be turned."""
+    folder = shared_data / "blur"
+    capture = folder / "levin_real" / "im01_ker01.png"
+    m = imported(capture, "--kernel", folder / "levin_real" / "im01_ker01_out_kernel.png", "--out", tmp_path / "b.h5")
+    assert m.y.shape == (1, 1, 255, 255) and m.physics.image_shape == (1, 275, 275)
+    assert 0 <= float(m.y.min()) and 0.2 < float(m.y.max()) <= 1
+    argv = ["--kernel", folder / "Levin09.mat", "--kernel_array", "kernels{1}", "--turn_kernel", "true"]
+    turned = imported(capture, *argv, "--out", tmp_path / "t.h5").physics.kernel
+    plain = imported(capture, *argv[:-2], "--out", tmp_path / "p.h5").physics.kernel
+    assert turned.shape == (1, 19, 19) and torch.equal(turned, plain.flip(1, 2))
+
+
+@pytest.mark.slow
+def test_a_measured_kernel_explains_its_capture_only_if_turned(shared_data, tmp_path):
+    folder, misfit = shared_data / "blur", {}
+    argv = ["--kernel", folder / "Levin09.mat", "--kernel_array", "kernels{1}", "--turn_kernel"]
+    for turned in ("true", "false"):
+        m = imported(folder / "levin_real" / "im01_ker01.png", *argv, turned, "--out", tmp_path / "b.h5")
+        image = ADMM(TV(0.003), max_iter=15)(m.y, m.physics)
+        misfit[turned] = float(torch.linalg.vector_norm(m.physics.A(image) - m.y))
+    assert misfit["true"] < 0.9 * misfit["false"]
