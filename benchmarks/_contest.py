@@ -75,3 +75,26 @@ def _needed(contender: Contender, objective: Objective, target: float, longest: 
     """The fewest iterations of those tried that reach the target."""
     counts = [n for n in COUNTS if n < longest] + [longest]
     return next((n for n in counts if objective(contender(n).image) <= target), None)
+
+
+#: Heading of what :func:`sides` says.
+SIDES = ("resolvent: step (iterations), seconds", "resolvent FISTA", "deepinv", "deepinv / same", "deepinv / FISTA")
+
+
+def sides(standings: Mapping[str, Standing]) -> list[str]:
+    """The fastest variant of resolvent's algorithm, of FISTA and of deepinv's; the ratios of their times."""
+    fastest = [_fastest(standings, who) for who in ("resolvent", "FISTA", "deepinv")]
+    shown = [f"{name} ({s.iterations or f'never, within {s.best:.4g}'}), {s.seconds:.3f}" for name, s in fastest]
+    same, best, theirs = (s.seconds for _, s in fastest)
+    return [*shown, f"{theirs / same:.2f}", f"{theirs / best:.2f}"]
+
+
+def _fastest(standings: Mapping[str, Standing], who: str) -> tuple[str, Standing]:
+    of = {name: s for name, s in standings.items() if name.startswith(who)}
+    reached = {name: s for name, s in of.items() if s.iterations} or of
+    return min(reached.items(), key=lambda item: item[1].seconds)
+
+
+def solving(make: Callable[[int], torch.nn.Module], y: torch.Tensor, physics: torch.nn.Module) -> Contender:
+    """A solver of either side, made for a number of iterations."""
+    return lambda n: Run(make(n)(y, physics))

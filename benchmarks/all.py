@@ -19,6 +19,7 @@ NAMES = (
     "operator_floors",
     "mri_side_by_side",
     "mri_beside_deepinv",
+    "deblurring_beside_deepinv",
     "mri_brain",
     "deblurring_protocol",
 )

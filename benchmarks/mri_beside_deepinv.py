@@ -15,7 +15,7 @@ from collections.abc import Callable
 import deepinv
 import torch
 from _brains import Scan, accelerated
-from _contest import Contender, Run, Standing, contest
+from _contest import SIDES, Contender, contest, sides, solving
 from _timing import main, table
 from deepinv.optim import L2, L12Prior
 from torch import Tensor
@@ -144,18 +144,6 @@ def zero(y: Tensor, physics: deepinv.physics.Physics) -> Tensor:
     return torch.zeros_like(physics.A_adjoint(y))
 
 
-def solving(make: Callable[[int], torch.nn.Module], y: Tensor, physics: deepinv.physics.Physics) -> Contender:
-    """A solver of either side, made for a number of iterations."""
-    return lambda n: Run(make(n)(y, physics))
-
-
-def fastest(standings: dict[str, Standing], who: str) -> tuple[str, Standing]:
-    """The quickest variant of one side that reached the target."""
-    of = {name: s for name, s in standings.items() if name.startswith(who)}
-    reached = {name: s for name, s in of.items() if s.iterations} or of
-    return min(reached.items(), key=lambda item: item[1].seconds)
-
-
 @torch.no_grad()
 def report() -> str:
     """The table."""
@@ -169,13 +157,8 @@ def report() -> str:
     rows = []
     for name, (contenders, term) in algorithms.items():
         _, standings = contest(contenders(scan, weight), objective(scan, term, weight), LONGEST, MARGIN, repeats=3)
-        sides = [fastest(standings, who) for who in ("resolvent", "FISTA", "deepinv")]
-        shown = [f"{n} ({s.iterations or f'not in {LONGEST}'}), {s.seconds:.3f}" for n, s in sides]
-        same, best, other = (s.seconds for _, s in sides)
-        rows.append([name, *shown, f"{other / same:.2f}", f"{other / best:.2f}"])
-    header = ("algorithm", "resolvent: step (iterations), seconds", "resolvent FISTA", "deepinv",
-              "deepinv / same", "deepinv / FISTA")  # fmt: skip
-    return table(header, rows)
+        rows.append([name, *sides(standings)])
+    return table(("algorithm", *SIDES), rows)
 
 
 if __name__ == "__main__":
