@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import torch
 
-from .arguments import new_parser, parse
 from .cli import UsageError
+from .modality import run_modality
 
 #: Modality to module, whose ``main`` has the modality's options as its arguments.
 MODALITIES = {
@@ -21,20 +20,7 @@ MODALITIES = {
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    if argv and argv[0] in ("-h", "--help"):
-        print(f"usage: resolvent simulate MODALITY … --out FILE\n\nmodalities: {', '.join(MODALITIES)}")
-        return 0
-    if not argv or argv[0] not in MODALITIES:
-        found = repr(argv[0]) if argv else "none"
-        raise UsageError(f"modality: found {found}, expected one of {', '.join(MODALITIES)}")
-    function = importlib.import_module(f".{MODALITIES[argv[0]]}", __package__).main
-    parser = new_parser(f"simulate {argv[0]}", (function.__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", action="config", help="YAML with any of these options")
-    parser.add_function_arguments(function)
-    config = parse(parser, argv[1:])
-    config.pop("config", None)
-    function(**vars(config))
-    return 0
+    return run_modality("simulate", MODALITIES, argv, {})
 
 
 def at_least_one(**counts: int) -> None:
