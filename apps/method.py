@@ -100,16 +100,21 @@ def build_solver(
     solver = make(prior)
     if prior is None or not len(solver.priors):
         return solver, None
-    strength = prior_strength(settings["strength"], solver, problem, noise_std)
+    strength = prior_strength(settings["strength"], solver, prior, problem, noise_std)
     return make(prior.scaled(strength)), float(torch.as_tensor(strength).max())
 
 
 def prior_strength(
-    strength: float | str, solver: Solver, problem: Problem, noise_std: float | None
+    strength: float | str, solver: Solver, prior: Prior, problem: Problem, noise_std: float | None
 ) -> float | torch.Tensor:
-    """What multiplies the prior's weight: a fraction of the solver's unit, or the noise's own threshold."""
+    """What multiplies the prior's weight: a fraction of the solver's unit, or the noise's own threshold.
+
+    The threshold is a map over the image where it varies; where the prior can have none, the largest of each image.
+    """
     if strength == "universal":
         threshold = solver.universal_weight(problem, noise_std)
+        if not prior.weight_over_image and threshold.ndim:
+            threshold = threshold.flatten(1).amax(1)
         seen = threshold[threshold > 0]
         return float(threshold.max()) if len(seen) and bool((seen == seen[0]).all()) else threshold
     return float(strength) * solver.weight_unit(problem)

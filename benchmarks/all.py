@@ -1,6 +1,6 @@
 """Run every benchmark and put its table between its marks in the page of figures; the prose there stays.
 
-python benchmarks/all.py [--out docs/benchmarks.md]
+python benchmarks/all.py [NAME …] [--out docs/benchmarks.md]
 """
 
 import argparse
@@ -12,7 +12,16 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("near_field_operator", "overhead", "tv_deblurring")
+NAMES = (
+    "near_field_operator",
+    "overhead",
+    "tv_deblurring",
+    "operator_floors",
+    "mri_side_by_side",
+    "mri_beside_deepinv",
+    "mri_brain",
+    "deblurring_protocol",
+)
 
 
 def measure(name: str) -> str:
@@ -35,14 +44,15 @@ def insert(page: str, name: str, figures: str) -> str:
 
 
 def main() -> None:
-    """Measure all, then write once."""
+    """Measure one after the other; each table is written when it is there."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=NAMES, help="benchmarks to run; all if none is named")
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "benchmarks.md")
-    out = parser.parse_args().out
-    page = out.read_text(encoding="utf-8")
-    for name in NAMES:
-        page = insert(page, name, measure(name))
-    out.write_text(page, encoding="utf-8")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        figures = measure(name)
+        page = arguments.out.read_text(encoding="utf-8")
+        arguments.out.write_text(insert(page, name, figures), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -25,34 +25,40 @@ from .operator import Operator
 
 
 class CartesianMRI(Operator):
-    r"""k-space ``(B, coils, *spatial)`` of complex images ``(B, 1, *spatial)``, zero frequency in the middle.
+    r"""k-space ``(B, coils, *spatial)`` of complex images ``(B, C, *spatial)``, zero frequency in the middle.
+
+    With sensitivity maps C is 1 and each coil sees the image through its map; without, each of C channels (coils
+    whose maps are not known, frames, echoes) is measured by itself.
 
     :param mask: ``(*spatial)``, two or three axes, or one per image ``(B, 1, *spatial)``: 1 where k-space
         was sampled and 0 elsewhere, or real weights.
     :param sensitivity_maps: complex ``(coils, *spatial)``, or one set per image ``(B, coils, *spatial)``;
-        a single uniform coil if None, whose proximal step is exact.
+        none if None, and the proximal step is exact.
+    :param channels: C, where there are no maps.
     :raises ValueError: if the shapes do not fit each other.
     """
 
-    def __init__(self, mask: Tensor, sensitivity_maps: Tensor | None = None, **kwargs: Any):
+    def __init__(self, mask: Tensor, sensitivity_maps: Tensor | None = None, channels: int = 1, **kwargs: Any):
         mask = torch.as_tensor(mask)
         maps = None if sensitivity_maps is None else torch.as_tensor(sensitivity_maps)
         spatial = _spatial_shape(mask)
-        coils = 1 if maps is None else _coils(maps, spatial)
-        super().__init__((1, *spatial), (coils, *spatial), **kwargs)
+        if channels < 1 or (channels > 1 and maps is not None):
+            raise ValueError(f"channels: found {channels}, expected at least 1, and 1 with sensitivity_maps")
+        coils = channels if maps is None else _coils(maps, spatial)
+        super().__init__((channels, *spatial), (coils, *spatial), **kwargs)
         self.register_buffer("mask", mask.contiguous())
         self.register_buffer("sensitivity_maps", None if maps is None else maps.contiguous())
 
     def geometry(self) -> dict[str, Any]:
-        return {"mask": self.mask, "sensitivity_maps": self.sensitivity_maps}
+        return {"mask": self.mask, "sensitivity_maps": self.sensitivity_maps, "channels": self.image_shape[0]}
 
     @property
     def has_exact_prox(self) -> bool:
-        """Whether :meth:`prox_l2` is in closed form: with a single uniform coil."""
+        """Whether :meth:`prox_l2` is in closed form: without sensitivity maps."""
         return self.sensitivity_maps is None
 
     def column_norms(self) -> Tensor:
-        """Euclidean norm of each column of A, ``(1, *spatial)``; of the first image where they differ."""
+        """Euclidean norm of each column of A, ``(C, *spatial)``; of the first image where they differ."""
         mask, maps = self.mask.to(torch.float64), self.sensitivity_maps
         mask = mask if mask.ndim < 4 else mask[0, 0]
         sampled = mask.square().mean().sqrt()
@@ -77,7 +83,7 @@ class CartesianMRI(Operator):
 
         .. math:: r - F^H \frac{\gamma |m|^2}{1 + \gamma |m|^2} F r, \qquad r = z + \gamma A^H y,
 
-        for a single uniform coil; by conjugate gradients for several.
+        without sensitivity maps; by conjugate gradients with them.
         """
         if not self.has_exact_prox:
             return super().prox_l2(z, y, gamma, **kwargs)
@@ -94,12 +100,17 @@ class CartesianMRI(Operator):
 
     def _adjoint_map(self, y: Tensor) -> Tensor:
         t = self._tables_for(y)
-        return _combine(torch.fft.ifftn(t.samples_conj * y, dim=self._axes, norm="forward"), t)
+        return self._combine(torch.fft.ifftn(t.samples_conj * y, dim=self._axes, norm="forward"), t)
 
     def _normal_map(self, x: Tensor) -> Tensor:
         t = self._tables_for(x)
         k = torch.fft.fftn(t.coils * x, dim=t.axes).mul_(t.normal)
-        return _combine(torch.fft.ifftn(k, dim=t.axes, norm="forward"), t)
+        return self._combine(torch.fft.ifftn(k, dim=t.axes, norm="forward"), t)
+
+    def _combine(self, z: Tensor, t: _Tables) -> Tensor:
+        """Coil images to one image, ``sum_c conj(s_c) z_c``; overwrites ``z``."""
+        z = z.mul_(t.coils_conj)
+        return z if self.sensitivity_maps is None else z.sum(1, keepdim=True)
 
     @property
     def _axes(self) -> tuple[int, ...]:
@@ -153,11 +164,6 @@ def _along_varying(mask: Tensor, dimensions: int) -> tuple[Tensor, tuple[int, ..
         else:
             varying.append(axis)
     return mask, tuple(varying)
-
-
-def _combine(z: Tensor, t: _Tables) -> Tensor:
-    """Coil images to one image, ``sum_c conj(s_c) z_c``; overwrites ``z``."""
-    return z.mul_(t.coils_conj).sum(1, keepdim=True)
 
 
 def _conjugate(x: Tensor) -> Tensor:

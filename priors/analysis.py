@@ -22,6 +22,8 @@ class Analysis(Prior):
     :param transform: K, any linear operator.
     """
 
+    weight_over_image = False
+
     def __init__(self, prior: deepinv.optim.Prior, transform: LinearPhysics):
         super().__init__()
         self.prior, self.transform = prior, transform

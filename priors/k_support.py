@@ -33,6 +33,7 @@ class KSupport(Prior):
     """
 
     convex = True
+    weight_over_image = False
 
     def __init__(
         self,

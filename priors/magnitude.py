@@ -29,6 +29,7 @@ class Magnitude(Prior):
         super().__init__()
         self.prior = prior
         self.explicit_prior = self.has_value
+        self.weight_over_image = getattr(prior, "weight_over_image", False)
 
     @property
     def has_value(self) -> bool:

@@ -26,6 +26,7 @@ class Normalised(Prior):
     def __init__(self, prior: AnyPrior):
         super().__init__()
         self.prior = prior
+        self.weight_over_image = getattr(prior, "weight_over_image", False)
 
     def start(self, x: Tensor) -> Aux:
         return self.prior.start(x) if isinstance(self.prior, Prior) else ()

@@ -32,6 +32,8 @@ class Prior(deepinv.optim.Prior):
 
     #: Whether R is convex: Moreau's identity and firm non-expansiveness then hold.
     convex: bool = False
+    #: Whether a weight may be a map over the image; elsewhere it is one number per image.
+    weight_over_image: bool = True
 
     def __init__(self, weight: float | Tensor = 1.0):
         super().__init__()

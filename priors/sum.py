@@ -36,6 +36,7 @@ class Sum(Prior):
         self.priors, self.iterations = torch.nn.ModuleList(priors), iterations
         self.convex = all(p.convex for p in priors)
         self.explicit_prior = self.has_value
+        self.weight_over_image = all(p.weight_over_image for p in priors)
 
     @property
     def has_value(self) -> bool:

@@ -43,6 +43,7 @@ class TV(Prior):
         if outside not in ("copy", "zero"):
             raise ValueError(f"outside: found {outside!r}, expected 'copy' or 'zero'")
         self.iterations, self.outside = iterations, outside
+        self.weight_over_image = outside == "copy"
 
     def _framed(self, x: Tensor) -> Tensor:
         """The image within the plane that surrounds it, where that plane is not free."""

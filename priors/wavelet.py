@@ -26,6 +26,8 @@ class InWavelets(Prior):
     :param levels: how many; as many as the image allows if None.
     """
 
+    weight_over_image = False
+
     def __init__(self, prior: Prior, wavelet: str = "db4", levels: int | None = None):
         super().__init__()
         orthogonal_filters(wavelet)

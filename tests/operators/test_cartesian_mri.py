@@ -127,3 +127,10 @@ def test_noise_is_estimated_where_an_image_has_nothing():
     noise = torch.tensor([0.1, 0.3], dtype=F64)
     y = clean + physics.mask * noise[:, None, None, None] * randn(*clean.shape)
     torch.testing.assert_close(physics.estimate_noise(y), noise, rtol=0.05, atol=0)
+
+
+def test_channels_are_measured_one_by_one():
+    mask, x = sampling(6, 5), randn(2, 3, 6, 5)
+    close(CartesianMRI(mask, channels=3).A(x), torch.cat([CartesianMRI(mask).A(c) for c in x.split(1, 1)], 1))
+    with pytest.raises(ValueError, match="channels: found 2, expected at least 1, and 1 with sensitivity_maps"):
+        CartesianMRI(mask, randn(3, 6, 5), channels=2)

@@ -85,6 +85,7 @@ CASES = {
     "MRI, one coil, lines": lambda: CartesianMRI(sampling(1, 6).expand(5, 6)),
     "MRI, one coil, fully sampled": lambda: CartesianMRI(torch.ones(5, 6)),
     "MRI, one coil, 3-D": lambda: CartesianMRI(sampling(3, 4, 2)),
+    "MRI, channels": lambda: CartesianMRI(sampling(4, 5), channels=3),
     "MRI, coils": lambda: CartesianMRI(sampling(5, 6), coil_maps(4, 5, 6)),
     "MRI, coils, lines": lambda: CartesianMRI(sampling(8, 1).expand(8, 6), coil_maps(3, 8, 6)),
     "MRI, coils, weights": lambda: CartesianMRI(0.3 + sampling(4, 6), coil_maps(3, 4, 6)),
