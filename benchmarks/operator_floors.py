@@ -1,9 +1,10 @@
-"""What each operator costs over its floor: the transforms, or the reads, that no implementation goes without.
+"""What each operator costs over its floor: the transforms that no implementation goes without.
 
 Floors, timed in the same run on arrays of the same shapes: for Cartesian MRI the FFTs of the coil images,
 of A^H A along the axes on which the mask varies; for blur the real FFTs of the operator's grid; for
-trajectories the executes of the FINUFFT plans; for ultrasound a gather of as many complex numbers as the
-matrix has entries. Medians of interleaved repeats, process time, single precision.
+trajectories the executes of the FINUFFT plans. For ultrasound it is a yardstick: a gather of as many
+complex numbers as the matrix has entries, which also writes them; a product that does not may be faster.
+Medians of interleaved repeats, process time, single precision.
 
     python benchmarks/operator_floors.py [--out FILE.md]
 """
