@@ -30,11 +30,9 @@ def assemble(about: dict[str, Any], m: Measurement, solver: Solver, solution: So
 
 def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m: Measurement) -> dict[str, Any]:
     """Residual, peak, and against the truth NMSE and the magnitudes' PSNR and SSIM; one number per image."""
-    y = m.y.to(torch.promote_types(m.y.dtype, torch.float32))
-    residual = torch.linalg.vector_norm((m.physics.cpu().A(image) - y).flatten(1), dim=1)
     found: dict[str, Any] = {}
     if not isinstance(solver, Migration):
-        found["relative_residual"] = (residual / torch.linalg.vector_norm(y.flatten(1), dim=1)).tolist()
+        found["relative_residual"] = _relative_residual(image, m)
     found["peak"] = image.abs().flatten(1).amax(1).tolist()
     if truth is not None:
         pair = (image, truth) if m.physics.relative_scale or not image.is_complex() else (image.abs(), truth.abs())
@@ -42,6 +40,13 @@ def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m:
         found |= {name: measure(*pair).tolist() for name, measure in zip(("psnr", "ssim"), likeness, strict=True)}
         found["nmse"] = nmse(image, truth).tolist()
     return found
+
+
+def _relative_residual(image: torch.Tensor, m: Measurement) -> list[float]:
+    """``||A x - y|| / ||y||`` per image."""
+    y = m.y.to(torch.promote_types(m.y.dtype, torch.float32))
+    residual = torch.linalg.vector_norm((m.physics.cpu().A(image) - y).flatten(1), dim=1)
+    return (residual / torch.linalg.vector_norm(y.flatten(1), dim=1)).tolist()
 
 
 def cautions(solver: Solver, solution: Solution, m: Measurement) -> list[str]:
