@@ -32,6 +32,8 @@ class Convolution(Operator):
     :raises ValueError: for a kernel that is not real and finite, or does not fit.
     """
 
+    kernel: Tensor
+
     def __init__(self, kernel: Tensor, image_shape: Sequence[int], data_shape: Sequence[int], **kwargs: Any):
         super().__init__(tuple(image_shape), tuple(data_shape), **kwargs)
         self.register_buffer("kernel", torch.as_tensor(kernel).to(torch.float64))
@@ -174,7 +176,7 @@ class Blur(Convolution):
     @property
     def grid(self) -> tuple[int, ...]:
         """Whatever a longer grid wraps around falls outside the valid part."""
-        return tuple(next_fast_len(n, real=True) for n in self.image_shape[1:])
+        return tuple(int(next_fast_len(n, real=True)) for n in self.image_shape[1:])  # pyright: ignore[reportArgumentType]
 
     @property
     def origin(self) -> tuple[int, ...]:

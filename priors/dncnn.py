@@ -64,8 +64,8 @@ def _read(path: Path) -> Weights:
 
 def _deepinv_layout(weights: Weights) -> Weights:
     """KAIR's ``model.{2 i}`` as deepinv's ``in_conv``, ``conv_list.{i - 1}``, ``out_conv``; others as they are."""
-    numbered = [re.fullmatch(r"model\.(\d+)\.(weight|bias)", name) for name in weights]
-    if not weights or not all(numbered):
+    numbered = [m for name in weights if (m := re.fullmatch(r"model\.(\d+)\.(weight|bias)", name))]
+    if not weights or len(numbered) < len(weights):
         return weights
     last = max(int(m[1]) for m in numbered)
 

@@ -83,7 +83,7 @@ class PrimalDual(Solver):
 
     def _primal(self) -> AnyPrior | None:
         """The prior that acts on the image itself."""
-        return next((p for p in self.priors if not isinstance(p, Analysis)), None)
+        return next((p for p in self.priors if isinstance(p, AnyPrior) and not isinstance(p, Analysis)), None)
 
     def _terms(self, problem: Problem) -> list[Term]:
         """The priors that have a dual."""
