@@ -1,13 +1,17 @@
 """Priors: what an image is like. One file, one export, one contract row each."""
 
 from .analysis import Analysis
+from .bias_free_unet import BiasFreeUNet
 from .constraints import Box, NonNegative
 from .denoiser import Denoiser, RealImaginary, Rescaled
 from .dncnn import load_dncnn
+from .drunet import DRUNet
 from .group import GroupL1
 from .k_support import KSupport
 from .l1 import L1
 from .magnitude import Magnitude
+from .magnitude_unet import MagnitudeUNet
+from .network import Network
 from .normalised import Normalised
 from .prior import Prior
 from .sum import Sum
@@ -16,6 +20,7 @@ from .tv import TV
 from .wavelet import WaveletL1
 
 __all__ = [
-    "L1", "TV", "Analysis", "Box", "Denoiser", "GroupL1", "KSupport", "Magnitude", "NonNegative", "Normalised",
-    "Prior", "RealImaginary", "Rescaled", "Sum", "Tikhonov", "WaveletL1", "load_dncnn",
+    "L1", "TV", "Analysis", "BiasFreeUNet", "Box", "DRUNet", "Denoiser", "GroupL1", "KSupport", "Magnitude",
+    "MagnitudeUNet", "Network", "NonNegative", "Normalised", "Prior", "RealImaginary", "Rescaled", "Sum", "Tikhonov",
+    "WaveletL1", "load_dncnn",
 ]  # fmt: skip
