@@ -18,9 +18,10 @@ from .sum import Sum
 from .tikhonov import Tikhonov
 from .tv import TV
 from .wavelet import WaveletL1
+from .weights_file import load_denoiser, save_weights
 
 __all__ = [
     "L1", "TV", "Analysis", "BiasFreeUNet", "Box", "DRUNet", "Denoiser", "GroupL1", "KSupport", "Magnitude",
     "MagnitudeUNet", "Network", "NonNegative", "Normalised", "Prior", "RealImaginary", "Rescaled", "Sum", "Tikhonov",
-    "WaveletL1", "load_dncnn",
+    "WaveletL1", "load_denoiser", "load_dncnn", "save_weights",
 ]  # fmt: skip
