@@ -65,13 +65,13 @@ def test_truncated(path, kept):
 
 @pytest.mark.parametrize(
     "found, message",
-    [(FORMAT + 1, f"found format {FORMAT + 1}, expected at most {FORMAT}"), (None, "found no description of a network")],
+    [(FORMAT + 1, f"found format {FORMAT + 1}, expected at most {FORMAT}"), (None, "found no description of a net")],
 )
 def test_newer_or_foreign(path, found, message):
     refused(rewritten(path, format=found), message)
 
 
-@pytest.mark.parametrize("name", ["Linear", "torch.nn.Linear", None)
+@pytest.mark.parametrize("name", ["Linear", "torch.nn.Linear", None])
 def test_other_architectures(path, name):
     refused(rewritten(path, architecture=name), f"found weights of '{name}', expected one of .*MagnitudeUNet")
 
