@@ -182,7 +182,7 @@ def draw(source: Source, indices: Sequence[int], seed: int, step: int, place: in
     return source.sample(index, generator), generator
 
 
-def counted(*counters: int) -> Generator:
+def counted(*counters: int | str) -> Generator:
     """A generator whose numbers depend on the counters alone."""
     word = hashlib.sha256(repr(counters).encode()).digest()[:8]
     return Generator().manual_seed(int.from_bytes(word, "little", signed=True))

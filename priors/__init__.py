@@ -3,12 +3,14 @@
 from .analysis import Analysis
 from .bias_free_unet import BiasFreeUNet
 from .constraints import Box, NonNegative
+from .corruption import Corruption, Gaussian
 from .denoiser import Denoiser, RealImaginary, Rescaled
 from .dncnn import load_dncnn
 from .drunet import DRUNet
 from .group import GroupL1
 from .k_support import KSupport
 from .l1 import L1
+from .losses import Batch, MeanSquare, SelfSupervised, TrainingLoss
 from .magnitude import Magnitude
 from .magnitude_unet import MagnitudeUNet
 from .network import Network
@@ -16,12 +18,15 @@ from .normalised import Normalised
 from .prior import Prior
 from .sum import Sum
 from .tikhonov import Tikhonov
+from .training import cosine, train
+from .training_checkpoint import TrainingCheckpoint
 from .tv import TV
 from .wavelet import WaveletL1
 from .weights_file import load_denoiser, save_weights
 
 __all__ = [
-    "L1", "TV", "Analysis", "BiasFreeUNet", "Box", "DRUNet", "Denoiser", "GroupL1", "KSupport", "Magnitude",
-    "MagnitudeUNet", "Network", "NonNegative", "Normalised", "Prior", "RealImaginary", "Rescaled", "Sum", "Tikhonov",
-    "WaveletL1", "load_denoiser", "load_dncnn", "save_weights",
+    "L1", "TV", "Analysis", "Batch", "BiasFreeUNet", "Box", "Corruption", "DRUNet", "Denoiser", "Gaussian", "GroupL1",
+    "KSupport", "Magnitude", "MagnitudeUNet", "MeanSquare", "Network", "NonNegative", "Normalised", "Prior",
+    "RealImaginary", "Rescaled", "SelfSupervised", "Sum", "Tikhonov", "TrainingCheckpoint", "TrainingLoss",
+    "WaveletL1", "cosine", "load_denoiser", "load_dncnn", "save_weights", "train",
 ]  # fmt: skip
