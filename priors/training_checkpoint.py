@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..operators.files import atomic
+from ..operators.files import atomic, remove_partials
 from .network import Network
 
 #: Grows when the file changes so that older programs cannot read it.
@@ -33,6 +33,8 @@ class TrainingCheckpoint:
     def __init__(self, path: str | os.PathLike[str], fingerprint: str, every: float = 60.0, writes: bool = True):
         self.path, self.fingerprint, self.every, self.writes = Path(path), fingerprint, every, writes
         self._last = time.monotonic()
+        if writes:
+            remove_partials(self.path)
 
     def due(self) -> bool:
         """Whether it is time to save."""

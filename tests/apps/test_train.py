@@ -89,10 +89,12 @@ def test_seed_decides(tmp_path):
 
 @pytest.mark.slow
 def test_training_denoises(tmp_path):
-    """300 steps on scenes: the images held out gain 5 dB over their noisy selves."""
-    trained(tmp_path, 300, "--network.widths", "[8,16]", "--data.count", "60", "--learning_rate", "0.01")
+    """A few steps on scenes at one noise level: those held out gain 3 dB over their noisy selves."""
+    noise = ["--noise.low", "0.2", "--noise.high", "0.2"]
+    scenes = ["--data.shape", "[16,16,16]", "--data.count", "60", "--learning_rate", "0.01"]
+    trained(tmp_path, 200, "--network.widths", "[8,16]", *noise, *scenes)
     metrics = read_description(tmp_path / "weights.safetensors")["metrics"]
-    assert metrics["validation_psnr"] > metrics["validation_psnr_noisy"] + 5
+    assert metrics["validation_psnr"] > metrics["validation_psnr_noisy"] + 3
 
 
 def test_finished_run_is_left_alone(tmp_path, capsys):
@@ -184,18 +186,28 @@ def torchrun(processes, arguments):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+BIAS_FREE = ["--network", "BiasFreeUNet", "--network.width", "2", "--network.halvings", "1", "--network.dim", "3"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["magnitude", "bias-free"])
-def test_two_processes_are_one(kind, tmp_path):
-    """The global batch decides, not who computes it: batch normalisation included."""
-    network = ["--network", "BiasFreeUNet", "--network.width", "2", "--network.halvings", "1", "--network.dim", "3"]
-    more = network if kind == "bias-free" else []
-    torchrun(2, command(tmp_path / "two", 6, *more))
-    one, two = trained(tmp_path / "one", 6, *more), load_file(tmp_path / "two" / "weights.safetensors")
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
-    first = load_file(tmp_path / "one" / "weights.safetensors")
-    assert_close(two, first, rtol=2e-3, atol=2e-5)
-    assert one.keys() == two.keys()
+@pytest.mark.parametrize("network", [["--network.widths", "[2,3]"], BIAS_FREE], ids=["magnitude", "bias-free"])
+def test_two_processes_are_one(network, tmp_path):
+    """The global batch decides, not who computes it: batch normalisation included.
+
+    In double precision, where Adam does not turn rounding errors into steps: the gradient of a bias before a batch
+    normalisation is zero but for them.
+    """
+    options = [TINY[0], TINY[1], *network, *TINY[4:], "--steps", "6", "--out"]
+    torchrun(2, [*options, str(tmp_path / "two")])
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert main([*options, str(tmp_path / "one")]) == 0
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-10)
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    assert {t.dtype for t in one.values()} <= {torch.float64, torch.int64}
+    assert_close(two, one, rtol=1e-7, atol=1e-9)
 
 
 def test_loss_that_is_not_finite(tmp_path, monkeypatch, capsys):
