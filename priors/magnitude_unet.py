@@ -2,7 +2,9 @@ r"""Denoiser of magnitudes: a U-Net that is told the noise level, and whose imag
 
 .. math:: D(m, \sigma) = \max\big(0,\; h * U(m, \sigma 1)\big), \qquad m = |s| + \sigma n .
 
-A negative value would turn the phase that the magnitude is given back by pi.
+A negative value would turn the phase that the magnitude is given back by pi. In training mode the clamp is left out, so
+that no voxel is without a gradient: it is the projection onto a convex set that holds every magnitude, and can only bring
+an estimate nearer to the truth.
 Shape of the network: Oral and Oktem, IEEE Trans. Comput. Imaging 10:762 (2024); theirs ends without the clamp.
 """
 
@@ -19,7 +21,7 @@ from .unet import Layers, UNet
 
 
 class MagnitudeUNet(Network):
-    """``(x, sigma) -> x >= 0`` on magnitude images of peak about 1.
+    """``(x, sigma) -> x >= 0`` on magnitude images of peak about 1, in evaluation mode.
 
     :param widths: channels at each resolution, finest first.
     :param channels: channels of an image.
@@ -43,4 +45,5 @@ class MagnitudeUNet(Network):
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         seen = torch.cat([self.checked(x), noise_map(sigma, x)], 1)
-        return self.head(padded(self.unet, seen, self.unet.multiple)).clamp_min(0)
+        estimate = self.head(padded(self.unet, seen, self.unet.multiple))
+        return estimate if self.training else estimate.clamp_min(0)

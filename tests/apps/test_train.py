@@ -80,6 +80,16 @@ def test_weights_log_and_description(tmp_path):
     assert load_denoiser(tmp_path / "weights.safetensors")(torch.rand(1, 1, 5, 6, 7), 0.1).shape == (1, 1, 5, 6, 7)
 
 
+def test_configuration_file(tmp_path):
+    """It replaces the preset's choices, and the command line replaces its own."""
+    noise = {"class_path": "Gaussian", "init_args": {"high": 0.5}}
+    (tmp_path / "own.yaml").write_text(json.dumps({"steps": 3, "seed": 4, "noise": noise}))
+    assert main([*TINY, "--out", str(tmp_path), "--config", str(tmp_path / "own.yaml"), "--seed", "5"]) == 0
+    found = read_description(tmp_path / "weights.safetensors")["config"]
+    assert (found["steps"], found["seed"], found["noise"]["init_args"]["high"]) == (3, 5, 0.5)
+    assert found["network"]["init_args"]["widths"] == [2, 3]
+
+
 def test_seed_decides(tmp_path):
     first, again = trained(tmp_path / "a"), trained(tmp_path / "b")
     other = trained(tmp_path / "c", 8, "--seed", "1")

@@ -86,6 +86,15 @@ def test_magnitudes_are_not_negative(name):
     assert min(y.min(), z.min()) >= 0 and torch.equal(y * z, torch.zeros_like(y)) and (y + z).min() > 0
 
 
+def test_training_reaches_voxels_whose_magnitude_is_clamped():
+    network = MagnitudeUNet([2, 3]).train()
+    with torch.no_grad():
+        network.head.bias.fill_(-100)
+    x = torch.rand(1, 1, 4, 4, 4)
+    network(x, 0.1).sum().backward()
+    assert network.head.weight.grad.abs().max() > 0 and network.eval()(x, 0.1).max() == 0
+
+
 @pytest.mark.parametrize("name", BIAS_FREE)
 @pytest.mark.parametrize("scale", [0.25, 3.7, 1e4])
 def test_no_constant_is_added(name, scale):
