@@ -2,9 +2,9 @@ r"""Denoiser of magnitudes: a U-Net that is told the noise level, and whose imag
 
 .. math:: D(m, \sigma) = \max\big(0,\; h * U(m, \sigma 1)\big), \qquad m = |s| + \sigma n .
 
-A negative value would turn the phase that the magnitude is given back by pi. In training mode the clamp is left out, so
-that no voxel is without a gradient: it is the projection onto a convex set that holds every magnitude, and can only bring
-an estimate nearer to the truth.
+A negative value would turn the phase that the magnitude is given back by pi. In training mode the clamp is left out,
+so that no voxel is without a gradient: it is the projection onto a convex set that holds every magnitude, and can
+only bring an estimate nearer to the truth.
 Shape of the network: Oral and Oktem, IEEE Trans. Comput. Imaging 10:762 (2024); theirs ends without the clamp.
 """
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from .losses import Batch, TrainingLoss
 from .network import Network
@@ -81,7 +82,7 @@ def descend(
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     _average(gradients)
     mean = _averaged(value.detach())
-    if not (math.isfinite(mean) and all(bool(g.isfinite().all()) for g in gradients)):
+    if not math.isfinite(mean + float(get_total_norm(gradients))):
         raise NotFinite(f"loss: found {mean:.3g} or a gradient that is not finite in step {k + 1}, expected finite")
     for group in optimiser.param_groups:
         group["lr"] = rate
