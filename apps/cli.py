@@ -17,6 +17,7 @@ from typing import Any
 #: Verb to module (with a ``main(argv) -> int``) and one line of help.
 VERBS = {
     "reconstruct": ("reconstruct", "measurement files in, images and reports out"),
+    "train": ("train", "images in, the weights of a denoiser out"),
     "simulate": ("simulate", "make a measurement file from a synthetic scene"),
     "import": ("import_", "make a measurement file from another program's file"),
     "export": ("export", "write an image as NIfTI, BART, npy, HDF5 or PNG"),

@@ -97,6 +97,8 @@ def build_solver(
 ) -> tuple[Solver, float | None]:
     """The solver with its prior at the right strength; the strength's largest value is returned too."""
     make, prior = choose(parser, settings)
+    if prior is not None:
+        prior = prior.to(problem.y.device, problem.y.real.dtype)
     solver = make(prior)
     if prior is None or not len(solver.priors):
         return solver, None

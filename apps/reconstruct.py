@@ -46,8 +46,10 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """What the image depends on: input bytes, settings and version."""
-        parts = json.dumps([self.digest, self.settings, version("resolvent")], sort_keys=True)
+        """What the image depends on: input bytes, settings, the files of weights that they name, and version."""
+        parts = json.dumps(
+            [self.digest, self.settings, weights_of(self.settings), version("resolvent")], sort_keys=True
+        )
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def about(self) -> dict[str, Any]:
@@ -56,6 +58,14 @@ class Job:
             "input": {"path": str(self.source), "sha256": self.digest}, "config": self.settings,
             "seed": self.settings["seed"], "device": self.device, "fingerprint": self.fingerprint,
         }  # fmt: skip
+
+
+def weights_of(settings: Any) -> list[str]:
+    """SHA-256 of every file that the settings name."""
+    if isinstance(settings, dict | list):
+        parts = settings.values() if isinstance(settings, dict) else settings
+        return [digest for part in parts for digest in weights_of(part)]
+    return [sha256(settings)] if isinstance(settings, str) and Path(settings).is_file() else []
 
 
 def main(argv: list[str]) -> int:

@@ -30,6 +30,13 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def remove_partials(path: str | os.PathLike[str]) -> None:
+    """Remove what writers of ``path`` that were killed have left beside it."""
+    target = Path(path)
+    for partial in target.parent.glob(f".{target.name}.*.partial"):
+        partial.unlink(missing_ok=True)
+
+
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .prior import Aux, Prior
+from .weights_file import load_denoiser
 
 Denoise = Callable[[Tensor, float | Tensor], Tensor]
 
@@ -24,18 +25,20 @@ class Denoiser(Prior):
     level per call, the last one kept. Without a level the step is one: for R the negative logarithm of the
     density of images, ``prox`` of step gamma is the most probable image under noise of variance gamma.
 
-    :param denoiser: called as ``denoiser(x, sigma)`` on real images ``(B, C, *spatial)``.
+    :param denoiser: called as ``denoiser(x, sigma)`` on real images ``(B, C, *spatial)``; or the file or name
+        of trained weights, as :func:`~resolvent.priors.load_denoiser` takes them.
     :param sigma: standard deviation in the units of the image, or a schedule of them; None for the square root
         of the solver's step times the prior's weight.
     """
 
-    def __init__(self, denoiser: nn.Module | Denoise, sigma: float | Sequence[float] | None = 0.05):
+    def __init__(self, denoiser: nn.Module | Denoise | str, sigma: float | Sequence[float] | None = 0.05):
         super().__init__()
         levels = () if sigma is None else (sigma,) if isinstance(sigma, int | float) else sigma
         schedule = [float(s) for s in levels]
         if (not schedule and sigma is not None) or not all(s >= 0 for s in schedule):
             raise ValueError(f"sigma: found {sigma}, expected standard deviations not below 0")
-        self.denoiser, self.sigma = denoiser, schedule
+        self.denoiser = load_denoiser(denoiser) if isinstance(denoiser, str) else denoiser
+        self.sigma = schedule
 
     def start(self, x: Tensor) -> Aux:
         return (torch.zeros(len(x), dtype=torch.int64),)

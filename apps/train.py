@@ -1,0 +1,354 @@
+"""``resolvent train PRIOR --data … --out DIR``: images in, a file of weights out.
+
+A process of many (``torchrun``) takes its share of each batch; the batch, and so the result within rounding, is the
+same for any number of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from torch import Tensor
+
+from .. import datasets, priors  # noqa: F401  (their classes are named on the command line)
+from ..datasets import InputError, Source
+from ..datasets.sources import counted, draw, split
+from ..operators.files import atomic
+from ..priors import Batch, Corruption, Network, TrainingCheckpoint, TrainingLoss, cosine, save_weights, train
+from ..priors.training import NotFinite, Step, processes
+from ..priors.weights_file import read_description
+from .arguments import instantiate, new_parser, parse
+from .cli import INTERRUPTED, TERMINATED, Interrupted, NumericalFailure, UsageError
+from .method import chosen_keys
+from .progress import Reporter
+from .reconstruct import choose_device
+from .training_log import TrainingLog
+
+#: What of the command line determines the weights; kept in their description and hashed into the fingerprint.
+SETTINGS = (
+    "network", "data", "validation", "noise", "loss", "steps", "batch_size", "learning_rate", "final_learning_rate",
+    "seed",
+)  # fmt: skip
+#: The second counter of the generators of validation images, which no step has.
+VALIDATION = -1
+SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: its objects, made from the settings, and where its files go."""
+
+    network: Network
+    source: Source
+    learnt: list[int]
+    held_out: tuple[Source, list[int]]
+    noise: Corruption
+    loss: TrainingLoss
+    settings: dict[str, Any]
+    out: Path
+    device: str
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What was learnt from and validated on."""
+        return {"training": self.source.origin(), "validation": self.held_out[0].origin()}
+
+    @property
+    def fingerprint(self) -> str:
+        """What the weights depend on: settings, data and version."""
+        parts = json.dumps([self.settings, self.data, version("resolvent")], sort_keys=True)
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+    def batch(self, step: int) -> Batch:
+        """This process's share of the batch of one step."""
+        seed, size = self.settings["seed"], self.settings["batch_size"]
+        rank, world = processes()
+        torch.manual_seed(counted(seed, step, "share", rank).initial_seed())
+        drawn = [draw(self.source, self.learnt, seed, step, place) for place in range(rank, size, world)]
+        return self._corrupted(drawn, step / self.settings["steps"])
+
+    def validation(self, count: int) -> Batch:
+        """The first ``count`` of the images held out, with the same noise whenever it is asked for."""
+        source, indices = self.held_out
+        generators = [counted(self.settings["seed"], VALIDATION, i) for i in indices[:count]]
+        drawn = [(source.sample(i, g), g) for i, g in zip(indices[:count], generators, strict=True)]
+        return self._corrupted(drawn, 1.0)
+
+    def _corrupted(self, drawn: list[tuple[Tensor, torch.Generator]], progress: float) -> Batch:
+        noisy, sigma = zip(*(self.noise(clean, generator) for clean, generator in drawn), strict=True)
+        clean = torch.stack([image for image, _ in drawn])
+        return Batch(clean, torch.stack(noisy), torch.stack(sigma), progress).to(self.device)
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    parser = build_parser(preset(argv))
+    config = parse(parser, argv)
+    if config.out is None:
+        raise UsageError("--out: found none, expected a folder")
+    with process_group(config):
+        run = make(parser, config)
+        if finished(run):
+            say(config, "finished", weights=str(run.out / "weights.safetensors"))
+            return 0
+        with late_signals() as asked:
+            carry_out(run, config, asked)
+            if asked:
+                raise Interrupted(asked[0])
+    return 0
+
+
+def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
+    """The verb's parser; ``defaults`` are the preset's."""
+    parser = new_parser("train", f"Train a denoiser; write its weights. PRIOR is one of {', '.join(presets())}.")
+    add = parser.add_argument
+    add("preset", help="name of a preset, or a YAML file like one")
+    add("--config", action="config", help="YAML with any of these options; may be given several times, later wins")
+    add("--out", type=str | None, help="folder for the weights, the log and the checkpoint")
+    add("--network", type=Network, help="network class and its arguments")
+    add("--data", type=Source, help="source of clean images, class and arguments: --data ImageFolder --data.path DIR")
+    add("--validation", type=Source | None, help="source held out; every tenth image of --data if not given")
+    add("--noise", type=Corruption, help="noise class and its arguments: --noise Gaussian --noise.high 0.2")
+    add("--loss", type=TrainingLoss, help="loss class and its arguments")
+    add("--steps", type=int, default=10000, help="steps of the optimiser")
+    add("--batch_size", type=int, default=16, help="images in a step, of all processes together")
+    add("--learning_rate", type=float, default=1e-3, help="of the first step")
+    add("--final_learning_rate", type=float, default=1e-5, help="of the last step; a cosine leads there")
+    add("--seed", type=int, default=0, help="seed of the first weights, the pieces and the noise")
+    add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N; cuda computes in mixed precision")
+    add("--log_every", type=int, default=50, help="steps between lines of the log")
+    add("--validate_every", type=int, default=500, help="steps between validations")
+    add("--validation_images", type=int, default=16, help="how many images held out a validation takes")
+    add("--checkpoint_every", type=float, default=60.0, help="seconds between checkpoints")
+    add("--tensorboard", action="store_true", help="write TensorBoard's files too")
+    add("--json", action="store_true", help="the log's lines on standard output")
+    parser.set_defaults(defaults)
+    return parser
+
+
+def presets() -> dict[str, Path]:
+    """The presets by name."""
+    folder = Path(str(files(__package__))) / "presets" / "train"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def preset(argv: list[str]) -> dict[str, Any]:
+    """The defaults of the preset that a command line begins with, less what it chooses itself.
+
+    :raises UsageError: if there is none of that name.
+    """
+    if not argv or argv[0].startswith("-"):
+        return {}
+    path = presets().get(argv[0], Path(argv[0]))
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, UnicodeError):
+        values = None
+    if not isinstance(values, dict):
+        raise UsageError(f"preset: found {argv[0]!r}, expected one of {', '.join(presets())}, or a YAML file")
+    return {k: v for k, v in values.items() if k not in chosen_keys(argv)}
+
+
+def make(parser: ArgumentParser, config: Namespace) -> Run:
+    """The objects that a configuration names, the network with its first weights.
+
+    :raises UsageError: if the settings make no sense.
+    :raises InputError: if the data cannot be used.
+    """
+    settings = {k: v for k, v in json.loads(parser.dump(config, format="json")).items() if k in SETTINGS}
+    check(config)
+    torch.manual_seed(config.seed)
+    made = instantiate(parser, config)
+    device = choose_device(config.device)
+    learnt, held_out = shares(made.data, made.validation)
+    network = made.network.to(device)
+    run = Run(network, made.data, learnt, held_out, made.noise, made.loss, settings, Path(config.out), device)
+    _check_channels(run)
+    return run
+
+
+def shares(data: Source, validation: Source | None) -> tuple[list[int], tuple[Source, list[int]]]:
+    """Indices to learn from; the source validated on, and its indices."""
+    if validation is not None:
+        return list(range(len(data))), (validation, list(range(len(validation))))
+    learnt, held_out = split(data)
+    return learnt, (data, held_out)
+
+
+def check(config: Namespace) -> None:
+    """Refuse numbers that no training has.
+
+    :raises UsageError: naming the option.
+    """
+    for name in ("steps", "batch_size", "log_every", "validate_every", "validation_images"):
+        if config[name] < 1:
+            raise UsageError(f"--{name}: found {config[name]}, expected at least 1")
+    for name in ("learning_rate", "final_learning_rate"):
+        if not 0 <= config[name] < float("inf"):
+            raise UsageError(f"--{name}: found {config[name]}, expected a finite number not below 0")
+    for name in ("network", "data", "noise", "loss"):
+        if config[name] is None:
+            raise UsageError(f"--{name}: found none, and this preset has no default; expected a class")
+    world = processes()[1]
+    if config.batch_size % world:
+        raise UsageError(f"--batch_size: found {config.batch_size}, expected a multiple of the {world} processes")
+
+
+def _check_channels(run: Run) -> None:
+    piece = run.source.sample(run.learnt[0], counted(0))
+    try:
+        run.network.checked(piece[None])
+    except ValueError as error:
+        raise InputError(f"data: {error}") from error
+
+
+def finished(run: Run) -> bool:
+    """Whether the run's weights are there already; those of another run are not touched.
+
+    :raises InputError: if there are others.
+    """
+    path = run.out / "weights.safetensors"
+    if not path.exists():
+        return False
+    with contextlib.suppress(ValueError):
+        if read_description(path).get("fingerprint") == run.fingerprint:
+            return True
+    raise InputError(f"{path}: exists, made with other settings, data or version; expected another --out")
+
+
+def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
+    """Train, or go on with it, and write the weights at the end.
+
+    :param asked: the signals that arrived; the first ends the training after its step.
+    """
+    path = run.out / "checkpoint.safetensors"
+    checkpoint = TrainingCheckpoint(path, run.fingerprint, config.checkpoint_every, writes=processes()[0] == 0)
+    try:
+        rate = cosine(config.learning_rate, config.final_learning_rate, config.steps)
+        with observer(run, config, checkpoint.done()) as after:
+            done = train(run.network, run.batch, run.loss, config.steps, rate, checkpoint,
+                         lambda step: after(step) or bool(asked))  # fmt: skip
+        if done == config.steps and checkpoint.writes:
+            write_weights(run)
+            say(config, "trained", weights=str(run.out / "weights.safetensors"))
+    except NotFinite as error:
+        raise NumericalFailure(f"{error}; the last good checkpoint is kept, a smaller --learning_rate helps") from error
+    except OSError as error:
+        raise InputError(
+            f"{run.out}: cannot be written ({error}), expected space; the last checkpoint is kept"
+        ) from error
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+@contextlib.contextmanager
+def observer(run: Run, config: Namespace, done: int) -> Iterator[Callable[[Step], bool]]:
+    """What follows each step on the process that logs: its line, and every so often a validation."""
+    if processes()[0] > 0:
+        yield lambda step: False
+        return
+    board = run.out / "tensorboard" if config.tensorboard else None
+    log = TrainingLog(run.out / "log.jsonl", done, config.steps, config.json, board)
+    held_out, start = run.validation(config.validation_images), time.monotonic()
+
+    def after(step: Step) -> bool:
+        log.step()
+        last = step.number == config.steps
+        facts = {"loss": step.loss, "learning_rate": step.learning_rate, "seconds": time.monotonic() - start}
+        if last or step.number % config.validate_every == 0:
+            estimate = denoised(run.network, held_out)
+            facts["psnr"] = mean_psnr(estimate, held_out.clean)
+            log.picture(step.number, held_out.noisy[0], estimate[0], held_out.clean[0])
+        if "psnr" in facts or step.number % config.log_every == 0:
+            log.write(step.number, **facts)
+        return False
+
+    with contextlib.closing(log):
+        yield after
+
+
+def denoised(network: Network, batch: Batch) -> Tensor:
+    """The images of a batch as the network sees them, one at a time."""
+    network.eval()
+    with torch.no_grad():
+        pairs = zip(batch.noisy, batch.sigma, strict=True)
+        return torch.cat([network(noisy[None], sigma[None]) for noisy, sigma in pairs])
+
+
+def mean_psnr(estimate: Tensor, truth: Tensor) -> float:
+    """PSNR at peak 1 in dB, the mean over images."""
+    error = (estimate - truth).square().flatten(1).mean(1)
+    return float((-10 * torch.log10(error.clamp_min(torch.finfo(error.dtype).tiny))).mean())
+
+
+def write_weights(run: Run) -> None:
+    """The network with its description: data, settings, PSNR on all that was held out."""
+    held_out = run.validation(len(run.held_out[1]))
+    metrics = {
+        "validation_psnr": mean_psnr(denoised(run.network, held_out), held_out.clean),
+        "validation_psnr_noisy": mean_psnr(held_out.noisy, held_out.clean),
+        "validation_images": len(held_out.clean),
+    }
+    about = {"config": run.settings, "data": run.data, "metrics": metrics}
+    path = run.out / "weights.safetensors"
+    save_weights(path, run.network, **about, fingerprint=run.fingerprint, version=version("resolvent"))
+    with atomic(run.out / "weights.json") as partial:
+        partial.write_text(json.dumps(read_description(path), indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def late_signals() -> Iterator[list[int]]:
+    """Signals that ask for the end are noted, so that a step is never half done; a second one ends at once."""
+    asked: list[int] = []
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def note(number: int, _: Any) -> None:
+        asked.append(SIGNALS[signal.Signals(number)])
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    try:
+        for number in SIGNALS:
+            signal.signal(number, note)
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def process_group(config: Namespace) -> Iterator[None]:
+    """The processes that ``torchrun`` started, if it did; each with its accelerator where there are any."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    cuda = torch.cuda.is_available() and config.device in ("auto", "cuda")
+    if cuda:
+        config.device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(config.device)
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def say(config: Namespace, event: str, **facts: Any) -> None:
+    """One event, of the first process."""
+    if processes()[0] == 0:
+        Reporter(config.json, "train").say(event, **facts)

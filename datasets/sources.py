@@ -1,0 +1,242 @@
+"""Clean images to learn from, one piece at a time: folders of pictures, volumes, truths of measurements, made scenes.
+
+Which piece an index and a generator give is all the same whenever and wherever it is asked for, so that a training
+run that is killed and started again sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from .errors import InputError
+from .formats import read_arrays
+from .hdf5 import sha256
+from .measurement import load_measurement
+from .scenes import blobs
+
+#: Luminance of red, green and blue (ITU-R BT.601).
+LUMINANCE = (0.299, 0.587, 0.114)
+
+
+class Source(abc.ABC):
+    """So many images, and a random piece of each; all of them real, float32, peak about 1."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    @abc.abstractmethod
+    def sample(self, index: int, generator: Generator) -> Tensor:
+        """A piece ``(C, *spatial)`` of image ``index``; all pieces have one shape."""
+
+    @abc.abstractmethod
+    def origin(self) -> list[dict[str, Any]]:
+        """What the images are: plain values that differ where the images do."""
+
+
+class Pieces(Source):
+    """Random crops of images held in memory as they are stored.
+
+    :param size: sides of a crop; one number is all of them.
+    """
+
+    def __init__(self, size: int | Sequence[int]):
+        self.images: list[Tensor] = []
+        self.names: list[str] = []
+        self.digests: list[str] = []
+        self.size = size
+
+    def add(self, name: str, image: Tensor, digest: str) -> None:
+        """Hold one more image ``(C, *spatial)``.
+
+        :raises InputError: if it is smaller than a crop, or has no finite real numbers.
+        """
+        sides = self._sides(image)
+        if len(sides) != image.ndim - 1 or any(n < side for n, side in zip(image.shape[1:], sides, strict=True)):
+            raise InputError(f"{name}: found an image of {_by(image.shape[1:])}, expected at least {_by(sides)}")
+        if image.is_complex() or not bool(image.isfinite().all()):
+            raise InputError(f"{name}: found complex or infinite values, expected finite real ones")
+        self.images.append(image)
+        self.names.append(name)
+        self.digests.append(digest)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def sample(self, index: int, generator: Generator) -> Tensor:
+        image = self.images[index]
+        sides = self._sides(image)
+        corner = [int(torch.randint(n - m + 1, (), generator=generator))
+                  for n, m in zip(image.shape[1:], sides, strict=True)]  # fmt: skip
+        window = tuple(slice(c, c + m) for c, m in zip(corner, sides, strict=True))
+        flipped = [i + 1 for i in range(len(sides)) if torch.rand((), generator=generator) < 0.5]
+        return unit_range(image[:, *window]).flip(flipped)
+
+    def origin(self) -> list[dict[str, Any]]:
+        return [{"name": Path(n).name, "sha256": d} for n, d in zip(self.names, self.digests, strict=True)]
+
+    def _sides(self, image: Tensor) -> list[int]:
+        return [self.size] * (image.ndim - 1) if isinstance(self.size, int) else list(self.size)
+
+
+class ImageFolder(Pieces):
+    """The pictures (PNG, JPEG, TIFF) of a folder, of any and different sizes.
+
+    :param path: the folder; other folders and hidden files in it are passed over.
+    :param size: side of the square crops, pixels.
+    :param channels: 1 for gray, 3 for colour.
+    :raises InputError: if a picture is damaged or smaller than a crop, or there is none.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], size: int = 64, channels: int = 1):
+        super().__init__(size)
+        for file in _files(path):
+            image = read_arrays(file).arrays.get("image")
+            if image is None:
+                raise InputError(f"{file}: found no picture, expected PNG, JPEG or TIFF")
+            self.add(str(file), _with_channels(str(file), image, channels), sha256(file))
+
+
+class Volumes(Pieces):
+    """Every array of three axes in the files of a folder, or in one file: NIfTI, npz, MATLAB and others.
+
+    Each is divided by its peak magnitude; of complex volumes the magnitude is taken.
+
+    :param size: sides of the crops, voxels.
+    :raises InputError: if a file is damaged, has no volume, or is smaller than a crop.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], size: int | Sequence[int] = 32):
+        super().__init__(size)
+        for file in _files(path):
+            volumes = {n: v for n, v in read_arrays(file).arrays.items() if v.ndim == 3}
+            if not volumes:
+                raise InputError(f"{file}: found no array of three axes, expected volumes")
+            for name, volume in volumes.items():
+                self.add(f"{file}:{name}", _magnitude(volume)[None], sha256(file))
+
+
+class Truths(Pieces):
+    """The true images kept in measurement files, as magnitudes of peak 1.
+
+    :param files: measurement files, or one folder of them.
+    :param size: sides of the crops.
+    :raises InputError: if a file has no truth.
+    """
+
+    def __init__(self, files: Sequence[str] | str, size: int | Sequence[int] = 32):
+        super().__init__(size)
+        for file in [f for item in ([files] if isinstance(files, str) else files) for f in _files(item)]:
+            truth = load_measurement(file).truth
+            if truth is None:
+                raise InputError(f"{file}: found no truth, expected measurement files that have one")
+            for i, image in enumerate(truth):
+                self.add(f"{file}:{i}", _magnitude(image), sha256(file))
+
+
+class Blobs(Source):
+    """Magnitudes of the synthetic scenes of :func:`~resolvent.datasets.blobs`.
+
+    :param shape: of a volume, voxels.
+    :param count: how many different scenes.
+    :param first_seed: seed of the first; the others' follow.
+    """
+
+    def __init__(self, shape: Sequence[int] = (25, 25, 49), count: int = 800, first_seed: int = 1_000_000):
+        if len(shape) != 3 or min(shape) < 3:
+            raise ValueError(f"shape: found {list(shape)}, expected three sides of at least 3 voxels")
+        self.shape, self.count, self.first_seed = tuple(shape), count, first_seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def sample(self, index: int, generator: Generator) -> Tensor:
+        return _scene(self.shape, self.first_seed + index)
+
+    def origin(self) -> list[dict[str, Any]]:
+        return [{"name": "blobs", "shape": list(self.shape), "seeds": [self.first_seed, self.first_seed + self.count]}]
+
+
+@lru_cache(maxsize=2000)
+def _scene(shape: tuple[int, int, int], seed: int) -> Tensor:
+    return blobs(shape, seed, "constant").abs()[0]
+
+
+def draw(source: Source, indices: Sequence[int], seed: int, step: int, place: int) -> tuple[Tensor, Generator]:
+    """The image at one place of the batch of one step, and the generator of what else is random about it.
+
+    :param indices: the images of the source that may be drawn.
+    """
+    generator = counted(seed, step, place)
+    index = indices[int(torch.randint(len(indices), (), generator=generator))]
+    return source.sample(index, generator), generator
+
+
+def counted(*counters: int | str) -> Generator:
+    """A generator whose numbers depend on the counters alone."""
+    word = hashlib.sha256(repr(counters).encode()).digest()[:8]
+    return Generator().manual_seed(int.from_bytes(word, "little", signed=True))
+
+
+def split(source: Source, every: int = 10) -> tuple[list[int], list[int]]:
+    """Indices to learn from, and those held out: every tenth image, at least one.
+
+    :raises InputError: if there are not two images.
+    """
+    if len(source) < 2:
+        raise InputError(f"data: found {len(source)} image, expected at least 2, one of which is held out")
+    held_out = list(range(0, len(source), every))
+    return [i for i in range(len(source)) if i % every], held_out
+
+
+def unit_range(image: Tensor) -> Tensor:
+    """Integers of 8 bits from 0 to 255, wider ones from 0 to 65535, to [0, 1] in float32; others as they are."""
+    if image.is_floating_point() or image.dtype == torch.bool:
+        return image.float()
+    return image.float() / (255 if image.dtype == torch.uint8 else 65535)
+
+
+def _files(path: str | os.PathLike[str]) -> list[Path]:
+    """A file, or the files of a folder by name."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"{path}: found nothing there, expected a folder or a file")
+    found = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    if not found:
+        raise InputError(f"{path}: found no file in this folder, expected at least one")
+    return found
+
+
+def _with_channels(name: str, image: Tensor, channels: int) -> Tensor:
+    """Gray ``(H, W)`` or colour ``(3, H, W)`` as ``(channels, H, W)``."""
+    if channels not in (1, 3):
+        raise InputError(f"channels: found {channels}, expected 1 or 3")
+    if image.ndim == 2:
+        return image[None].expand(channels, *image.shape)
+    if image.ndim != 3 or len(image) != 3:
+        raise InputError(f"{name}: found an image of {_by(image.shape)}, expected a gray or colour picture")
+    if channels == 3:
+        return image
+    return torch.einsum("c,chw->hw", torch.tensor(LUMINANCE), unit_range(image))[None]
+
+
+def _magnitude(volume: Tensor) -> Tensor:
+    magnitude = volume.abs().float()
+    peak = float(magnitude.max()) if magnitude.numel() else 0.0
+    return magnitude / peak if math.isfinite(peak) and peak > 0 else magnitude
+
+
+def _by(sides: Sequence[int]) -> str:
+    return " x ".join(map(str, sides))

@@ -1,0 +1,39 @@
+r"""How clean images become the noisy ones that a denoiser learns from.
+
+.. math:: y = x + \sigma n, \quad n \sim \mathcal{N}(0, I), \qquad
+          \sigma = \big(a^{1/p} + u\,(b^{1/p} - a^{1/p})\big)^p, \quad u \sim \mathcal{U}(0, 1) .
+"""
+
+from __future__ import annotations
+
+import abc
+
+import torch
+from torch import Generator, Tensor
+
+
+class Corruption(abc.ABC):
+    """A model of noise of random strength."""
+
+    @abc.abstractmethod
+    def __call__(self, clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """One noisy image and its strength, a number; all that is random comes from ``generator``."""
+
+
+class Gaussian(Corruption):
+    """Independent Gaussian noise, its level drawn anew for each image.
+
+    :param low: lowest standard deviation a, in units of the image.
+    :param high: highest standard deviation b.
+    :param power: p; 1 draws levels uniformly, 2 draws low ones more often.
+    """
+
+    def __init__(self, low: float = 0.0, high: float = 0.2, power: float = 1.0):
+        if not 0 <= low <= high < float("inf") or not power > 0:
+            raise ValueError(f"low, high, power: found {low}, {high}, {power}, expected 0 <= low <= high, power > 0")
+        self.low, self.high, self.power = low, high, power
+
+    def __call__(self, clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        a, b = self.low ** (1 / self.power), self.high ** (1 / self.power)
+        sigma = (a + (b - a) * torch.rand((), generator=generator)) ** self.power
+        return clean + sigma * torch.randn(clean.shape, generator=generator), sigma

@@ -1,0 +1,79 @@
+r"""What training minimises, and one batch of what it sees.
+
+.. math:: L(\theta) = \tfrac1{BN}\sum_b \|D_\theta(y_b, \sigma_b) - x_b\|^2 .
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import NamedTuple, Self
+
+import deepinv
+from torch import Tensor, nn
+
+from .network import Network
+
+
+class Batch(NamedTuple):
+    """A batch of one step.
+
+    :param clean: ``(B, C, *spatial)``.
+    :param noisy: the same images with noise.
+    :param sigma: the noise's strength per image, ``(B,)``.
+    :param progress: how much of the training is over, from 0 to 1; for losses that change with it.
+    """
+
+    clean: Tensor
+    noisy: Tensor
+    sigma: Tensor
+    progress: float = 0.0
+
+    def to(self, device: str) -> Self:
+        """The batch on another device."""
+        return type(self)(*(t.to(device) for t in self[:3]), self.progress)
+
+
+class TrainingLoss(abc.ABC):
+    """A loss that is the mean over the images of its batch."""
+
+    @abc.abstractmethod
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        """The loss, a number that can be differentiated."""
+
+
+class MeanSquare(TrainingLoss):
+    """Mean square distance to the clean image: the network becomes the conditional mean."""
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        return (network(batch.noisy, batch.sigma) - batch.clean).square().mean()
+
+
+class SelfSupervised(TrainingLoss):
+    """A loss of deepinv that sees noisy images alone, such as ``SureGaussianLoss`` or ``R2RLoss``.
+
+    The clean image of a batch is not looked at. deepinv's loss is told its noise level itself, so that the
+    training's range should be that one level.
+
+    :param loss: called as ``loss(x_net=, y=, physics=, model=)``; one without a state of its own.
+    """
+
+    def __init__(self, loss: deepinv.loss.Loss):
+        self.loss = loss
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        sigma = batch.sigma.reshape(-1, *[1] * (batch.noisy.ndim - 1))
+        physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(sigma))
+        model = self.loss.adapt_model(_Reconstructor(network).train(network.training))
+        x_net = model(batch.noisy, physics, update_parameters=True)
+        return self.loss(x_net=x_net, y=batch.noisy, physics=physics, model=model).mean()
+
+
+class _Reconstructor(nn.Module):
+    """A denoiser as deepinv's losses call it."""
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, y: Tensor, physics: deepinv.physics.Physics, **_: object) -> Tensor:
+        return self.network(y, physics.noise_model.sigma)

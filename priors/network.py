@@ -1,0 +1,55 @@
+r"""What is trained: a network :math:`D_\theta(x, \sigma)` that can say how it was built.
+
+A file of weights holds the name of the class and its arguments, from which an empty network is made again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .prior import broadcast
+
+
+class Network(nn.Module):
+    """Base class of the networks; ``forward(x, sigma)`` on real images ``(B, C, *spatial)`` of any spatial size.
+
+    Every argument of a subclass's constructor is plain (numbers, strings, lists of them) and is kept as the
+    attribute of its name.
+    """
+
+    #: Channels of an image.
+    channels: int
+    #: Spatial axes of an image, 2 or 3.
+    dim: int
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments: with them, the class makes a network of the same shape."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def checked(self, x: Tensor) -> Tensor:
+        """``x``, if it has this network's axes and channels."""
+        if x.ndim != self.dim + 2 or x.shape[1] != self.channels:
+            expected = f"(B, {self.channels}, {', '.join(['n'] * self.dim)})"
+            raise ValueError(f"{type(self).__name__}: found an image of shape {tuple(x.shape)}, expected {expected}")
+        return x
+
+
+def noise_map(sigma: float | Tensor, x: Tensor) -> Tensor:
+    """Standard deviations ``(B, 1, *spatial)``; of one number, one per image, or a map."""
+    level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+    return torch.as_tensor(broadcast(level, x)).expand(len(x), 1, *x.shape[2:])
+
+
+def padded(network: Callable[[Tensor], Tensor], x: Tensor, multiple: int) -> Tensor:
+    """``network(x)`` for sizes that are no ``multiple``: the border is repeated, and its image cut off."""
+    extra = [-n % multiple for n in x.shape[2:]]
+    sides = [side for n in reversed(extra) for side in (n // 2, n - n // 2)]
+    window = tuple(slice(n // 2, n // 2 + size) for n, size in zip(extra, x.shape[2:], strict=True))
+    return network(functional.pad(x, sides, mode="replicate"))[:, :, *window]

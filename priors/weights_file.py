@@ -1,0 +1,112 @@
+"""Trained networks in files: safetensors, whose header describes the network in JSON. Nothing in a file is run.
+
+The description holds ``format``, ``architecture`` (a :class:`~resolvent.priors.Network`'s name), ``arguments``
+of its constructor, and what its maker added: data and their hashes, metrics, configuration, version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..operators.files import atomic
+from .network import Network
+
+#: Grows when a description changes so that older programs cannot read it.
+FORMAT = 1
+SUFFIX = ".safetensors"
+
+
+def save_weights(path: str | os.PathLike[str], network: Network, **about: Any) -> None:
+    """Write a network; the file appears whole or not at all.
+
+    :param about: what else the description says, plain values.
+    """
+    description = {"format": FORMAT, "architecture": type(network).__name__, "arguments": network.arguments}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    with atomic(path) as partial:
+        save_file(tensors, partial, metadata={"resolvent": json.dumps(description | about)})
+
+
+def load_denoiser(path_or_name: str | os.PathLike[str]) -> Network:
+    """The network of a file, or one of :func:`shipped` by name; frozen, in evaluation mode.
+
+    :raises ValueError: if there is no such file, or it is damaged, newer than this version, or of no known network.
+    """
+    path = resolve(path_or_name)
+    description, tensors = _read(path)
+    network = _empty(path, description)
+    _check_shapes(path, network, tensors)
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False)
+
+
+def read_description(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a file of weights says of itself.
+
+    :raises ValueError: as :func:`load_denoiser`.
+    """
+    return _read(resolve(path_or_name))[0]
+
+
+def shipped() -> dict[str, Path]:
+    """The weights that come with this package, by name."""
+    folder = Path(str(files(__package__))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def resolve(path_or_name: str | os.PathLike[str]) -> Path:
+    """The file that a path or a name means.
+
+    :raises ValueError: if there is none.
+    """
+    path, named = Path(path_or_name), shipped()
+    if str(path_or_name) in named:
+        return named[str(path_or_name)]
+    if not path.is_file():
+        raise ValueError(f"{path}: found no file of weights, expected one, or a name: {', '.join(named) or 'none yet'}")
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {}).get("resolvent", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{path}: found damaged or no weights ({reason}), expected {SUFFIX} whole") from error
+    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
+        raise ValueError(f"{path}: found no description of a network, expected weights saved by resolvent")
+    if description["format"] > FORMAT:
+        raise ValueError(f"{path}: found format {description['format']}, expected at most {FORMAT}: a newer version's")
+    return description, tensors
+
+
+def _empty(path: Path, description: dict[str, Any]) -> Network:
+    """The network that a description is of, with new weights."""
+    known = {kind.__name__: kind for kind in Network.__subclasses__()}
+    name, arguments = description.get("architecture"), description.get("arguments")
+    if name not in known or not isinstance(arguments, dict):
+        raise ValueError(f"{path}: found weights of {str(name)[:80]!r}, expected one of {', '.join(sorted(known))}")
+    try:
+        return known[name](**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{path}: found other arguments than those of {name} ({reason}), expected its own") from error
+
+
+def _check_shapes(path: Path, network: Network, tensors: dict[str, Tensor]) -> None:
+    expected = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
+            a, b = (f"shape {s[name]}" if name in s else "none" for s in (found, expected))
+            raise ValueError(f"{path}: {name}: found {a}, expected {b} in this {type(network).__name__}")

@@ -1,0 +1,336 @@
+"""The train verb: killed or not, by one process or two, the same weights; bad numbers and data in one line."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from skimage.io import imsave
+from torch.testing import assert_close
+
+from resolvent.apps import train as verb
+from resolvent.apps.cli import INPUT, NUMERICAL, TERMINATED, USAGE, main
+from resolvent.datasets import load_result, save_measurement
+from resolvent.operators import Dense
+from resolvent.priors import TrainingCheckpoint, load_denoiser
+from resolvent.priors.weights_file import read_description
+
+TINY = [
+    "train", "magnitude-denoiser", "--network.widths", "[2,3]", "--data.shape", "[8,8,8]", "--data.count", "12",
+    "--batch_size", "4", "--log_every", "1", "--validate_every", "5", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums over threads may differ in their last bits, and these networks are too small for two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def command(out, steps=8, *more):
+    return [*TINY, "--out", str(out), "--steps", str(steps), *more]
+
+
+def trained(out, steps=8, *more):
+    assert main(command(out, steps, *more)) == 0
+    return load_file(Path(out) / "weights.safetensors")
+
+
+def log(out):
+    return [json.loads(line) for line in (Path(out) / "log.jsonl").read_text().splitlines()]
+
+
+def losses(out):
+    return {line["step"]: line["loss"] for line in log(out)}
+
+
+def refused(capsys, arguments, code, message):
+    assert main(arguments) == code
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1, error
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(4):
+        picture = np.random.default_rng(i).integers(0, 256, (20, 24 + i), dtype=np.uint8)
+        imsave(folder / f"{i}.png", picture, check_contrast=False)
+    return folder
+
+
+def test_weights_log_and_description(tmp_path):
+    trained(tmp_path)
+    about = read_description(tmp_path / "weights.safetensors")
+    assert about["data"]["training"][0]["name"] == "blobs" and about["config"]["steps"] == 8
+    lines = log(tmp_path)
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert [line["step"] for line in lines if "psnr" in line] == [5, 8]
+    assert lines[-1]["psnr"] == pytest.approx(about["metrics"]["validation_psnr"])
+    assert json.loads((tmp_path / "weights.json").read_text()) == about
+    assert load_denoiser(tmp_path / "weights.safetensors")(torch.rand(1, 1, 5, 6, 7), 0.1).shape == (1, 1, 5, 6, 7)
+
+
+def test_configuration_file(tmp_path):
+    """It replaces the preset's choices, and the command line replaces its own."""
+    noise = {"class_path": "Gaussian", "init_args": {"high": 0.5}}
+    (tmp_path / "own.yaml").write_text(json.dumps({"steps": 3, "seed": 4, "noise": noise}))
+    assert main([*TINY, "--out", str(tmp_path), "--config", str(tmp_path / "own.yaml"), "--seed", "5"]) == 0
+    found = read_description(tmp_path / "weights.safetensors")["config"]
+    assert (found["steps"], found["seed"], found["noise"]["init_args"]["high"]) == (3, 5, 0.5)
+    assert found["network"]["init_args"]["widths"] == [2, 3]
+
+
+def test_seed_decides(tmp_path):
+    first, again = trained(tmp_path / "a"), trained(tmp_path / "b")
+    other = trained(tmp_path / "c", 8, "--seed", "1")
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not all(torch.equal(first[k], other[k]) for k in first)
+
+
+@pytest.mark.slow
+def test_training_denoises(tmp_path):
+    """A few steps on scenes at one noise level: those held out gain 3 dB over their noisy selves."""
+    noise = ["--noise.low", "0.2", "--noise.high", "0.2"]
+    scenes = ["--data.shape", "[16,16,16]", "--data.count", "60", "--learning_rate", "0.01"]
+    trained(tmp_path, 200, "--network.widths", "[8,16]", *noise, *scenes)
+    metrics = read_description(tmp_path / "weights.safetensors")["metrics"]
+    assert metrics["validation_psnr"] > metrics["validation_psnr_noisy"] + 3
+
+
+def test_finished_run_is_left_alone(tmp_path, capsys):
+    trained(tmp_path)
+    before = (tmp_path / "weights.safetensors").stat().st_mtime_ns
+    trained(tmp_path)
+    assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == before
+    refused(capsys, command(tmp_path, 9), INPUT, "exists, made with other settings, data or version")
+
+
+def test_signal_ends_after_a_step_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
+    whole = trained(tmp_path / "whole")
+    checkpoint = ["--checkpoint_every", "1000"]
+    batch = verb.Run.batch
+
+    def interrupting(run, step):
+        if step == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return batch(run, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verb.Run, "batch", interrupting)
+        refused(capsys, command(tmp_path / "cut", 8, *checkpoint), TERMINATED, "the same command goes on")
+    assert [line["step"] for line in log(tmp_path / "cut")] == [1, 2, 3, 4]
+    cut = trained(tmp_path / "cut", 8, *checkpoint)
+    assert all(torch.equal(whole[k], cut[k]) for k in whole)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from resolvent.apps import reconstruct, train
+from resolvent.apps.cli import main
+
+out, arguments = Path(sys.argv[1]), sys.argv[2:]
+
+def lines():
+    path = out / "log.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+kills = 0
+while True:
+    aim = lines() + random.randint(1, 12)
+    child = os.fork()
+    if not child:
+        os._exit(main(arguments))
+    while not (ended := os.waitpid(child, os.WNOHANG)[0]) and lines() < aim:
+        time.sleep(0.001)
+    if not ended:
+        time.sleep(random.uniform(0, 0.02))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        kills += os.WIFSIGNALED(status)
+    elif (out / "weights.safetensors").exists():
+        break
+    else:
+        sys.exit("ended without weights")
+print(kills)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("every", ["0", "0.03"])
+def test_killed_at_any_moment(tmp_path, every):
+    """SIGKILL after random steps, at a random moment of the next: the same weights and log, bit for bit."""
+    arguments = command(tmp_path / "killed", 40, "--checkpoint_every", every)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) >= 2
+    whole = trained(tmp_path / "whole", 40)
+    killed = load_file(tmp_path / "killed" / "weights.safetensors")
+    assert whole.keys() == killed.keys() and all(torch.equal(whole[k], killed[k]) for k in whole)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert not list((tmp_path / "killed").glob("*.partial"))
+
+
+def torchrun(processes, arguments):
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    script = Path(__file__).with_name("one_process.py")
+    done = subprocess.run([*program, str(script), *arguments], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+BIAS_FREE = ["--network", "BiasFreeUNet", "--network.width", "2", "--network.halvings", "1", "--network.dim", "3"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [["--network.widths", "[2,3]"], BIAS_FREE], ids=["magnitude", "bias-free"])
+def test_two_processes_are_one(network, tmp_path):
+    """The global batch decides, not who computes it: batch normalisation included.
+
+    In double precision, where Adam does not turn rounding errors into steps: the gradient of a bias before a batch
+    normalisation is zero but for them.
+    """
+    options = [TINY[0], TINY[1], *network, *TINY[4:], "--steps", "6", "--out"]
+    torchrun(2, [*options, str(tmp_path / "two")])
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert main([*options, str(tmp_path / "one")]) == 0
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-10)
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    assert {t.dtype for t in one.values()} <= {torch.float64, torch.int64}
+    assert_close(two, one, rtol=1e-7, atol=1e-9)
+
+
+def test_loss_that_is_not_finite(tmp_path, monkeypatch, capsys):
+    """The last good checkpoint is whole: without the bad batch the run ends as if nothing had happened."""
+    batch, every = verb.Run.batch, ["--checkpoint_every", "0"]
+
+    def bad(run, step):
+        found = batch(run, step)
+        return found._replace(noisy=found.noisy * float("nan")) if step == 5 else found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verb.Run, "batch", bad)
+        message = "loss: found nan or a gradient that is not finite in step 6"
+        refused(capsys, command(tmp_path / "bad", 8, *every), NUMERICAL, message)
+    assert not (tmp_path / "bad" / "weights.safetensors").exists()
+    whole, resumed = trained(tmp_path / "whole"), trained(tmp_path / "bad")
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+    assert log(tmp_path / "bad")[0]["step"] == 1 and len(log(tmp_path / "bad")) == 8
+
+
+def test_disk_full(tmp_path, monkeypatch, capsys):
+    save = TrainingCheckpoint.save
+
+    def full(self, done, network, optimiser):
+        if done > 3:
+            raise OSError(28, "No space left on device")
+        save(self, done, network, optimiser)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingCheckpoint, "save", full)
+        refused(capsys, command(tmp_path, 8, "--checkpoint_every", "0"), INPUT, "No space left on device")
+    whole, resumed = trained(tmp_path / "whole"), trained(tmp_path)
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_checkpoints_that_cannot_be_used(tmp_path, capsys):
+    options = ["--checkpoint_every", "0"]
+    trained(tmp_path, 8, *options)
+    (tmp_path / "weights.safetensors").unlink()
+    refused(capsys, command(tmp_path, 9), INPUT, "found other settings, data or version")
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    refused(capsys, command(tmp_path, 8), INPUT, "checkpoint.safetensors: found a damaged checkpoint")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--steps", "0"], "--steps: found 0, expected at least 1"),
+        (["--learning_rate", "-1"], "--learning_rate: found -1.0, expected a finite number"),
+        (["--network.dim", "4"], "dim: found 4, expected 2 or 3"),
+        (["--noise.high", "-1"], "low, high, power: found 0.0, -1.0, 1.0"),
+        (["--data.shape", "[8,8]"], "shape: found [8, 8], expected three sides"),
+    ],
+)
+def test_refused_options(tmp_path, capsys, options, message):
+    refused(capsys, [*command(tmp_path), *options], USAGE, message)
+
+
+def test_refused_presets_and_data(tmp_path, pictures, capsys):
+    refused(capsys, ["train", "nothing", "--out", str(tmp_path)], USAGE, "preset: found 'nothing', expected one of ")
+    image = ["train", "image-denoiser", "--out", str(tmp_path / "out"), "--steps", "2"]
+    refused(capsys, image, USAGE, "path")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(capsys, [*image, "--data.path", str(empty)], USAGE, "found no file in this folder")
+    folder = [*image, "--data.path", str(pictures), "--data.size", "16"]
+    refused(capsys, [*folder, "--data.channels", "3"], INPUT, "found an image of shape (1, 3, 16, 16), expected (B, 1,")
+    for i in range(3):
+        (pictures / f"{i}.png").unlink()
+    refused(capsys, folder, INPUT, "data: found 1 image, expected at least 2")
+
+
+def test_from_pictures_to_a_reconstruction(tmp_path, pictures):
+    options = ["--data.path", str(pictures), "--data.size", "16", "--steps", "3", "--batch_size", "2"]
+    network = ["--network.widths", "[2,2,2,2]", "--network.blocks", "1"]
+    assert main(["train", "image-denoiser", "--out", str(tmp_path / "net"), *options, *network]) == 0
+    scan, weights = tmp_path / "scan.h5", str(tmp_path / "net" / "weights.safetensors")
+    save_measurement(scan, torch.rand(1, 64), Dense(torch.eye(64), (1, 8, 8)), noise_std=0.1)
+    prior = ["--prior", "Denoiser", "--prior.denoiser", weights, "--prior.sigma", "0.1"]
+    solver = ["--solver", "ADMM", "--solver.max_iter", "3", "--report", "false"]
+    assert main(["reconstruct", str(scan), "--out", str(tmp_path / "image.h5"), *prior, *solver]) == 0
+    assert load_result(tmp_path / "image.h5").image.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", ["SureGaussianLoss", "R2RLoss", "Neighbor2Neighbor"])
+def test_losses_of_deepinv_by_name(tmp_path, pictures, loss):
+    own = ["--loss", "SelfSupervised", "--loss.loss", f"deepinv.loss.{loss}"]
+    own += ["--loss.loss.sigma", "0.1"] if loss == "SureGaussianLoss" else []
+    options = [
+        "--data.path",
+        str(pictures),
+        "--data.size",
+        "16",
+        "--steps",
+        "2",
+        "--batch_size",
+        "2",
+        "--log_every",
+        "1",
+    ]
+    noise = ["--noise.low", "0.1", "--noise.high", "0.1"]
+    for out in ("a", "b"):
+        assert main(["train", "image-denoiser", "--out", str(tmp_path / out), *options, *noise, *own]) == 0
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+
+
+def test_tensorboard_is_an_extra(tmp_path, capsys):
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        assert main(command(tmp_path, 2, "--tensorboard")) != 0
+        assert "pip install 'resolvent[tensorboard]'" in capsys.readouterr().err
+    else:
+        trained(tmp_path, 2, "--tensorboard")
+        assert list((tmp_path / "tensorboard").iterdir())

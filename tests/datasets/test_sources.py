@@ -1,0 +1,125 @@
+"""Sources of clean images: the same piece for the same counters, and unusable folders refused in one line."""
+
+import numpy as np
+import pytest
+import torch
+from skimage.io import imsave
+from torch.testing import assert_close
+
+from resolvent.datasets import Blobs, ImageFolder, InputError, Truths, Volumes, blobs, save_measurement
+from resolvent.datasets.sources import counted, draw, split
+from resolvent.operators import Dense
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A gray, a colour and a 16-bit picture of different sizes, whose pixels say where they are."""
+    rows, columns = np.mgrid[:20, :30]
+    imsave(tmp_path / "a.png", (10 * rows + 1).astype(np.uint8), check_contrast=False)
+    imsave(tmp_path / "b.png", np.stack([columns] * 3, -1).astype(np.uint8), check_contrast=False)
+    imsave(tmp_path / "c.tif", (1000 * rows[:, :16]).astype(np.uint16), check_contrast=False)
+    (tmp_path / ".hidden").write_text("not a picture")
+    return tmp_path
+
+
+def test_crops_are_pieces_of_the_pictures(folder):
+    source = ImageFolder(folder, size=8)
+    assert len(source) == 3
+    for index, step in [(0, 10 / 255), (1, 1 / 255), (2, 1000 / 65535)]:
+        piece = source.sample(index, counted(0, index))
+        assert piece.shape == (1, 8, 8) and 0 <= piece.min() and piece.max() <= 1
+        assert_close(piece.diff(dim=2 if index == 1 else 1).abs(), torch.full((1, *((8, 7), (7, 8))[index != 1]), step))
+
+
+def test_every_place_and_orientation_comes_up(folder):
+    source = ImageFolder(folder, size=8)
+    seen = {tuple(source.sample(0, counted(s))[0, :, 0].mul(255).round().int().tolist()) for s in range(300)}
+    assert len(seen) == 2 * (20 - 8 + 1)
+
+
+def test_colour(folder):
+    assert ImageFolder(folder, 8, channels=3).sample(0, counted(1)).shape == (3, 8, 8)
+
+
+def test_a_place_in_a_batch_depends_on_its_counters_alone(folder):
+    source, indices = ImageFolder(folder, 8), [0, 2]
+    first, generator = draw(source, indices, 3, 5, 7)
+    torch.rand(10)
+    again, twin = draw(source, indices, 3, 5, 7)
+    assert torch.equal(first, again) and torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=twin))
+    others = [draw(source, indices, *c)[0] for c in [(4, 5, 7), (3, 6, 7), (3, 5, 8)]]
+    assert not all(torch.equal(first, other) for other in others)
+
+
+def test_held_out_images_are_not_learnt_from():
+    learnt, held_out = split(Blobs(count=25))
+    assert held_out == [0, 10, 20] and sorted(learnt + held_out) == list(range(25))
+
+
+def test_blobs_are_magnitudes():
+    source = Blobs((6, 5, 7), count=3, first_seed=11)
+    assert_close(source.sample(2, counted(0)), blobs((6, 5, 7), 13, "random").abs()[0])
+
+
+def test_volumes_and_truths(tmp_path):
+    volume = 5 * np.random.default_rng(0).random((9, 8, 7))
+    np.savez(tmp_path / "v.npz", volume=volume, note=np.arange(3))
+    piece = Volumes(tmp_path / "v.npz", (9, 8, 7)).sample(0, counted(0))
+    assert_close(piece.sum(), torch.tensor(volume / volume.max()).sum().float()) and piece.shape == (1, 9, 8, 7)
+    truth = torch.polar(torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4))
+    save_measurement(tmp_path / "m.h5", torch.rand(2, 3), Dense(torch.rand(3, 16), (1, 4, 4)), truth)
+    source = Truths([str(tmp_path / "m.h5")], size=4)
+    assert len(source) == 2 and source.sample(1, counted(0)).max() == 1
+
+
+def test_origin_tells_contents_apart(folder):
+    before = ImageFolder(folder, 8).origin()
+    imsave(folder / "a.png", np.zeros((9, 9), np.uint8), check_contrast=False)
+    after = ImageFolder(folder, 8).origin()
+    assert before[0] != after[0] and before[1:] == after[1:]
+
+
+def corrupt(folder):
+    whole = (folder / "a.png").read_bytes()
+    (folder / "a.png").write_bytes(whole[: len(whole) // 2])
+
+
+def emptied(folder):
+    for name in ("a.png", "b.png", "c.tif"):
+        (folder / name).unlink()
+
+
+@pytest.mark.parametrize(
+    "spoil, size, message",
+    [
+        (corrupt, 8, "a.png: "),
+        (emptied, 8, "found no file in this folder, expected at least one"),
+        (lambda f: (f / "d.txt").write_text("words"), 8, "d.txt: of no known format"),
+        (lambda f: np.save(f / "d.npy", np.zeros(3)), 8, "d.npy: "),
+        (lambda f: None, 18, r"c.tif: found an image of 20 x 16, expected at least 18 x 18"),
+    ],
+    ids=["corrupt", "empty", "text", "no picture", "small"],
+)
+def test_folders_that_cannot_be_used(folder, spoil, size, message):
+    spoil(folder)
+    with pytest.raises(InputError, match=message) as error:
+        ImageFolder(folder, size)
+    assert "\n" not in str(error.value)
+
+
+def test_a_single_image_cannot_be_held_out(folder):
+    for name in ("b.png", "c.tif"):
+        (folder / name).unlink()
+    with pytest.raises(InputError, match="data: found 1 image, expected at least 2"):
+        split(ImageFolder(folder, 8))
+
+
+def test_no_such_folder_volume_or_truth(tmp_path):
+    with pytest.raises(InputError, match="found nothing there, expected a folder"):
+        ImageFolder(tmp_path / "nowhere")
+    np.savez(tmp_path / "v.npz", flat=np.zeros((3, 3)))
+    with pytest.raises(InputError, match=r"v\.npz: found no array of three axes"):
+        Volumes(tmp_path)
+    save_measurement(tmp_path / "m.h5", torch.rand(1, 3), Dense(torch.rand(3, 16), (1, 4, 4)))
+    with pytest.raises(InputError, match=r"m\.h5: found no truth"):
+        Truths(str(tmp_path / "m.h5"))
