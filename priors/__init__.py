@@ -22,10 +22,11 @@ from .training import cosine, train
 from .training_checkpoint import TrainingCheckpoint
 from .tv import TV
 from .wavelet import InWavelets
+from .weights_file import load_denoiser, save_weights
 
 __all__ = [
     "L1", "TV", "Analysis", "Batch", "BiasFreeUNet", "Box", "Corruption", "DRUNet", "Denoiser", "Gaussian",
     "GroupL1", "InWavelets", "KSupport", "Magnitude", "MagnitudeUNet", "MeanSquare", "Network", "NonNegative",
     "Normalised", "Prior", "RealImaginary", "SelfSupervised", "SingleLevel", "Sum", "Tikhonov",
-    "TrainingCheckpoint", "TrainingLoss", "cosine", "load_dncnn", "train",
+    "TrainingCheckpoint", "TrainingLoss", "cosine", "load_denoiser", "load_dncnn", "save_weights", "train",
 ]  # fmt: skip
