@@ -29,12 +29,16 @@ def assemble(about: dict[str, Any], m: Measurement, solver: Solver, solution: So
 
 
 def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m: Measurement) -> dict[str, Any]:
-    """Residual, peak, and against the truth NMSE and the magnitudes' PSNR and SSIM; one number per image."""
+    """Residual, peak, and against the truth NMSE and the magnitudes' PSNR and SSIM; one number per image.
+
+    Of an operator with a ``frame`` only what lies inside it is compared with the truth.
+    """
     found: dict[str, Any] = {}
     if not isinstance(solver, Migration):
         found["relative_residual"] = _relative_residual(image, m)
     found["peak"] = image.abs().flatten(1).amax(1).tolist()
     if truth is not None:
+        image, truth = (getattr(m.physics, "frame", torch.Tensor.clone)(x) for x in (image, truth))
         pair = (image, truth) if m.physics.relative_scale or not image.is_complex() else (image.abs(), truth.abs())
         likeness = (magnitude_psnr, magnitude_ssim) if m.physics.relative_scale else (psnr, ssim)
         found |= {name: measure(*pair).tolist() for name, measure in zip(("psnr", "ssim"), likeness, strict=True)}
