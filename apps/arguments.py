@@ -45,6 +45,9 @@ def brief(error: Any) -> str:
     refused = re.search(r"class_path '([^']+)':\s+Option '([^']+)' is not accepted", message)
     if refused:
         return f"{key}: found {refused.group(2)!r}, expected an argument of {refused.group(1)}"
+    refused = re.search(r"Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([^']+)'", message)
+    if refused:
+        return f"{key}: found {refused.group(1)!r}, expected an argument of {refused.group(2)}"
     name = re.search(r"Expected a dot import path string: (\S+)", message)
     if name:
         return f"{key}: found {name.group(1)!r}, expected the name of a class"

@@ -38,7 +38,8 @@ def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m:
         found["relative_residual"] = _relative_residual(image, m)
     found["peak"] = image.abs().flatten(1).amax(1).tolist()
     if truth is not None:
-        image, truth = (getattr(m.physics, "frame", torch.Tensor.clone)(x) for x in (image, truth))
+        frame = getattr(m.physics, "frame", None)
+        image, truth = (image, truth) if frame is None else (frame(image), frame(truth))
         pair = (image, truth) if m.physics.relative_scale or not image.is_complex() else (image.abs(), truth.abs())
         likeness = (magnitude_psnr, magnitude_ssim) if m.physics.relative_scale else (psnr, ssim)
         found |= {name: measure(*pair).tolist() for name, measure in zip(("psnr", "ssim"), likeness, strict=True)}
