@@ -2,20 +2,25 @@
 
 from .analysis import Analysis
 from .constraints import Box, NonNegative
+from .convex_network import ConvexPotential, ImagePotential, PatchCovering, PixelPotential
 from .denoiser import Denoiser, RealImaginary, Rescaled
 from .dncnn import load_dncnn
 from .group import GroupL1
 from .k_support import KSupport
 from .l1 import L1
+from .learned_proximal import LearnedProximal, LearnedProximalNetwork, recover
 from .magnitude import Magnitude
 from .normalised import Normalised
 from .prior import Prior
+from .proximal_matching import ProximalMatching, match, staged_gammas
 from .sum import Sum
 from .tikhonov import Tikhonov
 from .tv import TV
 from .wavelet import WaveletL1
 
 __all__ = [
-    "L1", "TV", "Analysis", "Box", "Denoiser", "GroupL1", "KSupport", "Magnitude", "NonNegative", "Normalised",
-    "Prior", "RealImaginary", "Rescaled", "Sum", "Tikhonov", "WaveletL1", "load_dncnn",
+    "L1", "TV", "Analysis", "Box", "ConvexPotential", "Denoiser", "GroupL1", "ImagePotential", "KSupport",
+    "LearnedProximal", "LearnedProximalNetwork", "Magnitude", "NonNegative", "Normalised", "PatchCovering",
+    "PixelPotential", "Prior", "ProximalMatching", "RealImaginary", "Rescaled", "Sum", "Tikhonov", "WaveletL1",
+    "load_dncnn", "match", "recover", "staged_gammas",
 ]  # fmt: skip
