@@ -17,10 +17,11 @@ from .sum import Sum
 from .tikhonov import Tikhonov
 from .tv import TV
 from .wavelet import WaveletL1
+from .weakly_convex_ridge import WeaklyConvexRidge
 
 __all__ = [
     "L1", "TV", "Analysis", "Box", "ConvexPotential", "Denoiser", "GroupL1", "ImagePotential", "KSupport",
     "LearnedProximal", "LearnedProximalNetwork", "Magnitude", "NonNegative", "Normalised", "PatchCovering",
     "PixelPotential", "Prior", "ProximalMatching", "RealImaginary", "Rescaled", "Sum", "Tikhonov", "WaveletL1",
-    "load_dncnn", "match", "recover", "staged_gammas",
+    "WeaklyConvexRidge", "load_dncnn", "match", "recover", "staged_gammas",
 ]  # fmt: skip

@@ -59,7 +59,7 @@ class LearnedProximalNetwork(nn.Module):
 
 
 class Recovered(NamedTuple):
-    """R(x) up to a constant, the y with f(y) = x, and the certificate ``|f(y) - x| / |x|``; per image."""
+    """R(x) up to a constant, the y with f(y) = x, and the certificate ``|f(y) - x|`` over the larger of ``|x|``, ``|f(x)|``."""
 
     value: Tensor
     y: Tensor
@@ -98,9 +98,9 @@ def _newton(network: LearnedProximalNetwork, v: Tensor, gamma: Tensor, rtol: flo
 
     Roosta, Liu, Xu and Mahoney, "A Newton-MR algorithm with complexity guarantees" (2022).
     """
-    size = lengths(v).clamp_min(torch.finfo(v.dtype).tiny)
-    y = v.clone()
-    residual = v - gamma * y - (1 - gamma) * network(y)
+    y, image = v.clone(), network(v)
+    size = torch.maximum(lengths(v), lengths(image)).clamp_min(torch.finfo(v.dtype).tiny)
+    residual = (1 - gamma) * (v - image)
     for _ in range(STEPS):
         if (lengths(residual) <= rtol * size).all():
             break
@@ -193,7 +193,7 @@ class LearnedProximal(Prior):
         steps = torch.cat([steps, steps]) if v.is_complex() and steps.ndim and len(steps) > 1 else steps
         y, residual = mixture(self.network, parts, steps)
         self._certify(residual)
-        return self._image(self.network(y), v)
+        return self._image(parts - steps * (y - self.network(y)), v)
 
     def _real(self, x: Tensor) -> Tensor:
         """Real images in the network's precision: a complex batch becomes its real parts, then its imaginary."""

@@ -76,5 +76,3 @@ def match(
             network.network.project_()
             total += float(loss.detach())
         yield stage, total / max(stage.steps, 1)
-
-
