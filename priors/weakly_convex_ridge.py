@@ -12,6 +12,7 @@ regularization functionals for inverse problems" (2025).
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from typing import Self
 
@@ -58,7 +59,7 @@ class WeaklyConvexRidge(Prior):
         widths = (1, *channels)
         self.layers = nn.ParameterList(
             nn.init.kaiming_uniform_(torch.empty(after, before, kernel, kernel), math.sqrt(5))
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in itertools.pairwise(widths)
         )
         self.log_scales = nn.Parameter(torch.full((channels[-1], 1, 1), math.log(0.5)))
         self.sharpness = nn.Parameter(torch.tensor(float(sharpness)))
