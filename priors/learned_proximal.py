@@ -59,7 +59,7 @@ class LearnedProximalNetwork(nn.Module):
 
 
 class Recovered(NamedTuple):
-    """R(x) up to a constant, the y with f(y) = x, and the certificate ``|f(y) - x|`` over the larger of ``|x|``, ``|f(x)|``."""
+    """R(x) up to a constant, the y with f(y) = x, and the certificate ``|f(y) - x| / max(|x|, |f(x)|)``; per image."""
 
     value: Tensor
     y: Tensor

@@ -73,9 +73,9 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class PoissonNoise:
-    r""":math:`y = \zeta z, z \sim \text{Poisson}(x / \zeta)`; :math:`(y + \zeta/2) \exp S(y / \zeta)`, S the score of z.
+    r""":math:`y = \zeta z, z \sim \text{Poisson}(x / \zeta)`; :math:`(y + \zeta/2) \exp S(y / \zeta)`.
 
-    Close to :math:`\exp E[\log x | y]`, which lies below the posterior mean.
+    S is the score of the counts z. Close to :math:`\exp E[\log x | y]`, which lies below the posterior mean.
     """
 
     grid: tuple[float, ...] = tuple(0.1 - i * 0.095 / 100 for i in range(100))
