@@ -1,6 +1,6 @@
 """Proximal matching on a fifth of the published schedule tends to the Laplacian's proximal operator and its prior.
 
-On this budget the stages down to gamma = 0.3 reach their oracle. What depends on the draw is not asked of it: at 0.2 two
+On this budget the stages down to gamma = 0.3 reach their oracle. What depends on the draw is not asked: at 0.2 two
 runs came to an error against the soft threshold of 0.072 and 0.085, and to a slope of R of 1.016 and 1.073; f(1) stays
 0.04 from its oracle at 0.2, 0.09 at 0.1. The full schedule is benchmarks/learned_proximal.py.
 """
