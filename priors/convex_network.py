@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class ConvexPotential(nn.Module):
     Convex as long as the :meth:`constrained` weights are not below 0: :meth:`project_` after every training step.
     """
 
-    def constrained(self) -> Iterator[nn.Parameter]:
+    def constrained(self) -> Iterator[Any]:
         """The weights that must not be below 0."""
         raise NotImplementedError
 
@@ -58,7 +59,7 @@ class PixelPotential(ConvexPotential):
         self.last_skip = nn.Linear(channels, 1, bias=False)
         self.project_()
 
-    def constrained(self) -> Iterator[nn.Parameter]:
+    def constrained(self) -> Iterator[Any]:
         yield from (layer.weight for layer in (*self.chain, self.last))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ class ImagePotential(ConvexPotential):
             nn.init.normal_(weight, *LOG_WEIGHT)
             weight.data.exp_()
 
-    def constrained(self) -> Iterator[nn.Parameter]:
+    def constrained(self) -> Iterator[Any]:
         yield from (layer.weight for layer in (*self.chain, self.last))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,7 +134,7 @@ class PatchCovering(ConvexPotential):
             raise ValueError(f"stride: found {stride}, expected a divisor of the patch size {size}")
         self.potential, self.size, self.stride = potential, size, stride
 
-    def constrained(self) -> Iterator[nn.Parameter]:
+    def constrained(self) -> Iterator[Any]:
         yield from self.potential.constrained()
 
     def _margins(self, length: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ harmonic representations" (ICLR 2024). A denoiser here is any differentiable map
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,12 +25,14 @@ Map = Callable[[Tensor], Tensor]
 
 def jvp(denoiser: Map, y: Tensor, d: Tensor) -> Tensor:
     """``J d`` at ``y``."""
-    return functional.jvp(denoiser, y, d)[1]
+    products: Any = functional.jvp(denoiser, y, d)
+    return products[1]
 
 
 def vjp(denoiser: Map, y: Tensor, d: Tensor) -> Tensor:
     """``J^T d`` at ``y``."""
-    return functional.vjp(denoiser, y, d)[1]
+    products: Any = functional.vjp(denoiser, y, d)
+    return products[1]
 
 
 def asymmetry(denoiser: Map, y: Tensor, probes: int = 8, seed: int = 0) -> float:
