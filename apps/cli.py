@@ -23,6 +23,7 @@ VERBS = {
     "export": ("export", "write an image as NIfTI, BART, npy, HDF5 or PNG"),
     "info": ("info", "say what a file is and whether it is sound"),
     "datasets": ("datasets", "list public data sets, and get them"),
+    "inspect": ("inspect", "say what a prior's proximal step does at an image"),
     "report": ("report", "an HTML report from one or more result files"),
     "demo": ("demo", "simulate, reconstruct and report; needs no data and no network"),
 }

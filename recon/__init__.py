@@ -4,6 +4,7 @@ from .admm import ADMM
 from .bmode import envelope, log_compress, scan_convert
 from .conjugate_gradient import ConjugateGradient
 from .constrained_admm import ConstrainedADMM
+from .convergence import unmet_conditions
 from .gcnr import GCNR, gcnr
 from .half_quadratic import HalfQuadratic
 from .loop import Progress
@@ -22,5 +23,5 @@ __all__ = [
     "Diverged", "FixedPointResidual", "HalfQuadratic", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap",
     "PrimalDual", "Problem", "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver",
     "data_residual", "envelope", "filled", "gcnr", "log_compress", "magnitude_psnr", "magnitude_ssim", "objective",
-    "psnr", "scan_convert", "ssim", "universal_threshold",
+    "psnr", "scan_convert", "ssim", "universal_threshold", "unmet_conditions",
 ]  # fmt: skip

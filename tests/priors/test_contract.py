@@ -20,9 +20,12 @@ from resolvent.priors import (
     GroupL1,
     InWavelets,
     KSupport,
+    LearnedProximal,
+    LearnedProximalNetwork,
     Magnitude,
     NonNegative,
     Normalised,
+    PixelPotential,
     Prior,
     RealImaginary,
     Sum,
@@ -37,6 +40,13 @@ WEIGHTS = torch.linspace(0.5, 2, 30, dtype=F64).reshape(1, 6, 5)
 def halve(x, sigma):
     """A linear denoiser whose strength is sigma."""
     return x / (1 + sigma)
+
+
+def learned_network():
+    """A learned proximal network of pixels with two channels, the same one every time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return LearnedProximalNetwork(PixelPotential(2, hidden=12, layers=2), 0.2).double()
 
 
 class Case(NamedTuple):
@@ -74,6 +84,7 @@ CASES = {
     "Magnitude(Tikhonov)": Case(lambda: Magnitude(Tikhonov(0.7))),
     "Magnitude(Box)": Case(lambda: Magnitude(Box(0.2, 0.8))),
     "Magnitude(TV)": Case(lambda: Magnitude(TV(0.3, iterations=1500)), tol=1e-8),
+    "LearnedProximal": Case(lambda: LearnedProximal(learned_network(), 0.7), tol=1e-9),
     "Denoiser": Case(lambda: Denoiser(halve, 0.5)),
     "Denoiser, the step its level": Case(lambda: Denoiser(halve, None)),
     "Magnitude(Denoiser)": Case(lambda: Magnitude(Denoiser(halve, 0.5))),

@@ -1,0 +1,219 @@
+r"""Learned proximal networks: a denoiser that is a proximal operator by construction, and the prior it belongs to.
+
+.. math:: f = \nabla \psi, \qquad \psi \text{ convex} \quad\Longrightarrow\quad f = \operatorname{prox}_R, \qquad
+          R(f(y)) = \langle y, f(y)\rangle - \tfrac12\|f(y)\|^2 - \psi(y) .
+
+So R(x) takes the y with f(y) = x, the minimum of the convex :math:`\psi(y) - \langle x, y\rangle`. The step of
+any other weight is as explicit: :math:`\operatorname{prox}_{\gamma R}(v) = f(y)` where
+:math:`\gamma y + (1 - \gamma) f(y) = v`, convex again for :math:`\gamma \le 1`, with R's own inversion at 0 and
+f itself at 1. Fang, Buchanan and Sulam, "What's in a prior? Learned proximal networks for inverse problems"
+(ICLR 2024); the step of another weight follows from its definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .convex_network import ConvexPotential
+from .prior import Prior
+
+#: Newton steps, products with the Jacobian in each, and halvings of one step at most.
+STEPS, PRODUCTS, HALVINGS = 60, 200, 12
+#: Relative residual of one Newton step's linear system.
+SYSTEM = 1e-8
+
+
+class LearnedProximalNetwork(nn.Module):
+    r"""The gradient of a strongly convex potential, :math:`f(y) = \nabla\psi(y) + \alpha y`.
+
+    Any ``denoiser(x, sigma)``'s place is its: the noise level is the one it was trained for. In
+    :class:`~resolvent.priors.Denoiser` it is plug and play as published, whatever step the solver takes; there
+    a fixed point minimises the data term plus R over the step. :class:`LearnedProximal` keeps to the step.
+
+    :param potential: convex; its zeroth derivative is all that is stated, autograd does the rest.
+    :param strong_convexity: alpha, of the term ``alpha / 2 |y|^2``. With 0 a softplus potential has a bounded
+        gradient: f saturates beyond the images that it was trained on, and R is infinite there.
+    """
+
+    def __init__(self, potential: ConvexPotential, strong_convexity: float = 0.0):
+        super().__init__()
+        if not 0 <= strong_convexity < 1:
+            raise ValueError(f"strong_convexity: found {strong_convexity}, expected a number from 0 to below 1")
+        self.network, self.strong_convexity = potential, strong_convexity
+
+    def potential(self, y: Tensor) -> Tensor:
+        """psi with its strongly convex part, shape ``(B,)``."""
+        return self.network(y) + self.strong_convexity / 2 * y.square().flatten(1).sum(1)
+
+    def forward(self, y: Tensor, *_: Any) -> Tensor:
+        tracked = torch.is_grad_enabled() and (y.requires_grad or any(p.requires_grad for p in self.parameters()))
+        return self._gradient(y if y.requires_grad else y.detach().requires_grad_(), tracked)
+
+    def _gradient(self, y: Tensor, tracked: bool) -> Tensor:
+        with torch.enable_grad():
+            return torch.autograd.grad(self.potential(y).sum(), y, create_graph=tracked)[0]
+
+
+class Recovered(NamedTuple):
+    """R(x) up to a constant, the y with f(y) = x, and the certificate ``|f(y) - x| / max(|x|, |f(x)|)``; per image."""
+
+    value: Tensor
+    y: Tensor
+    residual: Tensor
+
+
+def recover(network: LearnedProximalNetwork, x: Tensor, rtol: float | None = None) -> Recovered:
+    r"""The prior of a network at real images ``x``: :math:`R(x) = \langle y, x\rangle - \tfrac12\|x\|^2 - \psi(y)`.
+
+    Where no y has f(y) = x, R is infinite and y large; the residual says so. R is differentiable in x.
+
+    :param rtol: residual at which to stop; ten times the rounding unit if None.
+    """
+    y, residual = mixture(network, x, torch.zeros((), dtype=x.dtype, device=x.device), rtol)
+    value = (x * (y.detach() - x / 2)).flatten(1).sum(1) - network.potential(y.detach())
+    return Recovered(value, y, residual)
+
+
+def mixture(
+    network: LearnedProximalNetwork, v: Tensor, gamma: Tensor, rtol: float | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""The y with :math:`\gamma y + (1 - \gamma) f(y) = v`, and the relative residual of each image.
+
+    Differentiable once in v, gamma and the network's weights, by the implicit function theorem.
+    """
+    y, residual = _newton(network, v.detach(), gamma.detach(), rtol or 10 * torch.finfo(v.dtype).eps)
+    left = v - gamma * y - (1 - gamma) * network(y)
+    if left.requires_grad:
+        left.register_hook(lambda g: _solve_linear(network, y, g, gamma.detach()))
+    return y + left, residual
+
+
+@torch.no_grad()
+def _newton(network: LearnedProximalNetwork, v: Tensor, gamma: Tensor, rtol: float) -> tuple[Tensor, Tensor]:
+    """Newton's method with minimal residuals, every step of which shortens the residual.
+
+    Roosta, Liu, Xu and Mahoney, "A Newton-MR algorithm with complexity guarantees" (2022).
+    """
+    y, image = v.clone(), network(v)
+    size = torch.maximum(lengths(v), lengths(image)).clamp_min(torch.finfo(v.dtype).tiny)
+    residual = (1 - gamma) * (v - image)
+    for _ in range(STEPS):
+        if (lengths(residual) <= rtol * size).all():
+            break
+        direction = _solve_linear(network, y, residual, gamma)
+        y, residual, moved = _shorten(network, v, gamma, y, residual, direction)
+        if not moved:
+            break
+    return y, lengths(residual) / size
+
+
+def _solve_linear(network: LearnedProximalNetwork, y: Tensor, right: Tensor, gamma: Tensor) -> Tensor:
+    """The d with ``gamma d + (1 - gamma) f'(y) d = right``, or the nearest that the iterations find."""
+    with torch.enable_grad():
+        point = y.clone().requires_grad_()
+        image = network(point)
+
+    def product(d: Tensor) -> Tensor:
+        return gamma * d + (1 - gamma) * torch.autograd.grad(image, point, d, retain_graph=True)[0]
+
+    return conjugate_residuals(product, right)
+
+
+def conjugate_residuals(product: Callable[[Tensor], Tensor], right: Tensor) -> Tensor:
+    """Solve a symmetric system per image; the residual never grows.
+
+    deepinv's MINRES takes right-hand sides below 1e-10 for zero, and a zero one runs it to the last iteration.
+    """
+    x, r = torch.zeros_like(right), right
+    p, image = r, product(r)
+    ahead, turn = image, dots(r, image)
+    for _ in range(PRODUCTS):
+        active = lengths(r) > SYSTEM * lengths(right)
+        if not active.any():
+            break
+        step = torch.where(active.reshape(turn.shape), turn / dots(ahead, ahead), 0).nan_to_num(0, 0, 0)
+        x, r = x + step * p, r - step * ahead
+        image = product(r)
+        before, turn = turn, dots(r, image)
+        ratio = (turn / before).nan_to_num(0, 0, 0)
+        p, ahead = r + ratio * p, image + ratio * ahead
+    return x
+
+
+def _shorten(
+    network: LearnedProximalNetwork, v: Tensor, gamma: Tensor, y: Tensor, residual: Tensor, direction: Tensor
+) -> tuple[Tensor, Tensor, bool]:
+    """Halve each image's step until its residual is shorter; images that no step helps stay."""
+    before, step = lengths(residual), y.new_ones(len(y), *[1] * (y.ndim - 1))
+    for _ in range(HALVINGS):
+        tried = y + step * direction
+        after = v - gamma * tried - (1 - gamma) * network(tried)
+        shorter = (lengths(after) < before).reshape(step.shape)
+        if shorter.all():
+            break
+        step = torch.where(shorter, step, step / 2)
+    moved = bool(shorter.any())
+    return torch.where(shorter, tried, y), torch.where(shorter, after, residual), moved
+
+
+class LearnedProximal(Prior):
+    """The prior R of a learned proximal network, with value, gradient, and the proximal step of every weight.
+
+    Exact at step times weight 1, where it is the network; else by Newton's method, unique up to 1. Of a complex
+    image R is the sum over its real and its imaginary part. Values are up to a constant.
+
+    :param network: in whose precision everything is computed.
+    :raises ArithmeticError: by value, gradient and step, if no y is found to ``rtol``: the image is outside
+        the network's range, or the step too long for R.
+    """
+
+    def __init__(self, network: LearnedProximalNetwork, weight: float | Tensor = 1.0, rtol: float = 1e-4):
+        super().__init__(weight)
+        self.network, self.rtol = network, rtol
+
+    def _value(self, x: Tensor) -> Tensor:
+        recovered = recover(self.network, self._real(x))
+        self._certify(recovered.residual)
+        return recovered.value.reshape(-1, len(x)).sum(0).to(x.real.dtype)
+
+    def _grad(self, x: Tensor) -> Tensor:
+        recovered = recover(self.network, self._real(x))
+        self._certify(recovered.residual)
+        return self._image(recovered.y, x) - x
+
+    def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
+        parts = self._real(v)
+        steps = torch.as_tensor(gamma, dtype=parts.dtype, device=parts.device)
+        if (steps == 1).all() and not steps.requires_grad:
+            return self._image(self.network(parts), v)
+        steps = torch.cat([steps, steps]) if v.is_complex() and steps.ndim and len(steps) > 1 else steps
+        y, residual = mixture(self.network, parts, steps)
+        self._certify(residual)
+        return self._image(parts - steps * (y - self.network(y)), v)
+
+    def _real(self, x: Tensor) -> Tensor:
+        """Real images in the network's precision: a complex batch becomes its real parts, then its imaginary."""
+        parts = torch.cat([x.real, x.imag]) if x.is_complex() else x
+        return parts.to(next(self.network.parameters()).dtype)
+
+    def _image(self, parts: Tensor, like: Tensor) -> Tensor:
+        return (torch.complex(*parts.chunk(2)) if like.is_complex() else parts).to(like.dtype)
+
+    def _certify(self, residual: Tensor) -> None:
+        worst = float(residual.max())
+        if not worst <= self.rtol:
+            raise ArithmeticError(f"LearnedProximal: found no y to {worst:.1e}, expected a residual to {self.rtol:.0e}")
+
+
+def dots(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product per image, shaped to multiply it."""
+    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+
+
+def lengths(x: Tensor) -> Tensor:
+    """Euclidean norm per image, shape ``(B,)``."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1)

@@ -1,0 +1,57 @@
+"""``resolvent inspect``: findings on priors whose proximal step is known, and refusals in one line."""
+
+import json
+
+import numpy as np
+import pytest
+from skimage.io import imsave
+
+from resolvent.apps.cli import main
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    grid = np.indices((24, 20)).sum(0)
+    imsave(path, (255 * (grid % 7) / 6).astype(np.uint8), check_contrast=False)
+    return path
+
+
+def inspect(picture, out, *options):
+    code = main(["inspect", str(picture), "--out", str(out), "--crop", "8", *options])
+    return code, json.loads((out / "inspection.json").read_text()) if code == 0 else None
+
+
+def test_tikhonov_halves(picture, tmp_path):
+    """Every eigenvalue is 1/2, so half the dimensions are kept; the value falls with blur and rises with noise."""
+    code, found = inspect(picture, tmp_path / "out", "--prior", "Tikhonov")
+    assert code == 0
+    for name in ("least_eigenvalue", "greatest_eigenvalue", "spectral_norm", "expansion"):
+        assert found[name] == pytest.approx(0.5, abs=1e-5)
+    assert found["effective_dimension"] == pytest.approx(32, abs=1e-3)
+    assert found["asymmetry"] < 1e-6 and found["inhomogeneity"] < 1e-5 and found["reconstruction_by_jacobian"] < 1e-5
+    blur = found["value_along"]["blur"]["value"]
+    assert blur == sorted(blur, reverse=True)
+    html = (tmp_path / "out" / "inspection.html").read_text()
+    assert html.count("<img") == 3 and "Tikhonov" in html
+
+
+def test_soft_threshold_is_not_homogeneous(picture, tmp_path):
+    code, found = inspect(picture, tmp_path / "out", "--prior", "L1", "--prior.weight", "0.2")
+    assert code == 0 and found["inhomogeneity"] > 0.1
+    assert found["asymmetry"] < 1e-6 and found["greatest_eigenvalue"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ([], "--prior: found none"),
+        (["--prior", "L1", "--crop", "99"], "--crop: found 99"),
+        (["--prior", "L1", "--crop", "22"], r"picture.png: found (24, 20) pixels"),
+        (["--prior", "WeaklyConvexRidge"], "--prior: WeaklyConvexRidge has no prox"),
+    ],
+)
+def test_refuses_in_one_line(picture, tmp_path, capsys, options, message):
+    assert main(["inspect", str(picture), "--out", str(tmp_path / "out"), *options]) in (2, 3)
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
