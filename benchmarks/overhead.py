@@ -17,7 +17,7 @@ import torch
 from _timing import main, medians, relative_error, table
 from deepinv.optim.data_fidelity import L2
 
-from resolvent.operators import Operator
+from resolvent.operators import CartesianMRI
 from resolvent.priors import Prior
 from resolvent.recon import ADMM, ProximalGradient, RelativeChange
 
@@ -48,26 +48,6 @@ def problem() -> tuple[torch.Tensor, deepinv.physics.MultiCoilMRI]:
     image = sum(((u - a) ** 2 + (v - b) ** 2 < 0.02).float() for a, b in centres)
     y = physics.A(torch.stack([100 * image, 30 * image])[None])
     return y + 2 * torch.randn(y.shape, generator=generator) * (y != 0), physics
-
-
-class ComplexMRI(Operator):
-    """The same operator on complex images: the centred transform is the plain one between checkerboards."""
-
-    def __init__(self, physics: deepinv.physics.MultiCoilMRI):
-        super().__init__((1, SIZE, SIZE), (COILS, SIZE, SIZE))
-        checkers = (-1.0) ** (torch.arange(SIZE)[:, None] + torch.arange(SIZE))
-        self.register_buffer("maps", physics.coil_maps * checkers)
-        self.register_buffer("mask", physics.mask[:, :1] * checkers)
-
-    def geometry(self):
-        """Nothing: this operator is never stored."""
-        return {}
-
-    def _forward_map(self, x):
-        return self.mask * torch.fft.fft2(self.maps * x, norm="ortho")
-
-    def _adjoint_map(self, y):
-        return (self.maps.conj() * torch.fft.ifft2(self.mask * y, norm="ortho")).sum(1, keepdim=True)
 
 
 class PartsL1(Prior):
@@ -137,7 +117,8 @@ def methods(prior) -> dict:
 
 def row(name, y, physics, prior, ours, bare, theirs) -> list[str]:
     """Times, ratios and differences of one algorithm."""
-    native, data, complex_l1 = ComplexMRI(physics), complex_kspace(y), PartsL1()
+    native = CartesianMRI(physics.mask[0, 0], physics.coil_maps[0])
+    data, complex_l1 = complex_kspace(y), PartsL1()
     works = {
         "ours": lambda: ours(prior)(y, physics),
         "bare": lambda: bare(y, physics, prior),
