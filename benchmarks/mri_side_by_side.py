@@ -32,7 +32,7 @@ from resolvent.operators import FiniteDifferences, poisson_disc
 from resolvent.priors import L1, TV, Analysis, GroupL1, InWavelets
 from resolvent.recon import FISTA, PrimalDual, RelativeChange, psnr
 
-SIZE, LEVELS, FRACTION, MARGIN, LONGEST = 256, 5, 0.002, 1e-3, 400
+SIZE, LEVELS, FRACTION, MARGIN, LONGEST = 256, 5, 0.002, 1e-3, 320
 NEVER = RelativeChange(0.0)
 
 
