@@ -24,7 +24,7 @@ from resolvent.operators import FiniteDifferences, poisson_disc
 from resolvent.priors import L1, TV, Analysis, GroupL1, Prior
 from resolvent.recon import ADMM, FISTA, PrimalDual, ProximalGradient, RelativeChange
 
-FRACTION, MARGIN, LONGEST, STEPS = 0.002, 1e-3, 256, (1.0, 3.0, 10.0, 30.0)
+FRACTION, MARGIN, LONGEST, STEPS = 0.002, 1e-3, 128, (3.0, 10.0)
 NEVER = RelativeChange(0.0)
 
 
@@ -130,7 +130,7 @@ def primal_dual(scan: Scan, weight: float) -> dict[str, Contender]:
         prior = Analysis(GroupL1(weight, axes=(1,)), one)
         return lambda n: PrimalDual(prior, step_size=step, max_iter=n, stop=NEVER)
 
-    steps = {"resolvent": (0.3, 0.6, 1.0, 1.8), "deepinv": (0.3, *STEPS)}
+    steps = {"resolvent": (0.3, 0.6, 1.0), "deepinv": (1.0, *STEPS)}
     problems = {"resolvent": (own, (scan.y, scan.physics)), "deepinv": (stock, (y, physics))}
     return {"FISTA": accelerated_descent(scan, TV(weight, iterations=4))} | {
         f"{who} {step:g}": solving(make(step), *problem)
