@@ -15,7 +15,7 @@ import torch
 from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
-from .linear import Fit, fit_data, start_fit
+from .linear import Fit, fit_data, resumed_fit, start_fit
 from .problem import Problem, norms
 from .solver import Solver, prox_prior, start_prior
 from .stopping import Criterion
@@ -70,7 +70,7 @@ class ADMM(Solver):
         return ADMMState(x, fit, (x,) * n, (zeros,) * n, tuple(start_prior(p, x) for p in self.priors))
 
     def restart(self, problem: Problem, state: ADMMState) -> ADMMState:
-        return state._replace(fit=start_fit(problem, state.fit.x, self._gamma(problem) / len(self.priors)))
+        return state._replace(fit=resumed_fit(problem, state.fit, self._gamma(problem) / len(self.priors)))
 
     def step(self, problem: Problem, state: ADMMState) -> ADMMState:
         gamma, n = self._gamma(problem), len(self.priors)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..operators import Operator, has_exact_prox
-from .problem import Problem, inner, per_image
+from .problem import Problem, inner, norms, per_image
 
 Map = Callable[[Tensor], Tensor]
 
@@ -31,6 +31,16 @@ class Fit(NamedTuple):
 def start_fit(problem: Problem, x: Tensor, gamma: float) -> Fit:
     """An image from which :func:`fit_data` begins."""
     return Fit(x) if has_exact_prox(problem.physics) else Fit(x, (_system(problem, gamma)(x),))
+
+
+def resumed_fit(problem: Problem, last: Fit, gamma: float) -> Fit:
+    """A fit of perhaps another problem, to go on from: its product is kept where it is that of this one to rounding."""
+    fresh = start_fit(problem, last.x, gamma)
+    if not (fresh.product and last.product):
+        return fresh
+    new, old = fresh.product[0], last.product[0]
+    rounding = 100 * torch.finfo(new.dtype).eps * norms(new)
+    return last if bool((norms(new - old) <= rounding).all()) else fresh
 
 
 def fit_data(problem: Problem, z: Tensor, gamma: float, last: Fit, max_iter: int, rtol: float) -> Fit:
