@@ -42,7 +42,7 @@ from .training_log import TrainingLog
 #: What of the command line determines the weights; kept in their description and hashed into the fingerprint.
 SETTINGS = (
     "network", "data", "validation", "noise", "loss", "steps", "batch_size", "learning_rate", "final_learning_rate",
-    "seed",
+    "seed", "mixed_precision",
 )  # fmt: skip
 #: The second counter of the generators of validation images, which no step has.
 VALIDATION = -1
@@ -62,6 +62,12 @@ class Run:
     settings: dict[str, Any]
     out: Path
     device: str
+
+    @property
+    def mixed(self) -> bool:
+        """Whether products are computed in bfloat16."""
+        chosen = self.settings["mixed_precision"]
+        return self.device.startswith("cuda") if chosen is None else chosen
 
     @property
     def data(self) -> dict[str, Any]:
@@ -130,7 +136,8 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("--learning_rate", type=float, default=1e-3, help="of the first step")
     add("--final_learning_rate", type=float, default=1e-5, help="of the last step; a cosine leads there")
     add("--seed", type=int, default=0, help="seed of the first weights, the pieces and the noise")
-    add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N; cuda computes in mixed precision")
+    add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--mixed_precision", type=bool | None, help="products in bfloat16; on cuda unless false, elsewhere if true")
     add("--log_every", type=int, default=50, help="steps between lines of the log")
     add("--validate_every", type=int, default=500, help="steps between validations")
     add("--validation_images", type=int, default=16, help="how many images held out a validation takes")
@@ -176,10 +183,16 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     made = instantiate(parser, config)
     device = choose_device(config.device)
     learnt, held_out = shares(made.data, made.validation)
-    network = made.network.to(device)
+    network = channels_last(made.network.to(device))
     run = Run(network, made.data, learnt, held_out, made.noise, made.loss, settings, Path(config.out), device)
     _check_channels(run)
     return run
+
+
+def channels_last(network: Network) -> Network:
+    """``network`` with the channels of a voxel side by side in memory, where its convolutions are fastest."""
+    memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[network.dim]
+    return network.to(memory_format=memory_format)
 
 
 def shares(data: Source, validation: Source | None) -> tuple[list[int], tuple[Source, list[int]]]:
@@ -242,7 +255,7 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
         rate = cosine(config.learning_rate, config.final_learning_rate, config.steps)
         with observer(run, config, checkpoint.done()) as after:
             done = train(run.network, run.batch, run.loss, config.steps, rate, checkpoint,
-                         lambda step: after(step) or bool(asked))  # fmt: skip
+                         lambda step: after(step) or bool(asked), run.mixed)  # fmt: skip
         if done == config.steps and checkpoint.writes:
             write_weights(run)
             say(config, "trained", weights=str(run.out / "weights.safetensors"))

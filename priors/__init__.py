@@ -4,7 +4,7 @@ from .analysis import Analysis
 from .bias_free_unet import BiasFreeUNet
 from .blind_spot import BlindSpotNetwork, blind_spot_loss
 from .constraints import Box, NonNegative
-from .convex_network import ConvexPotential, ImagePotential, PatchCovering, PixelPotential
+from .convex_network import ConvexPotential, ConvolutionalPotential, ImagePotential, PatchCovering, PixelPotential
 from .corruption import Corruption, Gaussian
 from .denoiser import Denoiser, RealImaginary, SingleLevel
 from .dncnn import load_dncnn
@@ -20,7 +20,7 @@ from .network import Network
 from .noise2score import GammaNoise, GaussianNoise, Noise2Score, PoissonNoise, residual_denoising_loss
 from .normalised import Normalised
 from .prior import Prior
-from .proximal_matching import ProximalMatching, match, staged_gammas
+from .proximal_matching import ProximalMatching, StagedMatching
 from .sum import Sum
 from .tikhonov import Tikhonov
 from .training import cosine, train
@@ -31,11 +31,11 @@ from .weakly_convex_ridge import WeaklyConvexRidge
 from .weights_file import load_denoiser, save_weights
 
 __all__ = [
-    "L1", "TV", "Analysis", "Batch", "BiasFreeUNet", "BlindSpotNetwork", "Box", "ConvexPotential", "Corruption",
-    "DRUNet", "Denoiser", "GammaNoise", "Gaussian", "GaussianNoise", "GroupL1", "ImagePotential", "InWavelets",
-    "KSupport", "LearnedProximal", "LearnedProximalNetwork", "Magnitude", "MagnitudeUNet", "MeanSquare", "Network",
-    "Noise2Score", "NonNegative", "Normalised", "PatchCovering", "PixelPotential", "PoissonNoise", "Prior",
-    "ProximalMatching", "RealImaginary", "SelfSupervised", "SingleLevel", "Sum", "Tikhonov", "TrainingCheckpoint",
-    "TrainingLoss", "WeaklyConvexRidge", "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "match",
-    "recover", "residual_denoising_loss", "save_weights", "staged_gammas", "train",
+    "L1", "TV", "Analysis", "Batch", "BiasFreeUNet", "BlindSpotNetwork", "Box", "ConvexPotential",
+    "ConvolutionalPotential", "Corruption", "DRUNet", "Denoiser", "GammaNoise", "Gaussian", "GaussianNoise", "GroupL1",
+    "ImagePotential", "InWavelets", "KSupport", "LearnedProximal", "LearnedProximalNetwork", "Magnitude",
+    "MagnitudeUNet", "MeanSquare", "Network", "Noise2Score", "NonNegative", "Normalised", "PatchCovering",
+    "PixelPotential", "PoissonNoise", "Prior", "ProximalMatching", "RealImaginary", "SelfSupervised", "SingleLevel",
+    "StagedMatching", "Sum", "Tikhonov", "TrainingCheckpoint", "TrainingLoss", "WeaklyConvexRidge", "blind_spot_loss",
+    "cosine", "load_denoiser", "load_dncnn", "recover", "residual_denoising_loss", "save_weights", "train",
 ]  # fmt: skip

@@ -48,7 +48,10 @@ class TrainingCheckpoint:
         self._last = time.monotonic()
         if not self.writes:
             return
-        tensors = {name: t.detach().cpu().clone() for name, t in _state(network, optimiser)}
+        tensors = {
+            name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, t in _state(network, optimiser)
+        }
         note = {"format": FORMAT, "fingerprint": self.fingerprint, "done": done}
         with atomic(self.path) as partial:
             try:
