@@ -58,7 +58,7 @@ def report(weights: str, data: Path, count: int | None) -> str:
             rows.append([name, network, *(found.get(n, "") for n in LEVELS)])
         for (network, of), figures in PUBLISHED.items():
             if of == name:
-                rows.append([name, f"[{network}, published]", *(f"[{f}]" if f else "" for f in figures)])
+                rows.append([name, f"[{network}, published]", *(f"[{f:.2f}]" if f else "" for f in figures)])
     return table(("set", "denoiser", *(f"sigma {n}" for n in LEVELS)), rows)
 
 

@@ -131,7 +131,7 @@ def white_noise(data: Path, steps: int, count: int | None) -> str:
     for name, denoise in methods.items():
         published = PUBLISHED.get(name, (None,) * len(SETS))
         cells = [
-            f"{mean_psnr(denoise, s):.2f}" + (f" [{p}]" if p else "") for s, p in zip(sets, published, strict=True)
+            f"{mean_psnr(denoise, s):.2f}" + (f" [{p:.2f}]" if p else "") for s, p in zip(sets, published, strict=True)
         ]
         rows.append([name, *cells])
         print(*rows[-1], sep=" | ", flush=True)
