@@ -94,7 +94,7 @@ def ridge(net) -> Method:
     def make(sigma, level, weight):
         return ConjugateGradient(net.prior.at(level * sigma).scaled(weight), 64, RelativeChange(1e-4))
 
-    return Method(make, {"level": (1.0, 2.0, 4.0), "weight": (0.3, 1.0)})
+    return Method(make, {"level": (0.5, 1.0, 2.0), "weight": (0.1, 0.3, 1.0)})
 
 
 def methods(data: Path, denoiser: str, lpn: str, regulariser: str) -> dict[str, Method]:

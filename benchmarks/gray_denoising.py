@@ -5,13 +5,14 @@ of each whole picture, averaged over the set. DnCNN is KAIR's, made for sigma 25
 Figures in brackets were not measured here: DRUNet's are those of its authors (Zhang et al., IEEE TPAMI 2022; 32.6
 million parameters), WCRR's those of its repository (Goujon, Neumayer and Unser 2024; 13 763 parameters).
 
-    python benchmarks/gray_denoising.py [--weights image-denoiser] [--images N] [--data ../shared/data] [--out FILE.md]
+    python benchmarks/gray_denoising.py [--weights image-denoiser …] [--images N] [--data ../shared/data]
+        [--out FILE.md]
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -43,14 +44,13 @@ def parameters(network: torch.nn.Module) -> int:
 
 
 @torch.no_grad()
-def report(weights: str, data: Path, count: int | None) -> str:
+def report(weights: Sequence[str], data: Path, count: int | None) -> str:
     """A row per set and network."""
-    ours, yardstick = load_denoiser(weights), load_dncnn(data / "weights" / "kair_dncnn_25.pth")
-    measured: dict[str, tuple[Denoise, tuple[int, ...]]] = {
-        "noisy": (lambda y, sigma: y, LEVELS),
-        f"{weights}, {parameters(ours):,} parameters": (ours, LEVELS),
-        f"DnCNN, {parameters(yardstick):,} parameters": (yardstick, (25,)),
-    }
+    yardstick = load_dncnn(data / "weights" / "kair_dncnn_25.pth")
+    measured: dict[str, tuple[Denoise, tuple[int, ...]]] = {"noisy": (lambda y, sigma: y, LEVELS)}
+    for name, ours in zip(weights, map(load_denoiser, weights), strict=True):
+        measured[f"{Path(name).stem}, {parameters(ours):,} parameters"] = ours, LEVELS
+    measured[f"DnCNN, {parameters(yardstick):,} parameters"] = yardstick, (25,)
     rows = []
     for name, folder in SETS.items():
         for network, (denoise, levels) in measured.items():
@@ -65,7 +65,7 @@ def report(weights: str, data: Path, count: int | None) -> str:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="image-denoiser", help="name or file of a gray denoiser")
+    parser.add_argument("--weights", nargs="+", default=["image-denoiser"], help="names or files of gray denoisers")
     parser.add_argument("--images", type=int, help="the first so many of each set; all if not given")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--out", type=Path, help="Markdown file to write the table to")

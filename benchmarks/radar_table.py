@@ -8,9 +8,9 @@ is told the noise level; their parameter is the threshold or, of the denoiser, i
 the phase random, smooth and constant in one cell. A mean is followed by its standard error; seconds are for one volume.
 
 The third is real: the two homogeneous MERIT phantoms, the distance of the brightest voxel from the tumour's centre. No
-truth chooses anything there. L1 is the default of `resolvent reconstruct`; what its image, scaled to fit best, leaves of
-the data is the misfit that TV and the denoiser are told. These see every image at its own peak, inside the phantom only,
-with the medians of the first table's parameters.
+truth chooses anything there. L1 is the default of `resolvent reconstruct`; what its image, scaled to fit best, leaves
+of the data is the misfit that TV and the denoiser are told. These see every image at its own peak, inside the phantom
+only, with the medians of the first table's parameters.
 
     python benchmarks/radar_table.py [--weights magnitude-denoiser] [--scenes 20] [--frequencies 5 10 20]
         [--data ../shared/data] [--out FILE.md]
