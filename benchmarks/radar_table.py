@@ -176,7 +176,7 @@ def simulated(contenders: dict[str, Method], frequencies: Sequence[int], scenes:
     same = [row for row in first if row[:2] == [str(value) for value in PHASE_CELL]]
     second = same + [row for cell in others for row in shown(cell.rows(contenders, {}))]
     medians = {name: statistics.median_low(values) for name, values in chosen.items()}
-    return f"{table(HEAD, first)}\n\n{table(HEAD, second)}", medians
+    return "\n\n".join(table(HEAD, rows) for rows in (first, second) if rows), medians
 
 
 def shown(rows: Iterator[list[str]]) -> Iterator[list[str]]:
