@@ -186,6 +186,7 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     network = channels_last(made.network.to(device))
     run = Run(network, made.data, learnt, held_out, made.noise, made.loss, settings, Path(config.out), device)
     _check_channels(run)
+    _check_loss(run)
     return run
 
 
@@ -228,6 +229,12 @@ def _check_channels(run: Run) -> None:
         run.network.checked(piece[None])
     except ValueError as error:
         raise InputError(f"data: {error}") from error
+
+
+def _check_loss(run: Run) -> None:
+    if run.loss.needs_clean and not run.noise.from_clean:
+        loss, noise = type(run.loss).__name__, type(run.noise).__name__
+        raise UsageError(f"--loss: found {loss}, which needs the clean images that {noise} has not, expected another")
 
 
 def finished(run: Run) -> bool:
@@ -283,11 +290,12 @@ def observer(run: Run, config: Namespace, done: int) -> Iterator[Callable[[Step]
         log.step()
         last = step.number == config.steps
         facts = {"loss": step.loss, "learning_rate": step.learning_rate, "seconds": time.monotonic() - start}
-        if last or step.number % config.validate_every == 0:
+        validated = last or step.number % config.validate_every == 0
+        if validated:
             estimate = denoised(run.network, held_out)
-            facts["psnr"] = mean_psnr(estimate, held_out.clean)
+            facts |= quality(run, estimate, held_out)
             log.picture(step.number, held_out.noisy[0], estimate[0], held_out.clean[0])
-        if "psnr" in facts or step.number % config.log_every == 0:
+        if validated or step.number % config.log_every == 0:
             log.write(step.number, **facts)
         return False
 
@@ -303,6 +311,14 @@ def denoised(network: Network, batch: Batch) -> Tensor:
         return torch.cat([network(noisy[None], sigma[None]) for noisy, sigma in pairs])
 
 
+@torch.no_grad()
+def quality(run: Run, estimate: Tensor, batch: Batch, psnr: str = "psnr") -> dict[str, float]:
+    """PSNR of estimates under the name ``psnr``; where no image is clean, the loss."""
+    if run.noise.from_clean:
+        return {psnr: mean_psnr(estimate, batch.clean)}
+    return {"validation_loss": float(run.loss(run.network, batch))}
+
+
 def mean_psnr(estimate: Tensor, truth: Tensor) -> float:
     """PSNR at peak 1 in dB, the mean over images."""
     error = (estimate - truth).square().flatten(1).mean(1)
@@ -312,11 +328,10 @@ def mean_psnr(estimate: Tensor, truth: Tensor) -> float:
 def write_weights(run: Run) -> None:
     """The network with its description: data, settings, PSNR on all that was held out."""
     held_out = run.validation(len(run.held_out[1]))
-    metrics = {
-        "validation_psnr": mean_psnr(denoised(run.network, held_out), held_out.clean),
-        "validation_psnr_noisy": mean_psnr(held_out.noisy, held_out.clean),
-        "validation_images": len(held_out.clean),
-    }
+    metrics: dict[str, float] = {"validation_images": len(held_out.clean)}
+    metrics |= quality(run, denoised(run.network, held_out), held_out, "validation_psnr")
+    if run.noise.from_clean:
+        metrics["validation_psnr_noisy"] = mean_psnr(held_out.noisy, held_out.clean)
     about = {"config": run.settings, "data": run.data, "metrics": metrics}
     path = run.out / "weights.safetensors"
     save_weights(path, run.network, **about, fingerprint=run.fingerprint, version=version("resolvent"))
