@@ -1,0 +1,366 @@
+"""Self-tuning: closed forms of best responses, what the layers add, and that nothing of it stays in the weights."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from resolvent.priors import (
+    STN,
+    Batch,
+    Decades,
+    DeltaSTN,
+    DRUNet,
+    Hyperparameters,
+    Interval,
+    LogMeanSquare,
+    MagnitudeUNet,
+    MeanSquare,
+    Network,
+    Positive,
+    SelfTuner,
+    TrainingCheckpoint,
+    Whole,
+    load_denoiser,
+    repeat,
+    save_weights,
+)
+from resolvent.priors.hyper_layers import HyperLayers, Response, dropped
+from resolvent.priors.training import NotFinite
+
+F64 = torch.float64
+DIM = 30
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(F64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+class Regression(Network):
+    """A linear network of vectors, without constants."""
+
+    def __init__(self, inputs=DIM):
+        super().__init__()
+        self.inputs = inputs
+        self.layer = nn.Linear(inputs, 1, bias=False)
+
+    def forward(self, x, sigma):
+        return self.layer(x)
+
+
+class Problem:
+    """Regression with 60 samples to learn from and 200 to validate on, and its exact solutions.
+
+    Inverted dropout at rate p adds ``p / (1 - p) diag(X^T X)`` to the normal equations; weight decay a multiple of 1.
+    """
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(0)
+        single = {"generator": generator, "dtype": torch.float32}
+        truth = torch.randn(DIM, **single) * (torch.rand(DIM, **single) < 0.5) / DIM**0.5
+        drawn = []
+        for count in (60, 200):
+            x = torch.randn(count, DIM, **single)
+            drawn.append((x.double(), (x @ truth + torch.randn(count, **single)).double()))
+        (self.x, self.y), (self.x_held, self.y_held) = drawn
+        self.gram = self.x.T @ self.x
+
+    def batches(self):
+        """What is learnt from and what is validated on, as batches of vectors."""
+        sets = ((self.x, self.y), (self.x_held, self.y_held))
+        return [Batch(y[:, None], x, torch.zeros(len(y))) for x, y in sets]
+
+    def solve(self, penalty):
+        return torch.linalg.solve(self.gram + penalty, self.x.T @ self.y)
+
+    def with_dropout(self, p):
+        return self.solve(p / (1 - p) * self.gram.diag().diag())
+
+    def with_decay(self, decay):
+        """Of the mean square plus half the decay times the squared weights."""
+        return self.solve(decay / 2 * len(self.x) * torch.eye(DIM))
+
+    def held_out(self, w):
+        return float((self.x_held @ w - self.y_held).square().mean())
+
+    def best(self, solution, values):
+        """The value that validates best, and how well."""
+        losses = [self.held_out(solution(v)) for v in values]
+        return float(values[losses.index(min(losses))]), min(losses)
+
+
+def response_of(solution, of, h):
+    """The derivative of a solution by h, central differences."""
+    return (solution(of(h + 1e-4)) - solution(of(h - 1e-4))) / 2e-4
+
+
+def learnt_response(model):
+    ((_, _, response),) = model.layers.pairs(model.network)
+    return (response.gates.weight[0, 0] * response.layer.weight[0]).detach()
+
+
+def regression_tuner(kind, problem, name, of, start, rate, **options):
+    """Full batches, gradient descent with momentum; masks and perturbations of a step follow from its number."""
+    torch.manual_seed(0)
+    model = kind(Regression(), Hyperparameters({name: of}, {name: start}))
+    training, validation = problem.batches()
+
+    def batch(k, values):
+        torch.manual_seed(k)
+        return training
+
+    def generator(k):
+        return torch.Generator().manual_seed(k)
+
+    def momentum(parameters):
+        return torch.optim.SGD(parameters, rate, momentum=0.9)
+
+    return SelfTuner(
+        model, batch, lambda k: validation, MeanSquare(), lambda k: rate, generator, len(problem.x),
+        validation_loss=MeanSquare(), tuning_rate=rate, optimiser=momentum, **options,
+    )  # fmt: skip
+
+
+def small_networks():
+    return [DRUNet([2, 2, 2, 2], 1), MagnitudeUNet([2, 3], dim=2)]
+
+
+def small_model(kind, network, gates=0.5):
+    model = kind(network, Hyperparameters({"a": Interval(0, 1), "b": Positive()}, {"a": 0.3, "b": 2.0}))
+    for response in model.layers.responses:
+        nn.init.normal_(response.gates.weight, std=gates)
+    return model
+
+
+# --- hyperparameters --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "of, values",
+    [(Interval(-1, 3), (-0.9, 0.0, 2.9)), (Decades(1e-6, 1e-2), (2e-6, 1e-3)), (Positive(), (1e-3, 1.0, 50.0))],
+)
+def test_ranges_are_inverted(of, values):
+    for value in values:
+        assert float(of(torch.tensor(of.inverse(value)))) == pytest.approx(value)
+    h = torch.linspace(-5, 5, 50)
+    assert (of(h).diff() > 0).all()
+
+
+def test_ranges_keep_their_limits():
+    h = torch.linspace(-40, 40, 1001)
+    assert (Interval(2, 5)(h) - 3.5).abs().max() <= 1.5
+    assert set(Whole(2, 5)(h).tolist()) == {2, 3, 4, 5}
+    assert float(Whole(2, 5)(torch.tensor(Whole(2, 5).inverse(4)))) == 4
+    for of, value in ((Interval(2, 5), 5.0), (Decades(1, 10), 0.5), (Positive(), 0.0)):
+        with pytest.raises(ValueError, match="value: found .*, expected"):
+            of.inverse(value)
+    with pytest.raises(ValueError, match="low, high: found 0, 1, expected 0 < low < high"):
+        Decades(0, 1)
+
+
+def test_perturbations_have_their_scale_and_entropy():
+    hyper = Hyperparameters({"a": Interval(0, 1), "b": Positive()}, {"a": 0.5, "b": 1.0}, scale=0.7)
+    rows = hyper.perturbed(20_000, torch.Generator().manual_seed(0)) - hyper.h
+    assert_close(rows.std(0), torch.full((2,), 0.7), rtol=0.02, atol=0)
+    normal = torch.distributions.Normal(0.0, 0.7)
+    assert float(hyper.entropy()) == pytest.approx(2 * float(normal.entropy()))
+    assert hyper.current() == pytest.approx({"a": 0.5, "b": 1.0})
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (nn.Linear(4, 3), (5, 4)),
+        (nn.Linear(4, 3, bias=False), (5, 2, 4)),
+        (nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), (5, 2, 6, 7)),
+        (nn.Conv2d(2, 4, 2, stride=2, bias=False, groups=2), (5, 2, 6, 8)),
+        (nn.Conv3d(1, 2, 3), (5, 1, 4, 5, 6)),
+    ],
+)
+def test_each_row_has_the_layer_of_its_own_hyperparameters(layer, shape):
+    response, x, h = Response(layer, 2), torch.randn(shape), torch.randn(shape[0], 2)
+    found = layer(x) + response(x, h)
+    lengths = response.squared_length(layer, h)
+    for i, row in enumerate(h):
+        own = copy.deepcopy(layer)
+        weight, bias = response.increments(row)
+        own.weight.data += weight
+        if bias is not None:
+            own.bias.data += bias
+        assert_close(found[i : i + 1], own(x[i : i + 1]))
+        assert_close(lengths[i], own.weight.square().sum())
+
+
+def test_dropout_keeps_the_mean_and_each_rows_rate():
+    x, rate = torch.ones(3, 100_000), torch.tensor([0.0, 0.3, 0.8])
+    thinned = dropped(x, rate)
+    assert_close((thinned == 0).double().mean(1), rate, atol=0.01, rtol=0)
+    assert_close(thinned.mean(1), torch.ones(3), atol=0.02, rtol=0)
+    assert thinned[0].equal(x[0])
+
+
+def test_network_is_itself_outside():
+    for network in small_networks():
+        x, sigma = torch.rand(2, 1, 16, 16), torch.rand(2)
+        before, names = network.eval()(x, sigma), list(network.state_dict())
+        layers = HyperLayers(network, 1)
+        h = torch.ones(2, 1)
+        with layers.at(h, torch.full((2,), 0.5)):
+            assert not network(x, sigma).equal(before)
+        assert network(x, sigma).equal(before) and list(network.state_dict()) == names
+        layers.release()
+        with layers.at(h, torch.full((2,), 0.5)):
+            assert network(x, sigma).equal(before)
+
+
+def test_layers_are_chosen_by_name():
+    network = MagnitudeUNet([2, 3], dim=2)
+    assert HyperLayers(network, 1, "decoders").names == ["unet.decoders.0.0", "unet.decoders.0.3"]
+    with pytest.raises(ValueError, match="layers: found no linear layer or convolution like 'nothing'"):
+        HyperLayers(network, 1, "nothing")
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [STN, DeltaSTN])
+def test_rows_belong_to_their_images(kind):
+    for network in small_networks():
+        model = small_model(kind, network.eval())
+        x, sigma, offset = torch.rand(4, 1, 16, 16), torch.rand(4), torch.randn(4, 2)
+        found, order = model.respond(x, sigma, offset, None), torch.tensor([2, 0, 3, 1])
+        assert_close(model.respond(x[order], sigma[order], offset[order], None), found[order])
+        assert not torch.allclose(model.respond(x, sigma, offset[order], None), found)
+
+
+def test_delta_is_linear_in_the_offset():
+    for network in small_networks():
+        model = small_model(DeltaSTN, network.eval())
+        x, sigma, offset = torch.rand(3, 1, 16, 16), torch.rand(3), torch.randn(3, 2)
+        change = model.respond(x, sigma, offset, None) - network(x, sigma)
+        assert_close(model.respond(x, sigma, 2 * offset, None) - network(x, sigma), 2 * change)
+        sides = [model.gated(x, sigma, s * 1e-6 * offset, None) for s in (1, -1)]
+        assert_close(change, (sides[0] - sides[1]) / 2e-6, rtol=1e-5, atol=1e-7)
+
+
+def test_linearising_a_linear_network_changes_nothing():
+    model = small_model(DeltaSTN, Regression())
+    x, offset = torch.randn(4, DIM), torch.randn(4, 2)
+    assert_close(model.respond(x, torch.zeros(4), offset, None), model.gated(x, torch.zeros(4), offset, None))
+
+
+@pytest.mark.parametrize("kind", [STN, DeltaSTN])
+def test_no_response_no_gradient(kind):
+    model = small_model(kind, small_networks()[0], gates=0.0)
+    x, offset = torch.rand(3, 1, 16, 16), model.hyperparameters.perturbed(3, torch.Generator()) - model.origin
+    for response in model.layers.responses:
+        nn.init.zeros_(response.layer.weight)
+    model.respond(x, torch.rand(3), offset, None).square().sum().backward()
+    assert model.hyperparameters.h.grad.eq(0).all() and model.hyperparameters.spread.grad.eq(0).all()
+
+
+@pytest.mark.parametrize("kind", [STN, DeltaSTN])
+def test_plain_network_is_the_tuned_one(kind, tmp_path):
+    """It has the class, the names and the files of one that was never tuned."""
+    for network in small_networks():
+        model = small_model(kind, network.eval())
+        x, sigma = torch.rand(3, 1, 16, 16), torch.rand(3)
+        offset = (model.hyperparameters.h - model.origin).expand(3, -1)
+        tuned = model.respond(x, sigma, offset, None)
+        save_weights(tmp_path / "weights.safetensors", model.plain())
+        loaded = load_denoiser(tmp_path / "weights.safetensors")
+        assert type(loaded) is type(network) and list(loaded.state_dict()) == list(network.state_dict())
+        assert (loaded(x, sigma) - tuned).abs().max() < 1e-6
+        if kind is DeltaSTN:
+            assert network(x, sigma).equal(loaded(x, sigma))
+
+
+def test_statistics_follow_the_unperturbed_passes_alone():
+    model = small_model(DeltaSTN, MagnitudeUNet([2, 3], dim=2).train())
+    before = {name: t.clone() for name, t in model.network.named_buffers()}
+    model.respond(torch.rand(2, 1, 8, 8), torch.rand(2), torch.randn(2, 2), None)
+    assert all(t.equal(before[name]) for name, t in model.network.named_buffers())
+    assert all(module.training for module in model.network.modules())
+    model.respond(torch.rand(2, 1, 8, 8), torch.rand(2), None, None)
+    assert not all(t.equal(before[name]) for name, t in model.network.named_buffers())
+
+
+def test_validation_loss_is_the_psnr():
+    batch = Batch(torch.rand(3, 1, 8, 8), torch.rand(3, 1, 8, 8), torch.zeros(3))
+    psnr = -10 * (batch.noisy - batch.clean).square().flatten(1).mean(1).log10()
+    loss = LogMeanSquare()(lambda x, sigma: x, batch)
+    assert float(loss) == pytest.approx(-float(psnr.mean()) * math.log(10) / 10)
+
+
+# --- closed forms -----------------------------------------------------------------------------------------------------
+
+DECAY = Decades(1e-3, 10)
+
+
+def exact_model(problem, sign=1.0):
+    """A tuner whose weights and responses are exact, but for the responses' sign."""
+    tuner = regression_tuner(DeltaSTN, problem, "weight_decay", DECAY, 0.1, 0.01)
+    ((_, layer, response),) = tuner.model.layers.pairs(tuner.model.network)
+    decay = tuner.model.hyperparameters.h.detach()[0]
+    layer.weight.data[0] = problem.with_decay(DECAY(decay))
+    response.gates.weight.data.fill_(1)
+    response.layer.weight.data[0] = sign * response_of(problem.with_decay, DECAY, decay)
+    return tuner
+
+
+def test_weight_decay_is_that_of_each_rows_weights():
+    """At the exact weights the gradient of the training loss vanishes, and their response keeps it so."""
+    tuner = exact_model(Problem())
+    model, zero = tuner.model, torch.zeros(1)
+    assert tuner._gradient(0, zero, zero).abs().max() < 1e-12
+    step = torch.tensor([1e-3])
+    assert tuner._gradient(0, step, step).norm() < 1e-2 * tuner._gradient(0, zero, step).norm()
+    with model.layers.at(None):
+        assert float(model.squared_length(None)) == pytest.approx(float(model.network.layer.weight.square().sum()))
+
+
+def test_responses_that_lead_astray_are_found():
+    right, wrong = (exact_model(Problem(), sign).alignment(range(2))["weight_decay"] for sign in (1, -1))
+    assert right.cosine == pytest.approx(1, abs=1e-9) and not right.astray
+    assert wrong.cosine == pytest.approx(-1, abs=1e-9) and wrong.astray
+
+
+@pytest.mark.parametrize("kind", [STN, DeltaSTN])
+def test_response_of_ridge_regression_is_learnt(kind):
+    """Without tuning the weights become those of the decay, and their response its derivative, by which both halve."""
+    problem = Problem()
+    tuner = regression_tuner(kind, problem, "weight_decay", DECAY, 0.5, 0.02, every=10_000)
+    tuner.model.hyperparameters.spread.data.fill_(Positive().inverse(0.2))
+    repeat(tuner.step, tuner.state, 1500, tuner.rate)
+    weights = tuner.model.plain().layer.weight[0].detach()
+    expected = problem.with_decay(0.5)
+    assert (weights - expected).norm() < 0.05 * expected.norm()
+    exact = response_of(problem.with_decay, DECAY, tuner.model.hyperparameters.h.detach()[0])
+    assert torch.cosine_similarity(learnt_response(tuner.model), exact, 0) > 0.95
+    assert tuner.alignment(range(4))["weight_decay"].cosine > 0.95
+
+
+@pytest.mark.parametrize("start", [0.02, 8.0])
+def test_weight_decay_of_ridge_regression_is_found(start):
+    problem = Problem()
+    best, loss = problem.best(problem.with_decay, torch.logspace(-3, 1, 400))
+    tuner = regression_tuner(DeltaSTN, problem, "weight_decay", DECAY, start, 0.02)
+    path = []
+    repeat(tuner.step, tuner.state, 3000, tuner.rate, None, lambda step: path.append(current(tuner)))
+    found = sum(path[-500:]) / 500
+    print(found, best, problem.held_out(problem.with_decay(found)) / loss)
+    assert problem.held_out(problem.with_decay(found)) < 1.005 * loss
+
+
+def current(tuner):
+    (value,) = tuner.model.hyperparameters.current().values()
+    return value
