@@ -306,18 +306,21 @@ def test_validation_loss_is_the_psnr():
 
 # --- closed forms -----------------------------------------------------------------------------------------------------
 
-DECAY = Decades(1e-3, 10)
+DECAY, DROPOUT = Decades(1e-3, 10), Interval(0, 0.95)
 
 
-def exact_model(problem, factor=1.0, kind=DeltaSTN, **options):
+def exact_model(problem, factor=1.0, kind=DeltaSTN, name="weight_decay", **options):
     """A tuner whose weights and responses are exact, but for a factor of the responses."""
-    tuner = regression_tuner(kind, problem, "weight_decay", DECAY, 0.1, 0.01, **options)
+    of, solution, start = {
+        "weight_decay": (DECAY, problem.with_decay, 0.1), "dropout": (DROPOUT, problem.with_dropout, 0.8)
+    }[name]  # fmt: skip
+    tuner = regression_tuner(kind, problem, name, of, start, 0.01, **options)
     ((_, layer, response),) = tuner.model.layers.pairs(tuner.model.network)
-    decay = tuner.model.hyperparameters.h.detach()[0]
-    derivative = factor * response_of(problem.with_decay, DECAY, decay)
+    h = tuner.model.hyperparameters.h.detach()[0]
+    derivative = factor * response_of(solution, of, h)
     response.gates.weight.data.fill_(1)
     response.layer.weight.data[0] = derivative
-    layer.weight.data[0] = problem.with_decay(DECAY(decay)) - (decay - tuner.model.origin.detach()) * derivative
+    layer.weight.data[0] = solution(of(h)) - (h - tuner.model.origin.detach()) * derivative
     return tuner
 
 
@@ -336,6 +339,12 @@ def test_responses_that_lead_astray_are_found():
     right, wrong = (exact_model(Problem(), sign).alignment(range(2))["weight_decay"] for sign in (1, -1))
     assert right.cosine == pytest.approx(1, abs=1e-9) and not right.astray
     assert wrong.cosine == pytest.approx(-1, abs=1e-9) and wrong.astray
+
+
+def test_responses_that_lead_astray_are_found_in_the_noise_of_dropout():
+    right, wrong = (exact_model(Problem(), s, name="dropout").alignment(range(50))["dropout"] for s in (1, -1))
+    assert right.cosine > 0.3 and not right.astray
+    assert wrong.cosine < -0.3 and wrong.astray
 
 
 @pytest.mark.parametrize("kind", [STN, DeltaSTN])
@@ -375,7 +384,6 @@ def averaged(tuner, steps):
 
 # --- dropout ----------------------------------------------------------------------------------------------------------
 
-DROPOUT = Interval(0, 0.95)
 CYCLES = 2500
 
 
