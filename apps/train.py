@@ -57,7 +57,7 @@ from .tuning import augmented, hyperparameters, rows, with_arguments
 #: What of the command line determines the weights; kept in their description and hashed into the fingerprint.
 SETTINGS = (
     "network", "data", "validation", "noise", "loss", "steps", "batch_size", "learning_rate", "final_learning_rate",
-    "seed",
+    "seed", "mixed_precision",
 )  # fmt: skip
 #: What joins them where hyperparameters are tuned.
 TUNING = ("tune", "tune_layers", "tuning_rate")
@@ -84,6 +84,12 @@ class Run:
     out: Path
     device: str
     tuned_on: list[int]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether products are computed in bfloat16."""
+        chosen = self.settings["mixed_precision"]
+        return self.device.startswith("cuda") if chosen is None else chosen
 
     @property
     def data(self) -> dict[str, Any]:
@@ -170,7 +176,8 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("--tune_layers", type=str, default="", help="regular expression for names of layers that respond; all if empty")
     add("--tuning_rate", type=float, default=0.01, help="learning rate of the hyperparameters")
     add("--seed", type=int, default=0, help="seed of the first weights, the pieces and the noise")
-    add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N; cuda computes in mixed precision")
+    add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--mixed_precision", type=bool | None, help="products in bfloat16; on cuda unless false, elsewhere if true")
     add("--log_every", type=int, default=50, help="steps between lines of the log")
     add("--validate_every", type=int, default=500, help="steps between validations")
     add("--validation_images", type=int, default=16, help="how many images held out a validation takes")
@@ -218,10 +225,16 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     device = choose_device(config.device)
     learnt, held_out = shares(made.data, made.validation)
     learnt, tuned_on = apart(learnt) if config.tune else (learnt, [])
-    network = made.network.to(device)
+    network = channels_last(made.network.to(device))
     run = Run(network, made.data, learnt, held_out, made.noise, made.loss, settings, Path(config.out), device, tuned_on)
     _check_channels(run)
     return run
+
+
+def channels_last(network: Network) -> Network:
+    """``network`` with the channels of a voxel side by side in memory, where its convolutions are fastest."""
+    memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[network.dim]
+    return network.to(memory_format=memory_format)
 
 
 def shares(data: Source, validation: Source | None) -> tuple[list[int], tuple[Source, list[int]]]:
@@ -257,7 +270,7 @@ def self_tuner(run: Run, config: Namespace) -> SelfTuner:
     return SelfTuner(
         model, run.batch, run.tuning_batch, run.loss, learning_rate(config),
         lambda k: counted(seed, k, "hyperparameters", rank), config.batch_size // world,
-        warm_up=int(WARM_UP * config.steps), tuning_rate=config.tuning_rate,
+        warm_up=int(WARM_UP * config.steps), tuning_rate=config.tuning_rate, mixed=run.mixed,
     )  # fmt: skip
 
 
@@ -322,7 +335,7 @@ def carry_out(run: Run, tuner: SelfTuner | None, config: Namespace, asked: list[
                 return seen(step) or bool(asked)
 
             if tuner is None:
-                done = train(run.network, run.batch, run.loss, config.steps, rate, checkpoint, after)
+                done = train(run.network, run.batch, run.loss, config.steps, rate, checkpoint, after, run.mixed)
             else:
                 done = repeat(tuner.step, tuner.state, config.steps, rate, checkpoint, after)
         if done == config.steps and checkpoint.writes:

@@ -4,7 +4,7 @@ from .analysis import Analysis
 from .bias_free_unet import BiasFreeUNet
 from .blind_spot import BlindSpotNetwork, blind_spot_loss
 from .constraints import Box, NonNegative
-from .convex_network import ConvexPotential, ImagePotential, PatchCovering, PixelPotential
+from .convex_network import ConvexPotential, ConvolutionalPotential, ImagePotential, PatchCovering, PixelPotential
 from .corruption import Corruption, Gaussian
 from .denoiser import Denoiser, RealImaginary, SingleLevel
 from .dncnn import load_dncnn
@@ -21,7 +21,7 @@ from .network import Network
 from .noise2score import GammaNoise, GaussianNoise, Noise2Score, PoissonNoise, residual_denoising_loss
 from .normalised import Normalised
 from .prior import Prior
-from .proximal_matching import ProximalMatching, match, staged_gammas
+from .proximal_matching import ProximalMatching, StagedMatching
 from .self_tuning import STN, DeltaSTN, SelfTuner
 from .sum import Sum
 from .tikhonov import Tikhonov
@@ -33,12 +33,12 @@ from .weakly_convex_ridge import WeaklyConvexRidge
 from .weights_file import load_denoiser, save_weights
 
 __all__ = [
-    "L1", "STN", "TV", "Analysis", "Batch", "BiasFreeUNet", "BlindSpotNetwork", "Box", "ConvexPotential", "Corruption",
-    "DRUNet", "Decades", "DeltaSTN", "Denoiser", "GammaNoise", "Gaussian", "GaussianNoise", "GroupL1",
-    "Hyperparameters", "ImagePotential", "InWavelets", "Interval", "KSupport", "LearnedProximal",
-    "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet", "MeanSquare", "Network", "Noise2Score",
-    "NonNegative", "Normalised", "PatchCovering", "PixelPotential", "PoissonNoise", "Positive", "Prior",
-    "ProximalMatching", "Range", "RealImaginary", "SelfSupervised", "SelfTuner", "SingleLevel", "Sum", "Tikhonov",
-    "TrainingCheckpoint", "TrainingLoss", "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine", "load_denoiser",
-    "load_dncnn", "match", "recover", "repeat", "residual_denoising_loss", "save_weights", "staged_gammas", "train",
+    "L1", "STN", "TV", "Analysis", "Batch", "BiasFreeUNet", "BlindSpotNetwork", "Box", "ConvexPotential",
+    "ConvolutionalPotential", "Corruption", "DRUNet", "Decades", "DeltaSTN", "Denoiser", "GammaNoise", "Gaussian",
+    "GaussianNoise", "GroupL1", "Hyperparameters", "ImagePotential", "InWavelets", "Interval", "KSupport",
+    "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet", "MeanSquare", "Network",
+    "Noise2Score", "NonNegative", "Normalised", "PatchCovering", "PixelPotential", "PoissonNoise", "Positive", "Prior",
+    "ProximalMatching", "Range", "RealImaginary", "SelfSupervised", "SelfTuner", "SingleLevel", "StagedMatching", "Sum",
+    "Tikhonov", "TrainingCheckpoint", "TrainingLoss", "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine",
+    "load_denoiser", "load_dncnn", "recover", "repeat", "residual_denoising_loss", "save_weights", "train",
 ]  # fmt: skip

@@ -88,9 +88,8 @@ class HyperLayers(nn.Module):
         self.responses = nn.ModuleList(Response(layer, count) for layer in found.values())
         self._h: Tensor | None = None
         self._dropout: Tensor | None = None
-        self._handles = [
-            h for layer, r in zip(found.values(), self.responses, strict=True) for h in self._hook(layer, r)
-        ]
+        self._handles: list[RemovableHandle] = []
+        self.attach(network)
 
     @contextlib.contextmanager
     def at(self, h: Tensor | None, dropout: Tensor | None = None) -> Iterator[None]:
@@ -106,6 +105,10 @@ class HyperLayers(nn.Module):
         """The name of each layer, it, and its response."""
         for name, response in zip(self.names, self.responses, strict=True):
             yield name, network.get_submodule(name), response
+
+    def attach(self, network: nn.Module) -> None:
+        """Put the responses beside the network's layers."""
+        self._handles = [handle for _, layer, response in self.pairs(network) for handle in self._hook(layer, response)]
 
     def release(self) -> None:
         """Let go of the network: nothing of this is left in it."""

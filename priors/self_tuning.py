@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -91,16 +92,17 @@ class SelfTuning(nn.Module, abc.ABC):
             return self.network(x, sigma)
 
     def plain(self) -> Network:
-        """A network of the same class with the weights of the current hyperparameters; no trace of the others."""
-        weights = {name: t.detach().clone() for name, t in self.network.state_dict().items()}
-        for name, _, response in self.layers.pairs(self.network):
-            weight, bias = response.increments((self.hyperparameters.h - self.origin).detach())
-            weights[f"{name}.weight"] += weight.detach()
-            if bias is not None:
-                weights[f"{name}.bias"] += bias.detach()
-        other = type(self.network)(**self.network.arguments).to(self.hyperparameters.h.device)
-        other.load_state_dict(weights)
-        return other.train(self.network.training)
+        """A copy of the network with the weights of the current hyperparameters; of responses it has no trace."""
+        self.layers.release()
+        other = copy.deepcopy(self.network)
+        self.layers.attach(self.network)
+        with torch.no_grad():
+            for _, layer, response in self.layers.pairs(other):
+                weight, bias = response.increments(self.hyperparameters.h - self.origin)
+                layer.weight += weight
+                if bias is not None:
+                    layer.bias += bias
+        return other
 
     def release(self) -> None:
         """Leave the network as it was found, but for its weights."""
@@ -209,6 +211,7 @@ class SelfTuner:
     :param tuning_rate: learning rate of h and of the perturbations' scales.
     :param entropy: tau, in units of the validation loss.
     :param optimiser: of weights and responses.
+    :param mixed: products in bfloat16.
     """
 
     def __init__(
@@ -227,11 +230,13 @@ class SelfTuner:
         tuning_rate: float = 0.01,
         entropy: float = 1e-3,
         optimiser: Callable[[Iterable[Parameter]], torch.optim.Optimizer] = torch.optim.Adam,
+        mixed: bool = False,
     ):
         self.model, self.batch, self.validation, self.loss = model, batch, validation, loss
         self.rate, self.generator, self.size = rate, generator, size
         self.validation_loss = validation_loss or LogMeanSquare()
         self.every, self.warm_up, self.tuning_rate, self.entropy = every, warm_up, tuning_rate, entropy
+        self.mixed = mixed
         self.passes = [(part, optimiser(part.parameters)) for part in model.passes()]
         self.tuning = torch.optim.RMSprop(model.hyperparameters.parameters())
 
@@ -275,18 +280,20 @@ class SelfTuner:
         h = (hyper.perturbed(self.size, generator) if part.perturbed else hyper.h.expand(self.size, -1)).detach()
         offset = h - self.model.origin if part.perturbed else None
         value = self._training_loss(k, self.model.respond, offset, hyper.values(h))
-        return update(optimiser, value, self.rate(k), k)
+        value = update(optimiser, value, self.rate(k), k)
+        self.model.network.project_()
+        return value
 
     def _tune(self, generator: Generator, k: int) -> None:
         self.model.network.eval()
         hyper, batch = self.model.hyperparameters, self.validation(k)
         offset = hyper.perturbed(len(batch.clean), generator) - self.model.origin
-        value = evaluate(self.validation_loss, _At(self.model.respond, offset, None), batch)
+        value = evaluate(self.validation_loss, _At(self.model.respond, offset, None), batch, self.mixed)
         update(self.tuning, value - self.entropy * hyper.entropy(), self.tuning_rate, k)
 
     def _training_loss(self, k: int, respond: Respond, offset: Tensor | None, values: Values) -> Tensor:
         batch = self.batch(k, values)
-        value = evaluate(self.loss, _At(respond, offset, values.get("dropout")), batch)
+        value = evaluate(self.loss, _At(respond, offset, values.get("dropout")), batch, self.mixed)
         if "weight_decay" in values:
             value = value + (values["weight_decay"] / 2 * self.model.squared_length(offset)).mean()
         return value

@@ -51,6 +51,7 @@ def train(
     rate: Callable[[int], float],
     checkpoint: TrainingCheckpoint | None = None,
     after: Callable[[Step], bool] = lambda step: False,
+    mixed: bool = False,
 ) -> int:
     """Train ``network`` in place and return how many steps are done.
 
@@ -58,12 +59,13 @@ def train(
     :param rate: the learning rate of a step.
     :param checkpoint: goes on from it, and keeps it up to date.
     :param after: called after each step; true ends the training early, checkpoint saved.
+    :param mixed: products in bfloat16, weights and sums in float32.
     :raises NotFinite: if the loss or its gradient is; the checkpoint stays as it was last saved.
     """
     optimiser = torch.optim.Adam(network.parameters())
 
     def step(k: int) -> float:
-        return descend(network, optimiser, loss, batch(k), rate(k), k)
+        return descend(network, optimiser, loss, batch(k), rate(k), k, mixed)
 
     return repeat(step, (network, optimiser), steps, rate, checkpoint, after)
 
@@ -94,17 +96,24 @@ def repeat(
 
 
 def descend(
-    network: Network, optimiser: torch.optim.Optimizer, loss: TrainingLoss, batch: Batch, rate: float, k: int
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    loss: TrainingLoss,
+    batch: Batch,
+    rate: float,
+    k: int,
+    mixed: bool = False,
 ) -> float:
     """One step of ``optimiser``; returns the loss of the batch of all processes."""
     network.train()
-    return update(optimiser, evaluate(loss, network, batch), rate, k)
+    value = update(optimiser, evaluate(loss, network, batch, mixed), rate, k)
+    network.project_()
+    return value
 
 
-def evaluate(loss: TrainingLoss, network: Network, batch: Batch) -> Tensor:
-    """The loss, on an accelerator in mixed precision."""
-    kind = batch.noisy.device.type
-    with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+def evaluate(loss: TrainingLoss, network: nn.Module, batch: Batch, mixed: bool) -> Tensor:
+    """The loss, its products in bfloat16 if ``mixed``."""
+    with torch.autocast(batch.noisy.device.type, torch.bfloat16, enabled=mixed):
         return loss(network, batch)
 
 
