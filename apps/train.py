@@ -267,11 +267,21 @@ def self_tuner(run: Run, config: Namespace) -> SelfTuner:
         model = DeltaSTN(run.network, chosen, config.tune_layers)
     except (ValueError, re.error) as error:
         raise UsageError(f"--tune_layers: found {config.tune_layers!r}, expected a layer's name ({error})") from error
+    _check_linear(run, model)
     return SelfTuner(
         model, run.batch, run.tuning_batch, run.loss, learning_rate(config),
         lambda k: counted(seed, k, "hyperparameters", rank), config.batch_size // world,
         warm_up=int(WARM_UP * config.steps), tuning_rate=config.tuning_rate, mixed=run.mixed,
     )  # fmt: skip
+
+
+def _check_linear(run: Run, model: DeltaSTN) -> None:
+    piece = run.source.sample(run.learnt[0], counted(0))[None].to(run.device)
+    try:
+        model.respond(piece, piece.new_zeros(1), piece.new_zeros(1, len(model.hyperparameters)), None)
+    except RuntimeError as error:
+        found = type(run.network).__name__
+        raise UsageError(f"--tune: found a {found}, expected a network that torch.func.jvp differentiates") from error
 
 
 def learning_rate(config: Namespace) -> Callable[[int], float]:

@@ -213,7 +213,7 @@ def test_dropout_keeps_the_mean_and_each_rows_rate():
 
 def test_network_is_itself_outside():
     for network in small_networks():
-        x, sigma = torch.rand(2, 1, 16, 16), torch.rand(2)
+        x, sigma = torch.rand(2, 1, 8, 8), torch.rand(2)
         before, names = network.eval()(x, sigma), list(network.state_dict())
         layers = HyperLayers(network, 1)
         h = torch.ones(2, 1)
@@ -239,7 +239,7 @@ def test_layers_are_chosen_by_name():
 def test_rows_belong_to_their_images(kind):
     for network in small_networks():
         model = small_model(kind, network.eval())
-        x, sigma, offset = torch.rand(4, 1, 16, 16), torch.rand(4), torch.randn(4, 2)
+        x, sigma, offset = torch.rand(4, 1, 8, 8), torch.rand(4), torch.randn(4, 2)
         found, order = model.respond(x, sigma, offset, None), torch.tensor([2, 0, 3, 1])
         assert_close(model.respond(x[order], sigma[order], offset[order], None), found[order])
         assert not torch.allclose(model.respond(x, sigma, offset[order], None), found)
@@ -248,7 +248,7 @@ def test_rows_belong_to_their_images(kind):
 def test_delta_is_linear_in_the_offset():
     for network in small_networks():
         model = small_model(DeltaSTN, network.eval())
-        x, sigma, offset = torch.rand(3, 1, 16, 16), torch.rand(3), torch.randn(3, 2)
+        x, sigma, offset = torch.rand(3, 1, 8, 8), torch.rand(3), torch.randn(3, 2)
         change = model.respond(x, sigma, offset, None) - network(x, sigma)
         assert_close(model.respond(x, sigma, 2 * offset, None) - network(x, sigma), 2 * change)
         sides = [model.gated(x, sigma, s * 1e-6 * offset, None) for s in (1, -1)]
@@ -264,7 +264,7 @@ def test_linearising_a_linear_network_changes_nothing():
 @pytest.mark.parametrize("kind", [STN, DeltaSTN])
 def test_no_response_no_gradient(kind):
     model = small_model(kind, small_networks()[0], gates=0.0)
-    x, offset = torch.rand(3, 1, 16, 16), model.hyperparameters.perturbed(3, torch.Generator()) - model.origin
+    x, offset = torch.rand(3, 1, 8, 8), model.hyperparameters.perturbed(3, torch.Generator()) - model.origin
     for response in model.layers.responses:
         nn.init.zeros_(response.layer.weight)
     model.respond(x, torch.rand(3), offset, None).square().sum().backward()
@@ -276,7 +276,7 @@ def test_plain_network_is_the_tuned_one(kind, tmp_path):
     """It has the class, the names and the files of one that was never tuned."""
     for network in small_networks():
         model = small_model(kind, network.eval())
-        x, sigma = torch.rand(3, 1, 16, 16), torch.rand(3)
+        x, sigma = torch.rand(3, 1, 8, 8), torch.rand(3)
         offset = (model.hyperparameters.h - model.origin).expand(3, -1)
         tuned = model.respond(x, sigma, offset, None)
         save_weights(tmp_path / "weights.safetensors", model.plain())
