@@ -260,9 +260,8 @@ def self_tuner(run: Run, config: Namespace) -> SelfTuner:
 
     :raises UsageError: if the option makes no sense.
     """
-    seed, (rank, world) = config.seed, processes()
     chosen = hyperparameters(config.tune, run.noise, run.settings["noise"].get("init_args", {}))
-    torch.manual_seed(counted(seed, "responses").initial_seed())
+    torch.manual_seed(counted(config.seed, "responses").initial_seed())
     try:
         model = DeltaSTN(run.network, chosen, config.tune_layers)
     except (ValueError, re.error) as error:
@@ -270,15 +269,15 @@ def self_tuner(run: Run, config: Namespace) -> SelfTuner:
     _check_linear(run, model)
     return SelfTuner(
         model, run.batch, run.tuning_batch, run.loss, learning_rate(config),
-        lambda k: counted(seed, k, "hyperparameters", rank), config.batch_size // world,
+        lambda k: counted(config.seed, k, "hyperparameters"), config.batch_size,
         warm_up=int(WARM_UP * config.steps), tuning_rate=config.tuning_rate, mixed=run.mixed,
     )  # fmt: skip
 
 
 def _check_linear(run: Run, model: DeltaSTN) -> None:
-    piece = run.source.sample(run.learnt[0], counted(0))[None].to(run.device)
+    noisy, sigma = run.tuning_batch(0)[1:3]
     try:
-        model.respond(piece, piece.new_zeros(1), piece.new_zeros(1, len(model.hyperparameters)), None)
+        model.respond(noisy[:1], sigma[:1], torch.zeros(1, len(model.hyperparameters), device=run.device), None)
     except RuntimeError as error:
         found = type(run.network).__name__
         raise UsageError(f"--tune: found a {found}, expected a network that torch.func.jvp differentiates") from error

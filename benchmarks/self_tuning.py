@@ -40,7 +40,7 @@ from resolvent.priors.hyperparameters import Values
 
 IMAGES = Path(__file__).resolve().parents[2] / "shared" / "data" / "natural" / "bsd400_train_gray180"
 TARGET, LEVELS, STARTS = 0.1, Decades(0.02, 0.5), (0.03, 0.1, 0.4)
-STEPS, SIZE, SIDE, EVERY = 2000, 16, 32, 5
+STEPS, SIZE, SIDE, EVERY = 2000, 16, 24, 5
 
 
 class BlindDenoiser(Network):
@@ -134,8 +134,8 @@ class Method(NamedTuple):
 #: The last two layers respond, or all three.
 METHODS = (
     Method("Delta-STN, last two layers", DeltaSTN, "[24]"),
-    Method("Delta-STN", DeltaSTN, ""),
     Method("STN", STN, ""),
+    Method("Delta-STN", DeltaSTN, ""),
 )
 
 

@@ -27,7 +27,7 @@ from .hyper_layers import HyperLayers
 from .hyperparameters import Hyperparameters, Values
 from .losses import Batch, LogMeanSquare, TrainingLoss
 from .network import Network
-from .training import State, evaluate, update
+from .training import State, evaluate, processes, update
 
 
 class Pass(NamedTuple):
@@ -203,8 +203,8 @@ class SelfTuner:
     :param batch: this process's share of the batch of a step, given each image's hyperparameters.
     :param validation: the like of images held out, which are not learnt from, at the noise aimed at.
     :param rate: the learning rate of a step, of weights and responses.
-    :param generator: of the perturbations of a step; a function of the step alone, another one on each process.
-    :param size: images in this process's share.
+    :param generator: of the perturbations of a step; a function of the step alone.
+    :param size: images in a batch of all processes, which take turns.
     :param validation_loss: what the hyperparameters minimise.
     :param every: steps of training to one of the hyperparameters.
     :param warm_up: steps before the first of these.
@@ -277,7 +277,8 @@ class SelfTuner:
     def _learn(self, part: Pass, optimiser: torch.optim.Optimizer, generator: Generator, k: int) -> float:
         self.model.network.train()
         hyper = self.model.hyperparameters
-        h = (hyper.perturbed(self.size, generator) if part.perturbed else hyper.h.expand(self.size, -1)).detach()
+        h = hyper.perturbed(self.size, generator) if part.perturbed else hyper.h.expand(self.size, -1)
+        h = _share(h).detach()
         offset = h - self.model.origin if part.perturbed else None
         value = self._training_loss(k, self.model.respond, offset, hyper.values(h))
         value = update(optimiser, value, self.rate(k), k)
@@ -287,7 +288,7 @@ class SelfTuner:
     def _tune(self, generator: Generator, k: int) -> None:
         self.model.network.eval()
         hyper, batch = self.model.hyperparameters, self.validation(k)
-        offset = hyper.perturbed(len(batch.clean), generator) - self.model.origin
+        offset = _share(hyper.perturbed(len(batch.clean) * processes()[1], generator)) - self.model.origin
         value = evaluate(self.validation_loss, _At(self.model.respond, offset, None), batch, self.mixed)
         update(self.tuning, value - self.entropy * hyper.entropy(), self.tuning_rate, k)
 
@@ -305,10 +306,16 @@ class SelfTuner:
     def _gradient(self, k: int, response: Tensor, value: Tensor) -> Tensor:
         """Of the training loss by the responding weights, with weights and values of hyperparameters shifted apart."""
         model, hyper = self.model, self.model.hyperparameters
-        h = hyper.h.detach().expand(self.size, -1)
+        h = _share(hyper.h.detach().expand(self.size, -1))
         weights = [p for _, layer, _ in model.layers.pairs(model.network) for p in layer.parameters()]
         model.network.train()
         with settled(model.network):
             loss = self._training_loss(k, model.gated, h + response - model.origin, hyper.values(h + value))
         found = torch.autograd.grad(loss, weights)
         return torch.cat([g.flatten() for g in found])
+
+
+def _share(rows: Tensor) -> Tensor:
+    """This process's rows of all processes'."""
+    rank, world = processes()
+    return rows[rank::world]

@@ -250,11 +250,16 @@ def torchrun(processes, arguments):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+WIDTHS = ["--network.widths", "[2,3]"]
 BIAS_FREE = ["--network", "BiasFreeUNet", "--network.width", "2", "--network.halvings", "1", "--network.dim", "3"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", [["--network.widths", "[2,3]"], BIAS_FREE], ids=["magnitude", "bias-free"])
+@pytest.mark.parametrize(
+    "network",
+    [WIDTHS, BIAS_FREE, [*WIDTHS, "--tune", "noise.high=0.1:0.4"]],
+    ids=["magnitude", "bias-free", "tuned"],
+)
 def test_two_processes_are_one(network, tmp_path):
     """The global batch decides, not who computes it: batch normalisation included.
 
