@@ -13,6 +13,7 @@ import contextlib
 import copy
 import re
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +105,7 @@ class HyperLayers(nn.Module):
     def pairs(self, network: nn.Module) -> Iterator[tuple[str, Layer, Response]]:
         """The name of each layer, it, and its response."""
         for name, response in zip(self.names, self.responses, strict=True):
-            yield name, network.get_submodule(name), response
+            yield name, cast(Layer, network.get_submodule(name)), cast(Response, response)
 
     def attach(self, network: nn.Module) -> None:
         """Put the responses beside the network's layers."""

@@ -158,8 +158,8 @@ class DeltaSTN(SelfTuning):
             return self.gated(x, sigma, o, dropout)
 
         with settled(self.network):
-            at_origin, change = torch.func.jvp(image, (torch.zeros_like(offset),), (offset,))
-        return at_origin + change
+            found = torch.func.jvp(image, (torch.zeros_like(offset),), (offset,))
+        return found[0] + found[1]
 
 
 #: Image, noise levels, offset and dropout to image.
