@@ -61,7 +61,7 @@ class SelfTuning(nn.Module, abc.ABC):
 
     :param network: trained in place; its layers get hooks, which :meth:`release` removes.
     :param layers: regular expression for the names of the layers that respond; all that can if it is empty. They
-        take twice the memory and twice the arithmetic.
+        have twice the weights, and the perturbed passes several times the arithmetic.
     """
 
     def __init__(self, network: Network, hyperparameters: Hyperparameters, layers: str = ""):
