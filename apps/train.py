@@ -228,6 +228,7 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     network = channels_last(made.network.to(device))
     run = Run(network, made.data, learnt, held_out, made.noise, made.loss, settings, Path(config.out), device, tuned_on)
     _check_channels(run)
+    _check_loss(run)
     return run
 
 
@@ -266,21 +267,25 @@ def self_tuner(run: Run, config: Namespace) -> SelfTuner:
         model = DeltaSTN(run.network, chosen, config.tune_layers)
     except (ValueError, re.error) as error:
         raise UsageError(f"--tune_layers: found {config.tune_layers!r}, expected a layer's name ({error})") from error
-    _check_linear(run, model)
-    return SelfTuner(
+    tuner = SelfTuner(
         model, run.batch, run.tuning_batch, run.loss, learning_rate(config),
         lambda k: counted(config.seed, k, "hyperparameters"), config.batch_size,
         warm_up=int(WARM_UP * config.steps), tuning_rate=config.tuning_rate, mixed=run.mixed,
     )  # fmt: skip
+    _check_tuner(run, tuner)
+    return tuner
 
 
-def _check_linear(run: Run, model: DeltaSTN) -> None:
-    noisy, sigma = run.tuning_batch(0)[1:3]
+def _check_tuner(run: Run, tuner: SelfTuner) -> None:
+    if not run.noise.from_clean:
+        found = type(run.noise).__name__
+        raise UsageError(f"--tune: found the noise {found}, expected one added to clean images, which judge")
     try:
-        model.respond(noisy[:1], sigma[:1], torch.zeros(1, len(model.hyperparameters), device=run.device), None)
-    except RuntimeError as error:
-        found = type(run.network).__name__
-        raise UsageError(f"--tune: found a {found}, expected a network that torch.func.jvp differentiates") from error
+        tuner.check()
+    except (AttributeError, RuntimeError) as error:
+        found = f"{type(run.network).__name__} and {type(run.loss).__name__}"
+        expected = "a network that torch.func.jvp differentiates, and a loss that only calls it"
+        raise UsageError(f"--tune: found {found}, expected {expected}") from error
 
 
 def learning_rate(config: Namespace) -> Callable[[int], float]:
@@ -313,6 +318,12 @@ def _check_channels(run: Run) -> None:
         run.network.checked(piece[None])
     except ValueError as error:
         raise InputError(f"data: {error}") from error
+
+
+def _check_loss(run: Run) -> None:
+    if run.loss.needs_clean and not run.noise.from_clean:
+        loss, noise = type(run.loss).__name__, type(run.noise).__name__
+        raise UsageError(f"--loss: found {loss}, which needs the clean images that {noise} has not, expected another")
 
 
 def finished(run: Run) -> bool:
@@ -374,12 +385,13 @@ def observer(run: Run, tuner: SelfTuner | None, config: Namespace, done: int) ->
         log.step()
         last = step.number == config.steps
         facts = {"loss": step.loss, "learning_rate": step.learning_rate, "seconds": time.monotonic() - start}
-        if last or step.number % config.validate_every == 0:
+        validated = last or step.number % config.validate_every == 0
+        if validated:
             estimate = denoised(run.network, held_out)
-            facts["psnr"] = mean_psnr(estimate, held_out.clean)
+            facts |= quality(run, estimate, held_out)
             log.picture(step.number, held_out.noisy[0], estimate[0], held_out.clean[0])
             facts |= responses(tuner, config, step.number) if tuner else {}
-        if "psnr" in facts or step.number % config.log_every == 0:
+        if validated or step.number % config.log_every == 0:
             log.write(step.number, **facts, **(tuner.model.hyperparameters.current() if tuner else {}))
         return False
 
@@ -405,6 +417,14 @@ def denoised(network: Network, batch: Batch) -> Tensor:
         return torch.cat([network(noisy[None], sigma[None]) for noisy, sigma in pairs])
 
 
+@torch.no_grad()
+def quality(run: Run, estimate: Tensor, batch: Batch, psnr: str = "psnr") -> dict[str, float]:
+    """PSNR of estimates under the name ``psnr``; where no image is clean, the loss."""
+    if run.noise.from_clean:
+        return {psnr: mean_psnr(estimate, batch.clean)}
+    return {"validation_loss": float(run.loss(run.network, batch))}
+
+
 def mean_psnr(estimate: Tensor, truth: Tensor) -> float:
     """PSNR at peak 1 in dB, the mean over images."""
     error = (estimate - truth).square().flatten(1).mean(1)
@@ -414,11 +434,10 @@ def mean_psnr(estimate: Tensor, truth: Tensor) -> float:
 def write_weights(run: Run, tuner: SelfTuner | None) -> None:
     """The network with its description: data, settings, PSNR on all that was held out."""
     held_out = run.validation(len(run.held_out[1]))
-    metrics = {
-        "validation_psnr": mean_psnr(denoised(run.network, held_out), held_out.clean),
-        "validation_psnr_noisy": mean_psnr(held_out.noisy, held_out.clean),
-        "validation_images": len(held_out.clean),
-    }
+    metrics: dict[str, float] = {"validation_images": len(held_out.clean)}
+    metrics |= quality(run, denoised(run.network, held_out), held_out, "validation_psnr")
+    if run.noise.from_clean:
+        metrics["validation_psnr_noisy"] = mean_psnr(held_out.noisy, held_out.clean)
     about = {"config": run.settings, "data": run.data, "metrics": metrics}
     if tuner is not None:
         about["hyperparameters"] = tuner.model.hyperparameters.current()

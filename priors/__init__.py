@@ -2,10 +2,10 @@
 
 from .analysis import Analysis
 from .bias_free_unet import BiasFreeUNet
-from .blind_spot import BlindSpotNetwork, blind_spot_loss
+from .blind_spot import BlindSpot, BlindSpotNetwork, blind_spot_loss
 from .constraints import Box, NonNegative
 from .convex_network import ConvexPotential, ConvolutionalPotential, ImagePotential, PatchCovering, PixelPotential
-from .corruption import Corruption, Gaussian
+from .corruption import AsMeasured, Corruption, Gaussian
 from .denoiser import Denoiser, RealImaginary, SingleLevel
 from .dncnn import load_dncnn
 from .drunet import DRUNet
@@ -18,10 +18,18 @@ from .losses import Batch, LogMeanSquare, MeanSquare, SelfSupervised, TrainingLo
 from .magnitude import Magnitude
 from .magnitude_unet import MagnitudeUNet
 from .network import Network
-from .noise2score import GammaNoise, GaussianNoise, Noise2Score, PoissonNoise, residual_denoising_loss
+from .noise2score import (
+    GammaTweedie,
+    GaussianTweedie,
+    Noise2Score,
+    PoissonTweedie,
+    ResidualDenoising,
+    residual_denoising_loss,
+)
 from .normalised import Normalised
 from .prior import Prior
 from .proximal_matching import ProximalMatching, StagedMatching
+from .ridge_denoiser import RidgeDenoiser
 from .self_tuning import STN, DeltaSTN, SelfTuner
 from .sum import Sum
 from .tikhonov import Tikhonov
@@ -33,12 +41,13 @@ from .weakly_convex_ridge import WeaklyConvexRidge
 from .weights_file import load_denoiser, save_weights
 
 __all__ = [
-    "L1", "STN", "TV", "Analysis", "Batch", "BiasFreeUNet", "BlindSpotNetwork", "Box", "ConvexPotential",
-    "ConvolutionalPotential", "Corruption", "DRUNet", "Decades", "DeltaSTN", "Denoiser", "GammaNoise", "Gaussian",
-    "GaussianNoise", "GroupL1", "Hyperparameters", "ImagePotential", "InWavelets", "Interval", "KSupport",
-    "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet", "MeanSquare", "Network",
-    "Noise2Score", "NonNegative", "Normalised", "PatchCovering", "PixelPotential", "PoissonNoise", "Positive", "Prior",
-    "ProximalMatching", "Range", "RealImaginary", "SelfSupervised", "SelfTuner", "SingleLevel", "StagedMatching", "Sum",
-    "Tikhonov", "TrainingCheckpoint", "TrainingLoss", "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine",
-    "load_denoiser", "load_dncnn", "recover", "repeat", "residual_denoising_loss", "save_weights", "train",
+    "L1", "STN", "TV", "Analysis", "AsMeasured", "Batch", "BiasFreeUNet", "BlindSpot", "BlindSpotNetwork", "Box",
+    "ConvexPotential", "ConvolutionalPotential", "Corruption", "DRUNet", "Decades", "DeltaSTN", "Denoiser",
+    "GammaTweedie", "Gaussian", "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential", "InWavelets",
+    "Interval", "KSupport", "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet",
+    "MeanSquare", "Network", "Noise2Score", "NonNegative", "Normalised", "PatchCovering", "PixelPotential",
+    "PoissonTweedie", "Positive", "Prior", "ProximalMatching", "Range", "RealImaginary", "ResidualDenoising",
+    "RidgeDenoiser", "SelfSupervised", "SelfTuner", "SingleLevel", "StagedMatching", "Sum", "Tikhonov",
+    "TrainingCheckpoint", "TrainingLoss", "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine", "load_denoiser",
+    "load_dncnn", "recover", "repeat", "residual_denoising_loss", "save_weights", "train",
 ]  # fmt: skip

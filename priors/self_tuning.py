@@ -253,6 +253,11 @@ class SelfTuner:
             self._tune(generator, k)
         return losses[0]
 
+    def check(self) -> None:
+        """Evaluate what responses learn from, and change nothing: raises what the network or the loss cannot bear."""
+        h = _share(self.model.hyperparameters.h.detach().expand(self.size, -1))
+        self._training_loss(0, self.model.respond, h - self.model.origin, self.model.hyperparameters.values(h))
+
     def alignment(self, steps: Sequence[int]) -> dict[str, Alignment]:
         r"""Whether the responses learnt cancel what each hyperparameter does to the training loss's gradient.
 
