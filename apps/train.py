@@ -282,7 +282,7 @@ def _check_tuner(run: Run, tuner: SelfTuner) -> None:
         raise UsageError(f"--tune: found the noise {found}, expected one added to clean images, which judge")
     try:
         tuner.check()
-    except (AttributeError, RuntimeError) as error:
+    except (AttributeError, RuntimeError, ValueError) as error:
         found = f"{type(run.network).__name__} and {type(run.loss).__name__}"
         expected = "a network that torch.func.jvp differentiates, and a loss that only calls it"
         raise UsageError(f"--tune: found {found}, expected {expected}") from error

@@ -3,7 +3,7 @@
 The denoiser is told no noise level and is used at 0.1. It learns from 600 patches with noise of one level each, the
 hyperparameter; the best one is known, for at 0.1 it minimises what it is used for. Weights, hyperparameter and the
 figures below have different images of BSD400's training crops. A run is as long with or without tuning; its cost is
-counted in floating-point operations, in units of a run at a fixed level. Rows "schedule" learn anew, without
+counted in floating-point operations, in units of a run at a fixed level. First weights and images are the same in all. Rows "schedule" learn anew, without
 tuning, along the path of levels that the first tuned run took; "last level" from its last one alone.
 
     python benchmarks/self_tuning.py [--share 1.0] [--out FILE.md]
@@ -153,7 +153,7 @@ def tuner(method: Method, start: float, images: Patches, steps: int, seed: int) 
     )  # fmt: skip
 
 
-def tuned(method: Method, start: float, images: Patches, steps: int, seed: int) -> Outcome:
+def tuned(method: Method, start: float, images: Patches, steps: int, seed: int = 0) -> Outcome:
     """The loss after learning with tuning, from a first level."""
     running, path = tuner(method, start, images, steps, seed), []
 
@@ -209,7 +209,7 @@ class Table:
 
 def add_tuned(table: Table, method: Method, images: Patches, steps: int) -> None:
     """Three tuned runs, and what learns anew from the first one's path."""
-    found = [tuned(method, start, images, steps, seed) for seed, start in enumerate(STARTS)]
+    found = [tuned(method, start, images, steps) for start in STARTS]
     again, paid = spread([outcome.level for outcome in found]), cost(method, images)
     for start, (loss, level, _) in zip(STARTS, found, strict=True):
         table.add(method.name, start, level, loss, paid, again)

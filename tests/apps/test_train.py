@@ -445,3 +445,18 @@ def test_clean_images_are_missed(tmp_path, capsys):
     ]
     message = "--loss: found MeanSquare, which needs the clean images that AsMeasured has not"
     refused(capsys, ["train", "image-denoiser", *data, "--noise", "AsMeasured", "--noise.sigma", "0.1"], USAGE, message)
+
+
+def test_what_cannot_be_tuned(tmp_path, capsys):
+    """A training without clean images, a network that is a gradient, a loss that looks into its network."""
+    data = ["--data.path", str(noisy_pictures(tmp_path / "noisy")), "--data.size", "20", "--out", str(tmp_path / "o")]
+    options = [*data, "--batch_size", "2", "--device", "cpu", "--tune", "dropout=0:0.5"]
+    measured = ["--noise", "AsMeasured", "--noise.sigma", "0.1", "--loss", "ResidualDenoising"]
+    image = ["train", "image-denoiser", *options]
+    refused(
+        capsys, [*image, *measured], USAGE, "--tune: found the noise AsMeasured, expected one added to clean images"
+    )
+    blind = ["--loss", "BlindSpot", *NETWORKS["BlindSpot"]]
+    refused(capsys, [*image, *blind], USAGE, "--tune: found BlindSpotNetwork and BlindSpot, expected a network that")
+    message = "--tune: found LearnedProximalNetwork and StagedMatching, expected a network that torch.func.jvp"
+    refused(capsys, ["train", "learned-proximal", *options], USAGE, message)
