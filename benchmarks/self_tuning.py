@@ -2,9 +2,10 @@
 
 The denoiser is told no noise level and is used at 0.1. It learns from 600 patches with noise of one level each, the
 hyperparameter; the best one is known, for at 0.1 it minimises what it is used for. Weights, hyperparameter and the
-figures below have different images of BSD400's training crops. A run is as long with or without tuning; its cost is
-counted in floating-point operations, in units of a run at a fixed level. First weights and images are the same in all. Rows "schedule" learn anew, without
-tuning, along the path of levels that the first tuned run took; "last level" from its last one alone.
+figures below have different images of BSD400's training crops; first weights and batches are the same in all runs. A
+run is as long with or without tuning; its cost is counted in floating-point operations, in units of a run at a fixed
+level. Rows "schedule" learn anew, without tuning, along the path of levels that the first tuned run took; "last level"
+from its last one alone.
 
     python benchmarks/self_tuning.py [--share 1.0] [--out FILE.md]
 """
