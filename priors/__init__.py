@@ -10,10 +10,11 @@ from .denoiser import Denoiser, RealImaginary, SingleLevel
 from .dncnn import load_dncnn
 from .drunet import DRUNet
 from .group import GroupL1
+from .hyperparameters import Decades, Hyperparameters, Interval, Positive, Range, Whole
 from .k_support import KSupport
 from .l1 import L1
 from .learned_proximal import LearnedProximal, LearnedProximalNetwork, recover
-from .losses import Batch, MeanSquare, SelfSupervised, TrainingLoss
+from .losses import Batch, LogMeanSquare, MeanSquare, SelfSupervised, TrainingLoss
 from .magnitude import Magnitude
 from .magnitude_unet import MagnitudeUNet
 from .network import Network
@@ -29,9 +30,10 @@ from .normalised import Normalised
 from .prior import Prior
 from .proximal_matching import ProximalMatching, StagedMatching
 from .ridge_denoiser import RidgeDenoiser
+from .self_tuning import STN, DeltaSTN, SelfTuner
 from .sum import Sum
 from .tikhonov import Tikhonov
-from .training import cosine, train
+from .training import cosine, repeat, train
 from .training_checkpoint import TrainingCheckpoint
 from .tv import TV
 from .wavelet import InWavelets
@@ -39,12 +41,13 @@ from .weakly_convex_ridge import WeaklyConvexRidge
 from .weights_file import load_denoiser, save_weights
 
 __all__ = [
-    "L1", "TV", "Analysis", "AsMeasured", "Batch", "BiasFreeUNet", "BlindSpot", "BlindSpotNetwork", "Box",
-    "ConvexPotential", "ConvolutionalPotential", "Corruption", "DRUNet", "Denoiser", "GammaTweedie", "Gaussian",
-    "GaussianTweedie", "GroupL1", "ImagePotential", "InWavelets", "KSupport", "LearnedProximal",
-    "LearnedProximalNetwork", "Magnitude", "MagnitudeUNet", "MeanSquare", "Network", "Noise2Score", "NonNegative",
-    "Normalised", "PatchCovering", "PixelPotential", "PoissonTweedie", "Prior", "ProximalMatching", "RealImaginary",
-    "ResidualDenoising", "RidgeDenoiser", "SelfSupervised", "SingleLevel", "StagedMatching", "Sum", "Tikhonov",
-    "TrainingCheckpoint", "TrainingLoss", "WeaklyConvexRidge", "blind_spot_loss", "cosine", "load_denoiser",
-    "load_dncnn", "recover", "residual_denoising_loss", "save_weights", "train",
+    "L1", "STN", "TV", "Analysis", "AsMeasured", "Batch", "BiasFreeUNet", "BlindSpot", "BlindSpotNetwork", "Box",
+    "ConvexPotential", "ConvolutionalPotential", "Corruption", "DRUNet", "Decades", "DeltaSTN", "Denoiser",
+    "GammaTweedie", "Gaussian", "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential", "InWavelets",
+    "Interval", "KSupport", "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet",
+    "MeanSquare", "Network", "Noise2Score", "NonNegative", "Normalised", "PatchCovering", "PixelPotential",
+    "PoissonTweedie", "Positive", "Prior", "ProximalMatching", "Range", "RealImaginary", "ResidualDenoising",
+    "RidgeDenoiser", "SelfSupervised", "SelfTuner", "SingleLevel", "StagedMatching", "Sum", "Tikhonov",
+    "TrainingCheckpoint", "TrainingLoss", "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine", "load_denoiser",
+    "load_dncnn", "recover", "repeat", "residual_denoising_loss", "save_weights", "train",
 ]  # fmt: skip
