@@ -7,8 +7,11 @@ from .constraints import Box, NonNegative
 from .convex_network import ConvexPotential, ImagePotential, PatchCovering, PixelPotential
 from .corruption import Corruption, Gaussian
 from .denoiser import Denoiser, RealImaginary, SingleLevel
+from .diffusion import DenoiserDiffusion, Diffusion, ScoreDiffusion, VelocityDiffusion
 from .dncnn import load_dncnn
 from .drunet import DRUNet
+from .gaussian import GaussianPrior
+from .gaussian_mixture import GaussianMixture
 from .group import GroupL1
 from .k_support import KSupport
 from .l1 import L1
@@ -21,6 +24,7 @@ from .noise2score import GammaNoise, GaussianNoise, Noise2Score, PoissonNoise, r
 from .normalised import Normalised
 from .prior import Prior
 from .proximal_matching import ProximalMatching, match, staged_gammas
+from .schedule import Cosine, FlowMatching, Schedule, VarianceExploding, VariancePreserving
 from .sum import Sum
 from .tikhonov import Tikhonov
 from .training import cosine, train
@@ -32,10 +36,12 @@ from .weights_file import load_denoiser, save_weights
 
 __all__ = [
     "L1", "TV", "Analysis", "Batch", "BiasFreeUNet", "BlindSpotNetwork", "Box", "ConvexPotential", "Corruption",
-    "DRUNet", "Denoiser", "GammaNoise", "Gaussian", "GaussianNoise", "GroupL1", "ImagePotential", "InWavelets",
-    "KSupport", "LearnedProximal", "LearnedProximalNetwork", "Magnitude", "MagnitudeUNet", "MeanSquare", "Network",
-    "Noise2Score", "NonNegative", "Normalised", "PatchCovering", "PixelPotential", "PoissonNoise", "Prior",
-    "ProximalMatching", "RealImaginary", "SelfSupervised", "SingleLevel", "Sum", "Tikhonov", "TrainingCheckpoint",
-    "TrainingLoss", "WeaklyConvexRidge", "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "match",
-    "recover", "residual_denoising_loss", "save_weights", "staged_gammas", "train",
+    "Cosine", "DRUNet", "Denoiser", "DenoiserDiffusion", "Diffusion", "FlowMatching", "GammaNoise", "Gaussian",
+    "GaussianMixture", "GaussianNoise", "GaussianPrior", "GroupL1", "ImagePotential", "InWavelets", "KSupport",
+    "LearnedProximal", "LearnedProximalNetwork", "Magnitude", "MagnitudeUNet", "MeanSquare", "Network", "Noise2Score",
+    "NonNegative", "Normalised", "PatchCovering", "PixelPotential", "PoissonNoise", "Prior", "ProximalMatching",
+    "RealImaginary", "Schedule", "ScoreDiffusion", "SelfSupervised", "SingleLevel", "Sum", "Tikhonov",
+    "TrainingCheckpoint", "TrainingLoss", "VarianceExploding", "VariancePreserving", "VelocityDiffusion",
+    "WeaklyConvexRidge", "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "match", "recover",
+    "residual_denoising_loss", "save_weights", "staged_gammas", "train",
 ]  # fmt: skip
