@@ -29,7 +29,17 @@ from .. import datasets, priors  # noqa: F401  (their classes are named on the c
 from ..datasets import InputError, Source
 from ..datasets.sources import counted, draw, split
 from ..operators.files import atomic
-from ..priors import Batch, Corruption, Network, TrainingCheckpoint, TrainingLoss, cosine, save_weights, train
+from ..priors import (
+    Batch,
+    Corruption,
+    MovingAverage,
+    Network,
+    TrainingCheckpoint,
+    TrainingLoss,
+    cosine,
+    save_weights,
+    train,
+)  # fmt: skip
 from ..priors.training import NotFinite, Step, processes
 from ..priors.weights_file import read_description
 from .arguments import instantiate, new_parser, parse
@@ -41,8 +51,8 @@ from .training_log import TrainingLog
 
 #: What of the command line determines the weights; kept in their description and hashed into the fingerprint.
 SETTINGS = (
-    "network", "data", "validation", "noise", "loss", "steps", "batch_size", "learning_rate", "final_learning_rate",
-    "seed",
+    "network", "data", "validation", "noise", "loss", "average", "steps", "batch_size", "learning_rate",
+    "final_learning_rate", "seed",
 )  # fmt: skip
 #: The second counter of the generators of validation images, which no step has.
 VALIDATION = -1
@@ -59,6 +69,7 @@ class Run:
     held_out: tuple[Source, list[int]]
     noise: Corruption
     loss: TrainingLoss
+    average: MovingAverage | None
     settings: dict[str, Any]
     out: Path
     device: str
@@ -73,6 +84,11 @@ class Run:
         """What the weights depend on: settings, data and version."""
         parts = json.dumps([self.settings, self.data, version("resolvent")], sort_keys=True)
         return hashlib.sha256(parts.encode()).hexdigest()
+
+    @property
+    def result(self) -> Network:
+        """The network that is judged and written."""
+        return self.average.network if self.average else self.network
 
     def batch(self, step: int) -> Batch:
         """This process's share of the batch of one step."""
@@ -125,6 +141,7 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("--validation", type=Source | None, help="source held out; every tenth image of --data if not given")
     add("--noise", type=Corruption, help="noise class and its arguments: --noise Gaussian --noise.high 0.2")
     add("--loss", type=TrainingLoss, help="loss class and its arguments")
+    add("--average", type=float, default=0.0, help="decay of the moving average of the weights; 0 for the last weights")
     add("--steps", type=int, default=10000, help="steps of the optimiser")
     add("--batch_size", type=int, default=16, help="images in a step, of all processes together")
     add("--learning_rate", type=float, default=1e-3, help="of the first step")
@@ -177,7 +194,8 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     device = choose_device(config.device)
     learnt, held_out = shares(made.data, made.validation)
     network = made.network.to(device)
-    run = Run(network, made.data, learnt, held_out, made.noise, made.loss, settings, Path(config.out), device)
+    average = MovingAverage(network, config.average) if config.average else None
+    run = Run(network, made.data, learnt, held_out, made.noise, made.loss, average, settings, Path(config.out), device)
     _check_channels(run)
     return run
 
@@ -205,6 +223,8 @@ def check(config: Namespace) -> None:
         if config[name] is None:
             raise UsageError(f"--{name}: found none, and this preset has no default; expected a class")
     world = processes()[1]
+    if not 0 <= config.average < 1:
+        raise UsageError(f"--average: found {config.average}, expected a number from 0 to below 1")
     if config.batch_size % world:
         raise UsageError(f"--batch_size: found {config.batch_size}, expected a multiple of the {world} processes")
 
@@ -242,7 +262,7 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
         rate = cosine(config.learning_rate, config.final_learning_rate, config.steps)
         with observer(run, config, checkpoint.done()) as after:
             done = train(run.network, run.batch, run.loss, config.steps, rate, checkpoint,
-                         lambda step: after(step) or bool(asked))  # fmt: skip
+                         lambda step: after(step) or bool(asked), run.average)  # fmt: skip
         if done == config.steps and checkpoint.writes:
             write_weights(run)
             say(config, "trained", weights=str(run.out / "weights.safetensors"))
@@ -271,7 +291,7 @@ def observer(run: Run, config: Namespace, done: int) -> Iterator[Callable[[Step]
         last = step.number == config.steps
         facts = {"loss": step.loss, "learning_rate": step.learning_rate, "seconds": time.monotonic() - start}
         if last or step.number % config.validate_every == 0:
-            estimate = denoised(run.network, held_out)
+            estimate = denoised(run, held_out)
             facts["psnr"] = mean_psnr(estimate, held_out.clean)
             log.picture(step.number, held_out.noisy[0], estimate[0], held_out.clean[0])
         if "psnr" in facts or step.number % config.log_every == 0:
@@ -282,12 +302,12 @@ def observer(run: Run, config: Namespace, done: int) -> Iterator[Callable[[Step]
         yield after
 
 
-def denoised(network: Network, batch: Batch) -> Tensor:
+def denoised(run: Run, batch: Batch) -> Tensor:
     """The images of a batch as the network sees them, one at a time."""
-    network.eval()
+    network = run.result.eval()
     with torch.no_grad():
         pairs = zip(batch.noisy, batch.sigma, strict=True)
-        return torch.cat([network(noisy[None], sigma[None]) for noisy, sigma in pairs])
+        return torch.cat([run.loss.estimate(network, noisy[None], sigma[None]) for noisy, sigma in pairs])
 
 
 def mean_psnr(estimate: Tensor, truth: Tensor) -> float:
@@ -300,13 +320,13 @@ def write_weights(run: Run) -> None:
     """The network with its description: data, settings, PSNR on all that was held out."""
     held_out = run.validation(len(run.held_out[1]))
     metrics = {
-        "validation_psnr": mean_psnr(denoised(run.network, held_out), held_out.clean),
+        "validation_psnr": mean_psnr(denoised(run, held_out), held_out.clean),
         "validation_psnr_noisy": mean_psnr(held_out.noisy, held_out.clean),
         "validation_images": len(held_out.clean),
     }
     about = {"config": run.settings, "data": run.data, "metrics": metrics}
     path = run.out / "weights.safetensors"
-    save_weights(path, run.network, **about, fingerprint=run.fingerprint, version=version("resolvent"))
+    save_weights(path, run.result, **about, fingerprint=run.fingerprint, version=version("resolvent"))
     with atomic(run.out / "weights.json") as partial:
         partial.write_text(json.dumps(read_description(path), indent=1) + "\n")
 

@@ -5,7 +5,7 @@ from .bias_free_unet import BiasFreeUNet
 from .blind_spot import BlindSpotNetwork, blind_spot_loss
 from .constraints import Box, NonNegative
 from .convex_network import ConvexPotential, ImagePotential, PatchCovering, PixelPotential
-from .corruption import Corruption, Gaussian
+from .corruption import Corruption, Gaussian, OnPath
 from .denoiser import Denoiser, RealImaginary, SingleLevel
 from .diffusion import DenoiserDiffusion, Diffusion, ScoreDiffusion, VelocityDiffusion
 from .dncnn import load_dncnn
@@ -16,9 +16,10 @@ from .group import GroupL1
 from .k_support import KSupport
 from .l1 import L1
 from .learned_proximal import LearnedProximal, LearnedProximalNetwork, recover
-from .losses import Batch, MeanSquare, SelfSupervised, TrainingLoss
+from .losses import Batch, MeanSquare, ScoreMatching, SelfSupervised, TrainingLoss, VelocityMatching
 from .magnitude import Magnitude
 from .magnitude_unet import MagnitudeUNet
+from .moving_average import MovingAverage
 from .network import Network
 from .noise2score import GammaNoise, GaussianNoise, Noise2Score, PoissonNoise, residual_denoising_loss
 from .normalised import Normalised
@@ -27,6 +28,7 @@ from .proximal_matching import ProximalMatching, match, staged_gammas
 from .schedule import Cosine, FlowMatching, Schedule, VarianceExploding, VariancePreserving
 from .sum import Sum
 from .tikhonov import Tikhonov
+from .time_unet import TimeUNet
 from .training import cosine, train
 from .training_checkpoint import TrainingCheckpoint
 from .tv import TV
@@ -38,10 +40,11 @@ __all__ = [
     "L1", "TV", "Analysis", "Batch", "BiasFreeUNet", "BlindSpotNetwork", "Box", "ConvexPotential", "Corruption",
     "Cosine", "DRUNet", "Denoiser", "DenoiserDiffusion", "Diffusion", "FlowMatching", "GammaNoise", "Gaussian",
     "GaussianMixture", "GaussianNoise", "GaussianPrior", "GroupL1", "ImagePotential", "InWavelets", "KSupport",
-    "LearnedProximal", "LearnedProximalNetwork", "Magnitude", "MagnitudeUNet", "MeanSquare", "Network", "Noise2Score",
-    "NonNegative", "Normalised", "PatchCovering", "PixelPotential", "PoissonNoise", "Prior", "ProximalMatching",
-    "RealImaginary", "Schedule", "ScoreDiffusion", "SelfSupervised", "SingleLevel", "Sum", "Tikhonov",
-    "TrainingCheckpoint", "TrainingLoss", "VarianceExploding", "VariancePreserving", "VelocityDiffusion",
-    "WeaklyConvexRidge", "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "match", "recover",
-    "residual_denoising_loss", "save_weights", "staged_gammas", "train",
+    "LearnedProximal", "LearnedProximalNetwork", "Magnitude", "MagnitudeUNet", "MeanSquare", "MovingAverage",
+    "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering", "PixelPotential",
+    "PoissonNoise", "Prior", "ProximalMatching", "RealImaginary", "Schedule", "ScoreDiffusion", "ScoreMatching",
+    "SelfSupervised", "SingleLevel", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint", "TrainingLoss",
+    "VarianceExploding", "VariancePreserving", "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge",
+    "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "match", "recover", "residual_denoising_loss",
+    "save_weights", "staged_gammas", "train",
 ]  # fmt: skip

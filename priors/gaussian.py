@@ -81,7 +81,8 @@ class GaussianPrior(Diffusion):
 
     def _as(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variances in the precision of ``x``."""
-        return self.centre.to(x.dtype if self.centre.is_complex() else x.real.dtype), self.variances.to(x.real.dtype)
+        centre, variances = torch.as_tensor(self.centre), torch.as_tensor(self.variances)
+        return centre.to(x.dtype if centre.is_complex() else x.real.dtype), variances.to(x.real.dtype)
 
     def _image(self, coefficients: Tensor, like: Tensor) -> Tensor:
         image = self.basis.A_adjoint(coefficients)

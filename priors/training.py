@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from .losses import Batch, TrainingLoss
+from .moving_average import MovingAverage
 from .network import Network
 from .training_checkpoint import TrainingCheckpoint
 
@@ -47,6 +48,7 @@ def train(
     rate: Callable[[int], float],
     checkpoint: TrainingCheckpoint | None = None,
     after: Callable[[Step], bool] = lambda step: False,
+    average: MovingAverage | None = None,
 ) -> int:
     """Train ``network`` in place and return how many steps are done.
 
@@ -54,16 +56,19 @@ def train(
     :param rate: the learning rate of a step.
     :param checkpoint: goes on from it, and keeps it up to date.
     :param after: called after each step; true ends the training early, checkpoint saved.
+    :param average: kept up to date with the network, and in the checkpoint.
     :raises NotFinite: if the loss or its gradient is; the checkpoint stays as it was last saved.
     """
     optimiser = torch.optim.Adam(network.parameters())
-    done = checkpoint.load(network, optimiser) if checkpoint else 0
+    done = checkpoint.load(network, optimiser, average) if checkpoint else 0
     for k in range(done, steps):
         value = descend(network, optimiser, loss, batch(k), rate(k), k)
         done = k + 1
+        if average:
+            average.update(network, done)
         stop = _anywhere(after(Step(done, value, rate(k))))
         if checkpoint and (stop or done == steps or checkpoint.due()):
-            checkpoint.save(done, network, optimiser)
+            checkpoint.save(done, network, optimiser, average)
         if stop:
             break
     return done

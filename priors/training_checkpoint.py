@@ -1,4 +1,4 @@
-"""A training run's state in one file: weights, Adam's moments and the number of steps, bit for bit, no pickle."""
+"""A training run's state in one file: weights, their average, Adam's moments, the number of steps; bit for bit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..operators.files import atomic, remove_partials
+from .moving_average import MovingAverage
 from .network import Network
 
 #: Grows when the file changes so that older programs cannot read it.
@@ -40,7 +41,7 @@ class TrainingCheckpoint:
         """Whether it is time to save."""
         return time.monotonic() - self._last >= self.every
 
-    def save(self, done: int, network: Network, optimiser: Optimizer) -> None:
+    def save(self, done: int, network: Network, optimiser: Optimizer, average: MovingAverage | None = None) -> None:
         """Replace the file; whatever interrupts this leaves the one before.
 
         :raises OSError: if it cannot be written.
@@ -48,7 +49,7 @@ class TrainingCheckpoint:
         self._last = time.monotonic()
         if not self.writes:
             return
-        tensors = {name: t.detach().cpu().clone() for name, t in _state(network, optimiser)}
+        tensors = {name: t.detach().cpu().clone() for name, t in _state(network, optimiser, average)}
         note = {"format": FORMAT, "fingerprint": self.fingerprint, "done": done}
         with atomic(self.path) as partial:
             try:
@@ -56,8 +57,8 @@ class TrainingCheckpoint:
             except SafetensorError as error:
                 raise OSError(str(error)) from error
 
-    def load(self, network: Network, optimiser: Optimizer) -> int:
-        """Put the file's state into both, and return how many steps were done: 0 where there is no file.
+    def load(self, network: Network, optimiser: Optimizer, average: MovingAverage | None = None) -> int:
+        """Put the file's state into all of them, and return how many steps were done: 0 where there is no file.
 
         :raises ValueError: if the file is damaged, newer than this version, or another run's.
         """
@@ -65,6 +66,8 @@ class TrainingCheckpoint:
             return 0
         note, tensors = self._read()
         _restore(network, optimiser, tensors)
+        if average:
+            average.network.load_state_dict(_under("average.", tensors))
         return note["done"]
 
     def done(self) -> int:
@@ -90,16 +93,22 @@ class TrainingCheckpoint:
         return note, tensors
 
 
-def _state(network: Network, optimiser: Optimizer) -> Iterator[tuple[str, Tensor]]:
+def _state(network: Network, optimiser: Optimizer, average: MovingAverage | None) -> Iterator[tuple[str, Tensor]]:
     for name, t in network.state_dict().items():
         yield f"network.{name}", t
+    for name, t in average.network.state_dict().items() if average else ():
+        yield f"average.{name}", t
     for index, moments in optimiser.state_dict()["state"].items():
         for name, t in moments.items():
             yield f"optimiser.{index}.{name}", torch.as_tensor(t)
 
 
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
 def _restore(network: Network, optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
-    network.load_state_dict({k.removeprefix("network."): t for k, t in tensors.items() if k.startswith("network.")})
+    network.load_state_dict(_under("network.", tensors))
     moments: dict[int, dict[str, Tensor]] = {}
     for key, t in tensors.items():
         if key.startswith("optimiser."):
