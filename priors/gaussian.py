@@ -76,8 +76,9 @@ class GaussianPrior(Diffusion):
 
     def sample(self, count: int, generator: Generator | None = None) -> Tensor:
         """Independent images ``(count, C, *spatial)``."""
-        z = noise_like(self.centre.expand(count, *self.centre.shape), generator)
-        return self.centre + self._image(self.variances.sqrt() * self.basis.A(z), z)
+        centre, variances = torch.as_tensor(self.centre), torch.as_tensor(self.variances)
+        z = noise_like(centre.expand(count, *centre.shape), generator)
+        return centre + self._image(variances.sqrt() * self.basis.A(z), z)
 
     def _as(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variances in the precision of ``x``."""

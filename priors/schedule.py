@@ -19,9 +19,8 @@ from torch import Generator, Tensor
 class Schedule(abc.ABC):
     """A path from images to noise; times, signals and noises are tensors of any shape."""
 
-    #: The times at which samplers begin and end; at those left out a or s is 0.
+    #: The time at which samplers begin: 1, where something is left of the image.
     first: float = 1.0
-    last: float = 0.0
 
     @abc.abstractmethod
     def signal(self, t: Tensor) -> Tensor:
@@ -73,8 +72,6 @@ class VariancePreserving(Schedule):
     :param low: beta_0.
     :param high: beta_1.
     """
-
-    last = 1e-3
 
     def __init__(self, low: float = 0.1, high: float = 20.0):
         if not 0 < low < high < math.inf:
