@@ -53,9 +53,8 @@ class Diffusion(Prior):
         return self.mean(x, self.schedule.signal(t), self.schedule.noise(t))
 
     def noise(self, x: Tensor, t: float | Tensor) -> Tensor:
-        """``E[n | x_t = x]``."""
-        t = spread(t, x)
-        return (x - self.schedule.signal(t) * self.estimate(x, t)) / self.schedule.noise(t)
+        """``E[n | x_t = x]``; 0 where an image is without noise, and says nothing of it."""
+        return self._noise(x, self.estimate(x, t), spread(t, x))
 
     def score(self, x: Tensor, t: float | Tensor) -> Tensor:
         """The gradient of ``log p_t`` at ``x``; by the conjugate, where ``x`` is complex."""
@@ -65,8 +64,11 @@ class Diffusion(Prior):
         """``E[d x_t / dt | x_t = x]``: along it images become noise without any drawn."""
         t = spread(t, x)
         estimate, (a_rate, s_rate) = self.estimate(x, t), self.schedule.rates(t)
-        noise = (x - self.schedule.signal(t) * estimate) / self.schedule.noise(t)
-        return a_rate * estimate + s_rate * noise
+        return a_rate * estimate + s_rate * self._noise(x, estimate, t)
+
+    def _noise(self, x: Tensor, estimate: Tensor, t: Tensor) -> Tensor:
+        s = self.schedule.noise(t)
+        return (x - self.schedule.signal(t) * estimate) / torch.where(s > 0, s, torch.inf)
 
 
 class DenoiserDiffusion(Diffusion):

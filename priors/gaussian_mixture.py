@@ -93,7 +93,7 @@ class GaussianMixture(Diffusion):
 
     def _joined(self, weights: Tensor, c: Tensor) -> Tensor:
         """The weighted sum of what the components have along their axes, ``(B, n)``."""
-        return torch.einsum("bk,kni,bki->bn", weights.to(c.dtype), self.vectors.to(c.dtype), c)
+        return torch.einsum("kni,bki->bn", self.vectors.to(c.dtype), weights.to(c.dtype)[..., None] * c)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean image and standard deviation of every pixel, both ``(C, *spatial)``."""

@@ -1,5 +1,6 @@
 """Solving: one problem, one loop, one file per algorithm."""
 
+from .active import Acquisition, ActiveSampling, PairwiseEntropy, ReleasedScore, greedy_design, most_uncertain
 from .admm import ADMM
 from .bmode import envelope, log_compress, scan_convert
 from .calibrated_weight import CalibratedWeight, velocity_errors
@@ -30,11 +31,12 @@ from .stopping import Criterion, Discrepancy, FixedPointResidual, MagnitudeChang
 from .threshold import universal_threshold
 
 __all__ = [
-    "ADMM", "DAPS", "DPS", "FISTA", "FLAIR", "GCNR", "BackProjection", "CalibratedWeight", "CoarseToFine",
-    "ConjugateGradient", "ConstrainedADMM", "Criterion", "DiffPIR", "Discrepancy", "Diverged", "FixedPointResidual",
-    "Flower", "GuidedDiffusion", "HalfQuadratic", "Kirchhoff", "MagnitudeChange", "Migration", "MomentMatching",
-    "NoiseLeft", "ObjectiveGap", "PiGDM", "PnPFlow", "Posterior", "PrimalDual", "Problem", "Progress",
-    "ProximalGradient", "RelativeChange", "Sampler", "Solution", "Solver", "Unguided", "data_residual", "envelope",
-    "filled", "gcnr", "log_compress", "magnitude_psnr", "magnitude_ssim", "objective", "psnr", "scan_convert", "ssim",
+    "ADMM", "DAPS", "DPS", "FISTA", "FLAIR", "GCNR", "Acquisition", "ActiveSampling", "BackProjection",
+    "CalibratedWeight", "CoarseToFine", "ConjugateGradient", "ConstrainedADMM", "Criterion", "DiffPIR", "Discrepancy",
+    "Diverged", "FixedPointResidual", "Flower", "GuidedDiffusion", "HalfQuadratic", "Kirchhoff", "MagnitudeChange",
+    "Migration", "MomentMatching", "NoiseLeft", "ObjectiveGap", "PairwiseEntropy", "PiGDM", "PnPFlow", "Posterior",
+    "PrimalDual", "Problem", "Progress", "ProximalGradient", "RelativeChange", "ReleasedScore", "Sampler", "Solution",
+    "Solver", "Unguided", "data_residual", "envelope", "filled", "gcnr", "greedy_design", "log_compress",
+    "magnitude_psnr", "magnitude_ssim", "most_uncertain", "objective", "psnr", "scan_convert", "ssim",
     "universal_threshold", "unmet_conditions", "velocity_errors",
 ]  # fmt: skip

@@ -169,6 +169,15 @@ def test_velocity_model_knows_pure_noise():
         assert_close(prior.estimate(x, 1.0), expected)
 
 
+def test_image_without_noise():
+    """At time 0 the mean is the image, and of the noise nothing is known but its mean."""
+    for prior in (gaussian(), mixture()):
+        x = images()
+        assert_close(prior.estimate(x, 0.0), x)
+        assert_close(prior.noise(x, 0.0), 0 * x)
+        assert_close(prior.velocity(x, 0.0), -x)
+
+
 def test_denoiser_of_parts():
     """Complex images whose parts are alike and independent: the real denoiser of one part serves both."""
     real = GaussianPrior.dense(torch.ones(SHAPE, dtype=F64), covariance(F64, 0) / 2)

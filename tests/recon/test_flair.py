@@ -63,7 +63,7 @@ def test_weight_is_the_inverse_error():
     e = errors(images_covariance())
     released, subtracting = CalibratedWeight(TIMES, e, shift=0.0), CalibratedWeight(TIMES, e)
     weights = 100 / e / (1 / e).sum()
-    for t in (1.0, 0.803, 0.5, 0.18, 0.0):
+    for t in (1.0, 0.803, 0.504, 0.18, 0.0):
         nearest = float(weights[int((1 - t) * 99 + 0.5)])
         assert released(t) == pytest.approx(nearest / 2)
         assert subtracting(t) == pytest.approx(max(nearest - float(weights[-1]), 0) / 2)

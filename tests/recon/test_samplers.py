@@ -50,7 +50,9 @@ SAMPLERS = {
     "PnPFlow": lambda p, **kw: PnPFlow(p, **{"steps": 20} | kw),
     "Flower": lambda p, **kw: Flower(p, **{"steps": 20, "noise_std": SIGMA, "cg_rtol": 1e-12} | kw),
     "Flower, uncertain": lambda p, **kw: Flower(p, **{"steps": 20, "noise_std": SIGMA, "uncertain": True} | kw),
-    "CoarseToFine": lambda p, **kw: CoarseToFine(p, **{"steps": 60, "noise_std": SIGMA, "step_size": 0.2} | kw),
+    "CoarseToFine": lambda p, **kw: CoarseToFine(
+        p, **{"steps": 60, "noise_std": SIGMA, "step_size": 0.2, "stop": NoiseLeft(0)} | kw
+    ),
     "Unguided": lambda p, **kw: Unguided(p, **{"steps": 20} | kw),
 }
 BY_SAMPLER = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
@@ -177,10 +179,10 @@ def test_tissue_and_haze(monkeypatch, name):
     prior = GaussianPrior(torch.zeros(2, 1, 64, dtype=F64), torch.stack([tissue, haze])[:, None], basis, Joint())
     eye = torch.eye(64, dtype=F64)
     physics, power = Dense(torch.cat([eye, 0.5 * eye], 1), (2, 1, 64)), tissue + 0.25 * haze + 0.05**2
-    sampler = kind(prior, 300, 0.05, cg_iterations=200, cg_rtol=1e-8)
+    sampler = kind(prior, 150, 0.05, cg_iterations=60, cg_rtol=1e-5)
     response = sampler(eye[:1], physics)[0, 0, 0]
     gain = torch.fft.fftshift(torch.fft.fft(response))
-    assert gain.imag.abs().max() < 1e-6
+    assert gain.imag.abs().max() < 1e-3
     error = (tissue - 2 * gain.real * tissue + gain.real**2 * power).sum() / tissue.sum()
     assert low <= float(error) <= high
     assert_close((tissue - tissue**2 / power).sum() / tissue.sum(), torch.tensor(0.0380, dtype=F64), rtol=0.01, atol=0)
