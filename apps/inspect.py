@@ -1,7 +1,8 @@
 """``resolvent inspect IMAGE --prior PRIOR --out FOLDER``: what a prior's proximal step does at an image.
 
 Is it a proximal operator (a symmetric Jacobian without eigenvalues below 0), non-expansive, homogeneous? In which
-basis does it shrink, and by how much? Does the prior, where it has a value, rise with noise, blur and mixing?
+basis does it shrink, and by how much? Does the prior, where it has a value, rise with noise, blur and mixing? And is a
+second one, trained on other images, the same function?
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..operators.files import atomic
 from ..priors import Prior
 from ..priors.inspection import (
     Eigenbasis,
+    agreement,
     blur_path,
     dense_jacobian,
     eigenbasis,
@@ -49,12 +51,14 @@ def main(argv: list[str]) -> int:
     config = parse(parser, argv)
     if config.prior is None or config.out is None:
         raise UsageError(f"--{'out' if config.prior else 'prior'}: found none, expected one")
-    prior = instantiate(parser, config).prior
+    made = instantiate(parser, config)
+    prior = made.prior
     clean = load_crop(Path(config.image), config.crop)
     torch.manual_seed(config.seed)
     noisy = clean + config.sigma * torch.randn_like(clean)
     try:
         facts, basis, denoised = inspect(prior, clean, noisy, config.step)
+        facts |= compare(prior, made.second, clean, noisy, config.step)
     except (NotImplementedError, ValueError) as error:
         raise UsageError(f"--prior: {brief(error)}") from error
     write(Path(config.out), describe(config) | facts, basis, [clean, noisy, denoised])
@@ -69,6 +73,7 @@ def build_parser() -> ArgumentParser:
     add("image", help="picture or array; the middle of its first plane is used, scaled to a peak of 1")
     add("--config", action="config", help="YAML with any of these options")
     add("--prior", type=Prior | None, help="prior class and its arguments, as for reconstruct")
+    add("--second", type=Prior | None, help="another prior, such as a denoiser trained on other images: do they agree?")
     add("--out", type=str | None, help="folder for inspection.json and inspection.html")
     add("--crop", type=int, default=16, help=f"pixels along either side, up to {LARGEST_CROP}")
     add("--sigma", type=float, default=0.1, help="noise added, its unit the image's peak")
@@ -118,6 +123,16 @@ def inspect(prior: Prior, clean: Tensor, noisy: Tensor, step: float) -> tuple[di
         "pixels": noisy.numel(),
     }
     return facts | {"value_along": follow(prior, clean)}, basis, denoised
+
+
+@torch.no_grad()
+def compare(prior: Prior, second: Prior | None, clean: Tensor, noisy: Tensor, step: float) -> dict[str, float]:
+    """How far the two proximal steps are from each other and from the truth; empty without a second prior."""
+    if second is None:
+        return {}
+    found = agreement(lambda v: prior.prox(v, gamma=step), lambda v: second.prox(v, gamma=step), noisy, clean)
+    names = ("distance_between", "distance_to_truth", "distance_of_second_to_truth")
+    return dict(zip(names, found, strict=True)) | {"disagreement": found.disagreement}
 
 
 def follow(prior: Prior, clean: Tensor) -> dict[str, dict[str, list[float]]]:

@@ -9,7 +9,7 @@ import torch
 
 from ..datasets import Measurement, Result
 from ..operators import Operator, Scaled
-from ..recon import Migration, Solution, Solver, magnitude_psnr, magnitude_ssim, psnr, ssim
+from ..recon import Migration, Problem, Solution, Solver, magnitude_psnr, magnitude_ssim, psnr, ssim, unmet_conditions
 from ..recon.metrics import nmse
 
 
@@ -49,16 +49,21 @@ def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m:
 
 def _relative_residual(image: torch.Tensor, m: Measurement) -> list[float]:
     """``||A x - y|| / ||y||`` per image."""
-    y = m.y.to(torch.promote_types(m.y.dtype, torch.float32))
+    y = _floating(m.y)
     residual = torch.linalg.vector_norm((m.physics.cpu().A(image) - y).flatten(1), dim=1)
     return (residual / torch.linalg.vector_norm(y.flatten(1), dim=1)).tolist()
+
+
+def _floating(y: torch.Tensor) -> torch.Tensor:
+    """Integer data as float32."""
+    return y.to(torch.promote_types(y.dtype, torch.float32))
 
 
 def cautions(solver: Solver, solution: Solution, m: Measurement) -> list[str]:
     """What a reader of the result should know."""
     notes = []
     stopped = sum(s == "max_iter" for s in solution.status)
-    if stopped and not isinstance(solver, Migration):
+    if stopped:
         notes.append(
             f"{stopped} of {len(solution.status)} images stopped at max_iter = {solver.max_iter}, not converged"
         )
@@ -66,7 +71,7 @@ def cautions(solver: Solver, solution: Solution, m: Measurement) -> list[str]:
         notes.append("the image is zero everywhere: the prior is stronger than the data")
     if m.noise_std is None:
         notes.append("the file states no noise level; strength was estimated from the data")
-    return notes
+    return notes + list(unmet_conditions(solver, Problem(_floating(m.y), m.physics.cpu())))
 
 
 def axes_of(physics: Operator) -> dict[str, torch.Tensor]:

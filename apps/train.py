@@ -52,7 +52,7 @@ from .training_log import TrainingLog
 #: What of the command line determines the weights; kept in their description and hashed into the fingerprint.
 SETTINGS = (
     "network", "data", "validation", "noise", "loss", "average", "steps", "batch_size", "learning_rate",
-    "final_learning_rate", "seed",
+    "final_learning_rate", "seed", "mixed_precision",
 )  # fmt: skip
 #: The second counter of the generators of validation images, which no step has.
 VALIDATION = -1
@@ -73,6 +73,12 @@ class Run:
     settings: dict[str, Any]
     out: Path
     device: str
+
+    @property
+    def mixed(self) -> bool:
+        """Whether products are computed in bfloat16."""
+        chosen = self.settings["mixed_precision"]
+        return self.device.startswith("cuda") if chosen is None else chosen
 
     @property
     def data(self) -> dict[str, Any]:
@@ -147,7 +153,8 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("--learning_rate", type=float, default=1e-3, help="of the first step")
     add("--final_learning_rate", type=float, default=1e-5, help="of the last step; a cosine leads there")
     add("--seed", type=int, default=0, help="seed of the first weights, the pieces and the noise")
-    add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N; cuda computes in mixed precision")
+    add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--mixed_precision", type=bool | None, help="products in bfloat16; on cuda unless false, elsewhere if true")
     add("--log_every", type=int, default=50, help="steps between lines of the log")
     add("--validate_every", type=int, default=500, help="steps between validations")
     add("--validation_images", type=int, default=16, help="how many images held out a validation takes")
@@ -193,11 +200,18 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     made = instantiate(parser, config)
     device = choose_device(config.device)
     learnt, held_out = shares(made.data, made.validation)
-    network = made.network.to(device)
+    network = channels_last(made.network.to(device))
     average = MovingAverage(network, config.average) if config.average else None
     run = Run(network, made.data, learnt, held_out, made.noise, made.loss, average, settings, Path(config.out), device)
     _check_channels(run)
+    _check_loss(run)
     return run
+
+
+def channels_last(network: Network) -> Network:
+    """``network`` with the channels of a voxel side by side in memory, where its convolutions are fastest."""
+    memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[network.dim]
+    return network.to(memory_format=memory_format)
 
 
 def shares(data: Source, validation: Source | None) -> tuple[list[int], tuple[Source, list[int]]]:
@@ -237,6 +251,12 @@ def _check_channels(run: Run) -> None:
         raise InputError(f"data: {error}") from error
 
 
+def _check_loss(run: Run) -> None:
+    if run.loss.needs_clean and not run.noise.from_clean:
+        loss, noise = type(run.loss).__name__, type(run.noise).__name__
+        raise UsageError(f"--loss: found {loss}, which needs the clean images that {noise} has not, expected another")
+
+
 def finished(run: Run) -> bool:
     """Whether the run's weights are there already; those of another run are not touched.
 
@@ -262,7 +282,7 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
         rate = cosine(config.learning_rate, config.final_learning_rate, config.steps)
         with observer(run, config, checkpoint.done()) as after:
             done = train(run.network, run.batch, run.loss, config.steps, rate, checkpoint,
-                         lambda step: after(step) or bool(asked), run.average)  # fmt: skip
+                         lambda step: after(step) or bool(asked), run.mixed, run.average)  # fmt: skip
         if done == config.steps and checkpoint.writes:
             write_weights(run)
             say(config, "trained", weights=str(run.out / "weights.safetensors"))
@@ -290,11 +310,12 @@ def observer(run: Run, config: Namespace, done: int) -> Iterator[Callable[[Step]
         log.step()
         last = step.number == config.steps
         facts = {"loss": step.loss, "learning_rate": step.learning_rate, "seconds": time.monotonic() - start}
-        if last or step.number % config.validate_every == 0:
+        validated = last or step.number % config.validate_every == 0
+        if validated:
             estimate = denoised(run, held_out)
-            facts["psnr"] = mean_psnr(estimate, held_out.clean)
+            facts |= quality(run, estimate, held_out)
             log.picture(step.number, held_out.noisy[0], estimate[0], held_out.clean[0])
-        if "psnr" in facts or step.number % config.log_every == 0:
+        if validated or step.number % config.log_every == 0:
             log.write(step.number, **facts)
         return False
 
@@ -310,6 +331,14 @@ def denoised(run: Run, batch: Batch) -> Tensor:
         return torch.cat([run.loss.estimate(network, noisy[None], sigma[None]) for noisy, sigma in pairs])
 
 
+@torch.no_grad()
+def quality(run: Run, estimate: Tensor, batch: Batch, psnr: str = "psnr") -> dict[str, float]:
+    """PSNR of estimates under the name ``psnr``; where no image is clean, the loss."""
+    if run.noise.from_clean:
+        return {psnr: mean_psnr(estimate, batch.clean)}
+    return {"validation_loss": float(run.loss(run.result, batch))}
+
+
 def mean_psnr(estimate: Tensor, truth: Tensor) -> float:
     """PSNR at peak 1 in dB, the mean over images."""
     error = (estimate - truth).square().flatten(1).mean(1)
@@ -319,11 +348,10 @@ def mean_psnr(estimate: Tensor, truth: Tensor) -> float:
 def write_weights(run: Run) -> None:
     """The network with its description: data, settings, PSNR on all that was held out."""
     held_out = run.validation(len(run.held_out[1]))
-    metrics = {
-        "validation_psnr": mean_psnr(denoised(run, held_out), held_out.clean),
-        "validation_psnr_noisy": mean_psnr(held_out.noisy, held_out.clean),
-        "validation_images": len(held_out.clean),
-    }
+    metrics: dict[str, float] = {"validation_images": len(held_out.clean)}
+    metrics |= quality(run, denoised(run, held_out), held_out, "validation_psnr")
+    if run.noise.from_clean:
+        metrics["validation_psnr_noisy"] = mean_psnr(held_out.noisy, held_out.clean)
     about = {"config": run.settings, "data": run.data, "metrics": metrics}
     path = run.out / "weights.safetensors"
     save_weights(path, run.result, **about, fingerprint=run.fingerprint, version=version("resolvent"))

@@ -22,6 +22,9 @@ NAMES = (
     "deblurring_beside_deepinv",
     "mri_brain",
     "deblurring_protocol",
+    "radar_table",
+    "gray_denoising",
+    "noise2score",
 )
 
 

@@ -11,13 +11,25 @@ The schedule is the published one (Fang, Buchanan and Sulam, ICLR 2024); --share
 """
 
 import argparse
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from resolvent.priors import LearnedProximalNetwork, PixelPotential, ProximalMatching, match, recover
-from resolvent.priors.proximal_matching import Stage
+from resolvent.priors import (
+    Batch,
+    LearnedProximalNetwork,
+    Network,
+    PixelPotential,
+    ProximalMatching,
+    TrainingLoss,
+    recover,
+    train,
+)
+from resolvent.priors.training import Step
 
 F64 = torch.float64
 GRID = torch.linspace(-4, 4, 161, dtype=F64)
@@ -53,15 +65,51 @@ def median_oracle(y: Tensor) -> Tensor:
     return x[(posterior(y, x).cumsum(1) >= 0.5).double().argmax(1)]
 
 
-def stages(share: float) -> list[Stage]:
-    """The schedule with a share of its steps."""
-    losses = [torch.nn.functional.l1_loss if g is None else ProximalMatching(g) for g, _, _ in SCHEDULE]
-    return [Stage(loss, int(share * n), rate) for loss, (_, n, rate) in zip(losses, SCHEDULE, strict=True)]
+class Stage(NamedTuple):
+    """The steps before ``end`` that no earlier stage has."""
+
+    end: int
+    gamma: float | None
+    rate: float
 
 
-def draw() -> Tensor:
-    """A batch of Laplacian numbers as images of one pixel."""
-    return torch.distributions.Laplace(0.0, 1.0).sample((BATCH, 1))
+class Schedule(TrainingLoss):
+    """The schedule with a share of its steps: the loss and the rate of each, and the data."""
+
+    def __init__(self, share: float, gammas: Sequence[float | None]):
+        rows = [row for row in SCHEDULE if row[0] in gammas]
+        ends = itertools.accumulate(int(share * steps) for _, steps, _ in rows)
+        self.stages = [Stage(end, gamma, rate) for end, (gamma, _, rate) in zip(ends, rows, strict=True)]
+        self.steps = self.stages[-1].end
+
+    def at(self, step: int) -> Stage:
+        """The stage that a step lies in."""
+        return next(stage for stage in self.stages if step < stage.end)
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        gamma, estimate = self.at(round(batch.progress * self.steps)).gamma, network(batch.noisy, batch.sigma)
+        if gamma is None:
+            return (estimate - batch.clean).abs().mean()
+        return ProximalMatching(gamma)(estimate, batch.clean).mean()
+
+    def batch(self, step: int) -> Batch:
+        """Laplacian numbers as images of one pixel, and with noise."""
+        x = torch.distributions.Laplace(0.0, 1.0).sample((BATCH, 1))
+        return Batch(x, x + torch.randn_like(x), torch.ones(BATCH), step / self.steps)
+
+    def last_of_its_gamma(self, done: int) -> bool:
+        """Whether the last step of a gamma has been done."""
+        return done == self.steps or self.at(done - 1).gamma != self.at(done).gamma
+
+    def teach(self, network: LearnedProximalNetwork, seen: Callable[[float | None], None]) -> None:
+        """Train in place; ``seen`` is called after each gamma's last step."""
+
+        def after(step: Step) -> bool:
+            if self.last_of_its_gamma(step.number):
+                seen(self.at(step.number - 1).gamma)
+            return False
+
+        train(network, self.batch, self, self.steps, lambda k: self.at(k).rate, after=after)
 
 
 def at(network: LearnedProximalNetwork, y: Tensor) -> Tensor:
@@ -112,12 +160,13 @@ def run(share: float, seed: int) -> str:
     """Train, and one row after each gamma's last stage."""
     torch.manual_seed(seed)
     network = LearnedProximalNetwork(PixelPotential())
-    gammas = [gamma for gamma, _, _ in SCHEDULE]
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    for i, _ in enumerate(match(network, draw, 1.0, stages(share))):
-        if i + 1 == len(gammas) or gammas[i + 1] != gammas[i]:
-            lines.append("| " + " | ".join(row(network, gammas[i])) + " |")
-            print(lines[-1], flush=True)
+
+    def seen(gamma: float | None) -> None:
+        lines.append("| " + " | ".join(row(network, gamma)) + " |")
+        print(lines[-1], flush=True)
+
+    Schedule(share, [gamma for gamma, _, _ in SCHEDULE]).teach(network, seen)
     return "\n".join(lines)
 
 

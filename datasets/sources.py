@@ -167,6 +167,27 @@ class Blobs(Source):
         return [{"name": "blobs", "shape": list(self.shape), "seeds": [self.first_seed, self.first_seed + self.count]}]
 
 
+class Part(Source):
+    """Every ``of``-th image of another source: denoisers of different parts have seen no image in common.
+
+    :param index: the first image, from 0 to below ``of``.
+    """
+
+    def __init__(self, source: Source, index: int = 0, of: int = 2):
+        if not 0 <= index < of <= len(source):
+            raise ValueError(f"index, of: found {index}, {of}, expected 0 <= index < of <= {len(source)} images")
+        self.source, self.index, self.of = source, index, of
+
+    def __len__(self) -> int:
+        return len(range(self.index, len(self.source), self.of))
+
+    def sample(self, index: int, generator: Generator) -> Tensor:
+        return self.source.sample(self.index + self.of * index, generator)
+
+    def origin(self) -> list[dict[str, Any]]:
+        return [{"name": "part", "index": self.index, "of": self.of}, *self.source.origin()]
+
+
 @lru_cache(maxsize=2000)
 def _scene(shape: tuple[int, int, int], seed: int) -> Tensor:
     return blobs(shape, seed, "constant").abs()[0]

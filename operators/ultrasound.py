@@ -50,7 +50,7 @@ class Block(NamedTuple):
 class DelayAndSum(Operator):
     """What all scans of a linear array have in common; a subclass says when each transmission reaches a pixel.
 
-    :param n_transmits: number of transmissions.
+    There are as many transmissions as elements, unless a subclass sets another number in its ``data_shape``.
     """
 
     units: ClassVar = {
@@ -60,17 +60,16 @@ class DelayAndSum(Operator):
 
     def __init__(
         self,
-        n_transmits: int,
         elements: Vector,
         x: Vector,
         z: Vector,
         n_samples: int,
         sampling_frequency: float,
-        carrier_frequency: float,
-        start_time: float,
-        speed_of_sound: float,
-        f_number: float,
-        memory_budget: int,
+        carrier_frequency: float = 0.0,
+        start_time: float = 0.0,
+        speed_of_sound: float = 1540.0,
+        f_number: float = 0.0,
+        memory_budget: int = 2**30,
         **kwargs: Any,
     ):
         lateral, across, depth = axis_values("elements", elements), _increasing("x", x), _increasing("z", z)
@@ -79,7 +78,7 @@ class DelayAndSum(Operator):
         if not math.isfinite(start_time):
             raise ValueError(f"start_time: found {start_time:g}, expected a finite number of seconds")
         samples = int(_above_zero("n_samples", n_samples))
-        super().__init__((1, len(depth), len(across)), (1, n_transmits, len(lateral), samples), **kwargs)
+        super().__init__((1, len(depth), len(across)), (1, len(lateral), len(lateral), samples), **kwargs)
         for name, values in {"elements": lateral, "x": across, "z": depth}.items():
             self.register_buffer(name, values)
         self.n_samples, self.start_time = samples, float(start_time)
@@ -245,9 +244,10 @@ class PlaneWaveIQ(DelayAndSum):
         if steering.abs().max() >= math.pi / 2:
             raise ValueError(f"angles: found {float(steering.abs().max()):g} rad, expected less than a right angle")
         super().__init__(
-            len(steering), elements, x, z, n_samples, sampling_frequency, carrier_frequency, start_time,
-            speed_of_sound, f_number, memory_budget, **kwargs,
+            elements, x, z, n_samples, sampling_frequency, carrier_frequency, start_time, speed_of_sound, f_number,
+            memory_budget, **kwargs,
         )  # fmt: skip
+        self.data_shape = (1, len(steering), *self.data_shape[2:])
         self.register_buffer("angles", steering)
 
     def geometry(self) -> dict[str, Any]:
@@ -267,25 +267,6 @@ class FullMatrixCapture(DelayAndSum):
 
     The other parameters are those of :class:`PlaneWaveIQ`.
     """
-
-    def __init__(
-        self,
-        elements: Vector,
-        x: Vector,
-        z: Vector,
-        n_samples: int,
-        sampling_frequency: float,
-        carrier_frequency: float = 0.0,
-        start_time: float = 0.0,
-        speed_of_sound: float = 1540.0,
-        f_number: float = 0.0,
-        memory_budget: int = 2**30,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            len(elements), elements, x, z, n_samples, sampling_frequency, carrier_frequency, start_time,
-            speed_of_sound, f_number, memory_budget, **kwargs,
-        )  # fmt: skip
 
     def _transmit_delay(self, i: int, x: Tensor, z: Tensor) -> Tensor:
         return torch.hypot(x - self.elements[i], z) / self.speed_of_sound

@@ -2,10 +2,10 @@
 
 from .analysis import Analysis
 from .bias_free_unet import BiasFreeUNet
-from .blind_spot import BlindSpotNetwork, blind_spot_loss
+from .blind_spot import BlindSpot, BlindSpotNetwork, blind_spot_loss
 from .constraints import Box, NonNegative
-from .convex_network import ConvexPotential, ImagePotential, PatchCovering, PixelPotential
-from .corruption import Corruption, Gaussian, OnPath
+from .convex_network import ConvexPotential, ConvolutionalPotential, ImagePotential, PatchCovering, PixelPotential
+from .corruption import AsMeasured, Corruption, Gaussian, OnPath
 from .denoiser import Denoiser, RealImaginary, SingleLevel
 from .diffusion import DenoiserDiffusion, Diffusion, ScoreDiffusion, VelocityDiffusion
 from .dncnn import load_dncnn
@@ -21,10 +21,18 @@ from .magnitude import Magnitude
 from .magnitude_unet import MagnitudeUNet
 from .moving_average import MovingAverage
 from .network import Network
-from .noise2score import GammaNoise, GaussianNoise, Noise2Score, PoissonNoise, residual_denoising_loss
+from .noise2score import (
+    GammaTweedie,
+    GaussianTweedie,
+    Noise2Score,
+    PoissonTweedie,
+    ResidualDenoising,
+    residual_denoising_loss,
+)
 from .normalised import Normalised
 from .prior import Prior
-from .proximal_matching import ProximalMatching, match, staged_gammas
+from .proximal_matching import ProximalMatching, StagedMatching
+from .ridge_denoiser import RidgeDenoiser
 from .schedule import Cosine, FlowMatching, Schedule, VarianceExploding, VariancePreserving
 from .sum import Sum
 from .tikhonov import Tikhonov
@@ -37,14 +45,15 @@ from .weakly_convex_ridge import WeaklyConvexRidge
 from .weights_file import load_denoiser, save_weights
 
 __all__ = [
-    "L1", "TV", "Analysis", "Batch", "BiasFreeUNet", "BlindSpotNetwork", "Box", "ConvexPotential", "Corruption",
-    "Cosine", "DRUNet", "Denoiser", "DenoiserDiffusion", "Diffusion", "FlowMatching", "GammaNoise", "Gaussian",
-    "GaussianMixture", "GaussianNoise", "GaussianPrior", "GroupL1", "ImagePotential", "InWavelets", "KSupport",
-    "LearnedProximal", "LearnedProximalNetwork", "Magnitude", "MagnitudeUNet", "MeanSquare", "MovingAverage",
-    "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering", "PixelPotential",
-    "PoissonNoise", "Prior", "ProximalMatching", "RealImaginary", "Schedule", "ScoreDiffusion", "ScoreMatching",
-    "SelfSupervised", "SingleLevel", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint", "TrainingLoss",
+    "L1", "TV", "Analysis", "AsMeasured", "Batch", "BiasFreeUNet", "BlindSpot", "BlindSpotNetwork", "Box",
+    "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet", "Denoiser", "DenoiserDiffusion",
+    "Diffusion", "FlowMatching", "GammaTweedie", "Gaussian", "GaussianMixture", "GaussianPrior", "GaussianTweedie",
+    "GroupL1", "ImagePotential", "InWavelets", "KSupport", "LearnedProximal", "LearnedProximalNetwork", "Magnitude",
+    "MagnitudeUNet", "MeanSquare", "MovingAverage", "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath",
+    "PatchCovering", "PixelPotential", "PoissonTweedie", "Prior", "ProximalMatching", "RealImaginary",
+    "ResidualDenoising", "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching", "SelfSupervised",
+    "SingleLevel", "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint", "TrainingLoss",
     "VarianceExploding", "VariancePreserving", "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge",
-    "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "match", "recover", "residual_denoising_loss",
-    "save_weights", "staged_gammas", "train",
+    "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "recover", "residual_denoising_loss", "save_weights",
+    "train",
 ]  # fmt: skip

@@ -15,10 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, pixel_shuffle, pixel_unshuffle, relu
 
+from .losses import Batch, TrainingLoss
+from .network import Network
+
 #: Sides of the masked convolutions and the dilations behind them: no sum of steps leads back to the pixel.
 BRANCHES = ((3, 2), (5, 3))
 #: Pixels reflected around an image to be denoised.
 MARGIN = 32
+#: Share of a training in which s rises.
+RISE = 0.4
 
 
 class ConditionalConv(nn.Conv2d):
@@ -61,20 +66,23 @@ class Branch(nn.Module):
         return relu(self.after(self.dilated(self.before(relu(self.masked(x, blind))))))
 
 
-class BlindSpotNetwork(nn.Module):
+class BlindSpotNetwork(Network):
     """The conditional blind-spot network on real images ``(B, C, H, W)``.
 
     In any ``denoiser(x, sigma)``'s place it is not blind, and the level is the one it was trained on.
 
     :param channels: of the image.
     :param width: of the layers, a multiple of 2.
-    :param modules: dilated modules in each branch.
+    :param depth: dilated modules in each branch.
     """
 
-    def __init__(self, channels: int = 1, width: int = 128, modules: int = 9):
+    dim = 2
+
+    def __init__(self, channels: int = 1, width: int = 128, depth: int = 9):
         super().__init__()
+        self.channels, self.width, self.depth = channels, width, depth
         self.first = nn.Conv2d(channels, width, 1)
-        self.branches = nn.ModuleList(Branch(width, side, dilation, modules) for side, dilation in BRANCHES)
+        self.branches = nn.ModuleList(Branch(width, side, dilation, depth) for side, dilation in BRANCHES)
         self.head = nn.Sequential(
             nn.Conv2d(2 * width, width, 1), nn.ReLU(), nn.Conv2d(width, width // 2, 1), nn.ReLU(),
             nn.Conv2d(width // 2, width // 2, 1), nn.ReLU(), nn.Conv2d(width // 2, channels, 1),
@@ -89,7 +97,7 @@ class BlindSpotNetwork(nn.Module):
         return self.head(torch.cat([branch(z, blind) for branch in self.branches], 1))
 
     def forward(self, x: Tensor, *_: object) -> Tensor:
-        margin = min(MARGIN, *(n - 1 for n in x.shape[2:]))
+        margin = min(MARGIN, *(n - 1 for n in self.checked(x).shape[2:]))
         normal, mean, scale = normalised(x)
         wide = self.estimate(pad(normal, (margin,) * 4, mode="reflect"), blind=False)
         return scale * wide[..., margin : margin + x.shape[2], margin : margin + x.shape[3]] + mean
@@ -137,3 +145,14 @@ def blind_spot_loss(network: BlindSpotNetwork, y: Tensor, share: float) -> Tenso
         target = network.estimate(subsampled(y, cells), blind=True)
     invariance = (subsampled(seeing, cells) - target).abs().mean()
     return loss + share * ((seeing - y).abs().mean() + 2 * invariance)
+
+
+class BlindSpot(TrainingLoss):
+    """:func:`blind_spot_loss` of a :class:`BlindSpotNetwork`, s rising over the first part of the training."""
+
+    needs_clean = False
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        if not isinstance(network, BlindSpotNetwork):
+            raise ValueError(f"loss: found BlindSpot for a {type(network).__name__}, expected a BlindSpotNetwork")
+        return blind_spot_loss(network, batch.noisy, min(batch.progress / RISE, 1.0))

@@ -17,15 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, softplus
 
+from .network import Described
+
 #: Mean and standard deviation of the logarithm of the initial weights of a convolutional chain.
 LOG_WEIGHT = (-10.0, 0.1)
 
 
-class ConvexPotential(nn.Module):
+class ConvexPotential(Described):
     """A convex function of images ``(B, C, *spatial)``, one number for each, shape ``(B,)``.
 
     Convex as long as the :meth:`constrained` weights are not below 0: :meth:`project_` after every training step.
     """
+
+    #: Channels of an image.
+    channels: int
 
     def constrained(self) -> Iterator[Any]:
         """The weights that must not be below 0."""
@@ -51,7 +56,7 @@ class PixelPotential(ConvexPotential):
 
     def __init__(self, channels: int = 1, hidden: int = 50, layers: int = 4, beta: float = 10.0):
         super().__init__()
-        self.beta = beta
+        self.channels, self.hidden, self.layers, self.beta = channels, hidden, layers, beta
         self.first = nn.Linear(channels, hidden, bias=False)
         self.chain = nn.ModuleList(nn.Linear(hidden, hidden, bias=False) for _ in range(layers - 1))
         self.skips = nn.ModuleList(nn.Linear(channels, hidden) for _ in range(layers - 1))
@@ -70,10 +75,48 @@ class PixelPotential(ConvexPotential):
         return (self.last(z) + self.last_skip(pixels)).flatten(1).sum(1)
 
 
-class ImagePotential(ConvexPotential):
-    """A potential of square images of one size: strided convolutions, then one kernel over all that is left.
+class ConvolutionalPotential(ConvexPotential):
+    """A potential of images of any size: strided convolutions, then the sum over all places.
 
     Every layer also sees the image, bilinearly reduced to the layer's size.
+
+    :param channels: of the image.
+    :param hidden: width of the chain.
+    :param strides: of the 3 x 3 convolutions.
+    :param beta: sharpness of the softplus.
+    """
+
+    def __init__(
+        self, channels: int = 1, hidden: int = 64, strides: Sequence[int] = (1, 2, 1, 2), beta: float = 100.0
+    ):  # fmt: skip
+        super().__init__()
+        self.channels, self.hidden, self.strides, self.beta = channels, hidden, list(strides), beta
+        kernels = [(3, stride, 1) for stride in strides[1:]] + self.ending()
+        self.first = nn.Conv2d(channels, hidden, 3, strides[0], 1, bias=False)
+        self.chain = nn.ModuleList(nn.Conv2d(hidden, hidden, *k, bias=False) for k in kernels)
+        self.skips = nn.ModuleList(nn.Conv2d(channels, hidden, *k) for k in kernels)
+        self.last = nn.Linear(hidden, 1, bias=False)
+        for weight in self.constrained():
+            nn.init.normal_(weight, *LOG_WEIGHT)
+            weight.data.exp_()
+
+    def ending(self) -> list[tuple[int, int, int]]:
+        """Kernel, stride and padding of the convolutions after the strided ones."""
+        return []
+
+    def constrained(self) -> Iterator[Any]:
+        yield from (layer.weight for layer in (*self.chain, self.last))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = softplus(self.first(x), self.beta)
+        for chain, skip in zip(self.chain, self.skips, strict=True):
+            reduced = x if z.shape[2:] == x.shape[2:] else interpolate(x, z.shape[2:], mode="bilinear")
+            z = softplus(chain(z) + skip(reduced), self.beta)
+        return self.last(z.flatten(2).sum(2)).squeeze(1)
+
+
+class ImagePotential(ConvolutionalPotential):
+    """A potential of square images of one size: the convolutions end with one kernel over all that is left.
 
     :param channels: of the image.
     :param size: pixels along either side, a multiple of the product of ``strides``.
@@ -90,31 +133,19 @@ class ImagePotential(ConvexPotential):
         strides: Sequence[int] = (1, 2, 1, 2),
         beta: float = 10.0,
     ):
-        super().__init__()
         reduction = math.prod(strides)
         if size % reduction:
             raise ValueError(f"size: found {size}, expected a multiple of {reduction}, the product of the strides")
-        self.size, self.beta = size, beta
-        kernels = [(3, stride, 1) for stride in strides[1:]] + [(size // reduction, 1, 0)]
-        self.first = nn.Conv2d(channels, hidden, 3, strides[0], 1, bias=False)
-        self.chain = nn.ModuleList(nn.Conv2d(hidden, hidden, *k, bias=False) for k in kernels)
-        self.skips = nn.ModuleList(nn.Conv2d(channels, hidden, *k) for k in kernels)
-        self.last = nn.Linear(hidden, 1, bias=False)
-        for weight in self.constrained():
-            nn.init.normal_(weight, *LOG_WEIGHT)
-            weight.data.exp_()
+        self.size, self.reduction = size, reduction
+        super().__init__(channels, hidden, strides, beta)
 
-    def constrained(self) -> Iterator[Any]:
-        yield from (layer.weight for layer in (*self.chain, self.last))
+    def ending(self) -> list[tuple[int, int, int]]:
+        return [(self.size // self.reduction, 1, 0)]
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2:] != (self.size, self.size):
             raise ValueError(f"image: found {tuple(x.shape[2:])} pixels, expected {self.size} x {self.size}")
-        z = softplus(self.first(x), self.beta)
-        for chain, skip in zip(self.chain, self.skips, strict=True):
-            reduced = x if z.shape[2:] == x.shape[2:] else interpolate(x, z.shape[2:], mode="bilinear")
-            z = softplus(chain(z) + skip(reduced), self.beta)
-        return self.last(z.flatten(1)).squeeze(1)
+        return super().forward(x)
 
 
 class PatchCovering(ConvexPotential):
@@ -133,6 +164,7 @@ class PatchCovering(ConvexPotential):
         if stride < 1 or size % stride:
             raise ValueError(f"stride: found {stride}, expected a divisor of the patch size {size}")
         self.potential, self.size, self.stride = potential, size, stride
+        self.channels = potential.channels
 
     def constrained(self) -> Iterator[Any]:
         yield from self.potential.constrained()

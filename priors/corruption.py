@@ -7,6 +7,7 @@ r"""How clean images become the noisy ones that a denoiser learns from.
 from __future__ import annotations
 
 import abc
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -16,6 +17,9 @@ from .schedule import FlowMatching, Schedule
 
 class Corruption(abc.ABC):
     """A model of noise of random strength."""
+
+    #: Whether the images were clean before.
+    from_clean: ClassVar[bool] = True
 
     @abc.abstractmethod
     def __call__(self, clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -58,3 +62,20 @@ class OnPath(Corruption):
         t = self.low + (self.high - self.low) * torch.rand((), generator=generator)
         noise = torch.randn(clean.shape, generator=generator)
         return self.schedule.signal(t) * clean + self.schedule.noise(t) * noise, t
+
+
+class AsMeasured(Corruption):
+    """Nothing is added: the images are noisy already, and there are no clean ones.
+
+    :param sigma: the noise's standard deviation, in units of the image.
+    """
+
+    from_clean = False
+
+    def __init__(self, sigma: float):
+        if not 0 <= sigma < float("inf"):
+            raise ValueError(f"sigma: found {sigma}, expected a finite standard deviation not below 0")
+        self.sigma = sigma
+
+    def __call__(self, clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        return clean, torch.tensor(self.sigma)

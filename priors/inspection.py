@@ -10,6 +10,8 @@ harmonic representations" (ICLR 2024). A denoiser here is any differentiable map
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -114,6 +116,29 @@ def eigenbasis(jacobian: Tensor, y: Tensor) -> Eigenbasis:
     factors, vectors = torch.linalg.eigh((jacobian + jacobian.T) / 2)
     basis = vectors.T.flip(0)
     return Eigenbasis(factors.flip(0), basis.reshape(-1, *y.shape[1:]), basis @ y.flatten())
+
+
+class Agreement(NamedTuple):
+    """How far two denoisers' images are from each other and each from the truth, over the truth's norm."""
+
+    between: float
+    first: float
+    second: float
+
+    @property
+    def disagreement(self) -> float:
+        """0 of denoisers that are one function, 1 of errors that have nothing in common."""
+        return self.between / max(math.hypot(self.first, self.second), sys.float_info.min)
+
+
+def agreement(first: Map, second: Map, noisy: Tensor, clean: Tensor) -> Agreement:
+    """Of two denoisers at one noisy image.
+
+    Trained on different images of a kind they agree where they have learned what such images are like, and differ
+    where they have learned their images by heart.
+    """
+    a, b, size = first(noisy), second(noisy), clean.norm().clamp_min(1e-30)
+    return Agreement(*(float((p - q).norm() / size) for p, q in ((a, b), (a, clean), (b, clean))))
 
 
 # -- paths along which a prior should rise ----------------------------------------------------------

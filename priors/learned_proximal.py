@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .convex_network import ConvexPotential
+from .network import Network
 from .prior import Prior
 
 #: Newton steps, products with the Jacobian in each, and halvings of one step at most.
@@ -27,7 +28,7 @@ STEPS, PRODUCTS, HALVINGS = 60, 200, 12
 SYSTEM = 1e-8
 
 
-class LearnedProximalNetwork(nn.Module):
+class LearnedProximalNetwork(Network):
     r"""The gradient of a strongly convex potential, :math:`f(y) = \nabla\psi(y) + \alpha y`.
 
     Any ``denoiser(x, sigma)``'s place is its: the noise level is the one it was trained for. In
@@ -43,11 +44,15 @@ class LearnedProximalNetwork(nn.Module):
         super().__init__()
         if not 0 <= strong_convexity < 1:
             raise ValueError(f"strong_convexity: found {strong_convexity}, expected a number from 0 to below 1")
-        self.network, self.strong_convexity = potential, strong_convexity
+        self.potential, self.strong_convexity = potential, strong_convexity
+        self.channels, self.dim = potential.channels, 2
 
-    def potential(self, y: Tensor) -> Tensor:
-        """psi with its strongly convex part, shape ``(B,)``."""
-        return self.network(y) + self.strong_convexity / 2 * y.square().flatten(1).sum(1)
+    def project_(self) -> None:
+        self.potential.project_()
+
+    def psi(self, y: Tensor) -> Tensor:
+        """The potential with its strongly convex part, shape ``(B,)``."""
+        return self.potential(y) + self.strong_convexity / 2 * y.square().flatten(1).sum(1)
 
     def forward(self, y: Tensor, *_: Any) -> Tensor:
         tracked = torch.is_grad_enabled() and (y.requires_grad or any(p.requires_grad for p in self.parameters()))
@@ -55,7 +60,7 @@ class LearnedProximalNetwork(nn.Module):
 
     def _gradient(self, y: Tensor, tracked: bool) -> Tensor:
         with torch.enable_grad():
-            return torch.autograd.grad(self.potential(y).sum(), y, create_graph=tracked)[0]
+            return torch.autograd.grad(self.psi(y).sum(), y, create_graph=tracked)[0]
 
 
 class Recovered(NamedTuple):
@@ -74,7 +79,7 @@ def recover(network: LearnedProximalNetwork, x: Tensor, rtol: float | None = Non
     :param rtol: residual at which to stop; ten times the rounding unit if None.
     """
     y, residual = mixture(network, x, torch.zeros((), dtype=x.dtype, device=x.device), rtol)
-    value = (x * (y.detach() - x / 2)).flatten(1).sum(1) - network.potential(y.detach())
+    value = (x * (y.detach() - x / 2)).flatten(1).sum(1) - network.psi(y.detach())
     return Recovered(value, y, residual)
 
 

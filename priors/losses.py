@@ -8,7 +8,7 @@ unless another one says otherwise.
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import deepinv
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from .schedule import FlowMatching, Schedule
 class Batch(NamedTuple):
     """A batch of one step.
 
-    :param clean: ``(B, C, *spatial)``.
+    :param clean: ``(B, C, *spatial)``; the noisy ones again where there are no clean ones.
     :param noisy: the same images with noise.
     :param sigma: the noise's strength per image, ``(B,)``.
     :param progress: how much of the training is over, from 0 to 1; for losses that change with it.
@@ -40,6 +40,9 @@ class Batch(NamedTuple):
 
 class TrainingLoss(abc.ABC):
     """A loss that is the mean over the images of its batch."""
+
+    #: Whether it looks at the clean images.
+    needs_clean: ClassVar[bool] = True
 
     @abc.abstractmethod
     def __call__(self, network: Network, batch: Batch) -> Tensor:
@@ -99,6 +102,8 @@ class SelfSupervised(TrainingLoss):
 
     :param loss: called as ``loss(x_net=, y=, physics=, model=)``; one without a state of its own.
     """
+
+    needs_clean = False
 
     def __init__(self, loss: deepinv.loss.Loss):
         self.loss = loss

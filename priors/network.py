@@ -16,22 +16,35 @@ from torch.nn import functional
 from .prior import broadcast
 
 
-class Network(nn.Module):
-    """Base class of the networks; ``forward(x, sigma)`` on real images ``(B, C, *spatial)`` of any spatial size.
+class Described(nn.Module):
+    """A module that can say how it was built.
 
-    Every argument of a subclass's constructor is plain (numbers, strings, lists of them) and is kept as the
-    attribute of its name.
+    Every argument of a subclass's constructor is plain (numbers, strings, lists of them), or described itself, and
+    is kept as the attribute of its name.
     """
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments: with them, the class makes a module of the same shape."""
+        values = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: v.description if isinstance(v, Described) else v for name, v in values.items()}
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The class's name and the :attr:`arguments`."""
+        return {"architecture": type(self).__name__, "arguments": self.arguments}
+
+
+class Network(Described):
+    """Base class of the networks; ``forward(x, sigma)`` on real images ``(B, C, *spatial)`` of any spatial size."""
 
     #: Channels of an image.
     channels: int
     #: Spatial axes of an image, 2 or 3.
     dim: int
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments: with them, the class makes a network of the same shape."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+    def project_(self) -> None:
+        """Bring the weights back to the set that they belong to, after a step of training; here every weight does."""
 
     def checked(self, x: Tensor) -> Tensor:
         """``x``, if it has this network's axes and channels."""

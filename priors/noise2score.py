@@ -16,6 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .losses import Batch, TrainingLoss
+from .network import Network
+
 Score = Callable[[Tensor], Tensor]
 
 #: Under the root of total variation, so that it has a derivative.
@@ -28,12 +31,37 @@ def residual_denoising_loss(score: Score, y: Tensor, level: float) -> Tensor:
     return (u + level * score(y + level * u)).square().flatten(1).mean(1)
 
 
-def annealed(step: int, steps: int, first: float = 0.05, last: float = 0.001) -> float:
+def annealed(step: float, steps: float, first: float = 0.05, last: float = 0.001) -> float:
     """The level of a training step: from ``first`` down to ``last`` in ``steps``, which it keeps."""
     return first + min(step / steps, 1.0) * (last - first)
 
 
-class Noise(Protocol):
+class ResidualDenoising(TrainingLoss):
+    r"""A denoiser for Gaussian noise of known level, learned as the score of the noisy images alone.
+
+    .. math:: S(y + s u) = \frac{D_\tau(y + s u) - (y + s u)}{\tau^2}, \qquad \tau^2 = \sigma^2 + s^2 ,
+
+    Tweedie's formula for the noise of both: what s adds is no bias of a network that is told the level.
+
+    :param first: s at first, in units of the image.
+    :param last: s at the end of the training.
+    """
+
+    needs_clean = False
+
+    def __init__(self, first: float = 0.05, last: float = 0.001):
+        if not (first > 0 and last > 0):
+            raise ValueError(f"first, last: found {first}, {last}, expected numbers above 0")
+        self.first, self.last = first, last
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        level = annealed(batch.progress, 1, self.first, self.last)
+        both = torch.hypot(batch.sigma, torch.as_tensor(level).to(batch.sigma))
+        variance = both.square().reshape(-1, *[1] * (batch.noisy.ndim - 1))
+        return residual_denoising_loss(lambda y: (network(y, both) - y) / variance, batch.noisy, level).mean()
+
+
+class Tweedie(Protocol):
     """A noise model of one parameter: how its score is asked for, Tweedie's formula, and how good a guess looks."""
 
     @property
@@ -55,7 +83,7 @@ class Noise(Protocol):
 
 
 @dataclass(frozen=True)
-class GaussianNoise:
+class GaussianTweedie:
     r""":math:`y = x + \sigma n`; the posterior mean :math:`y + \sigma^2 S(y)`."""
 
     grid: tuple[float, ...] = tuple(55 / 255 - i / 255 for i in range(50))
@@ -72,7 +100,7 @@ class GaussianNoise:
 
 
 @dataclass(frozen=True)
-class PoissonNoise:
+class PoissonTweedie:
     r""":math:`y = \zeta z, z \sim \text{Poisson}(x / \zeta)`; :math:`(y + \zeta/2) \exp S(y / \zeta)`.
 
     S is the score of the counts z. Close to :math:`\exp E[\log x | y]`, which lies below the posterior mean.
@@ -91,7 +119,7 @@ class PoissonNoise:
 
 
 @dataclass(frozen=True)
-class GammaNoise:
+class GammaTweedie:
     r""":math:`y = x n, n \sim \Gamma(k, 1/k)`; :math:`k y / (k - 1 - y S(y))`.
 
     Exactly :math:`1 / E[1/x | y]`, which lies below the posterior mean.
@@ -115,10 +143,10 @@ class Noise2Score(torch.nn.Module):
     """A denoiser ``(y, parameter) -> x`` from a score and a noise model.
 
     :param score: maps noisy images (for Poisson noise, counts) to their score, of the same shape.
-    :param noise: :class:`GaussianNoise`, :class:`PoissonNoise` or :class:`GammaNoise`.
+    :param noise: :class:`GaussianTweedie`, :class:`PoissonTweedie` or :class:`GammaTweedie`.
     """
 
-    def __init__(self, score: Score, noise: Noise):
+    def __init__(self, score: Score, noise: Tweedie):
         super().__init__()
         self.score, self.noise = score, noise
 

@@ -11,17 +11,14 @@ so gamma falls in stages, after one of absolute differences. Fang, Buchanan and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import torch
 from deepinv.loss import Loss
-from torch import Tensor
+from torch import Tensor, expm1
 
-from .learned_proximal import LearnedProximalNetwork
-
-#: gamma of the last stage per root of the number of voxels; and the factors of the stages before it.
-ROOT_MEAN_SQUARE, FACTORS = 0.08, (8, 4, 2, 1)
+from .losses import Batch, TrainingLoss
+from .network import Network
 
 
 class ProximalMatching(Loss):
@@ -37,42 +34,28 @@ class ProximalMatching(Loss):
         self.gamma = gamma
 
     def forward(self, x_net: Tensor, x: Tensor, **_: Any) -> Tensor:
-        return -torch.expm1(-(x_net - x).square().flatten(1).sum(1) / self.gamma**2)
+        return -expm1(-(x_net - x).square().flatten(1).sum(1) / self.gamma**2)
 
 
-def staged_gammas(shape: Sequence[int]) -> tuple[float, ...]:
-    """The falling gammas of images of ``shape`` (C, *spatial), with a range of about 1."""
-    last = ROOT_MEAN_SQUARE * math.sqrt(math.prod(shape))
-    return tuple(factor * last for factor in FACTORS)
+class StagedMatching(TrainingLoss):
+    """Absolute differences at first, then proximal matching in stages of equal length, gamma falling.
 
-
-class Stage(NamedTuple):
-    """``steps`` of Adam at one rate under one loss ``(x_net, x)``."""
-
-    loss: Callable[..., Tensor]
-    steps: int
-    rate: float
-
-
-def match(
-    network: LearnedProximalNetwork,
-    images: Callable[[], Tensor],
-    sigma: float,
-    stages: Sequence[Stage],
-) -> Iterator[tuple[Stage, float]]:
-    """Train in place on ``x + sigma n``, stage after stage; yields each stage and its mean loss when it is done.
-
-    :param images: draws a batch ``(B, C, *spatial)``.
+    :param gammas: of the stages, over the root of an image's number of voxels; its unit is that of the image.
+    :param first: share of the training that absolute differences have.
     """
-    for stage in stages:
-        optimiser = torch.optim.Adam(network.parameters(), stage.rate)
-        total = 0.0
-        for _ in range(stage.steps):
-            x = images()
-            loss = stage.loss(network(x + sigma * torch.randn_like(x)), x).mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            network.network.project_()
-            total += float(loss.detach())
-        yield stage, total / max(stage.steps, 1)
+
+    def __init__(self, gammas: Sequence[float] = (0.64, 0.32, 0.16, 0.08), first: float = 0.5):
+        if not gammas or not 0 <= first < 1:
+            raise ValueError(f"gammas, first: found {list(gammas)}, {first}, expected at least one; 0 <= first < 1")
+        self.gammas, self.first = list(gammas), first
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        estimate, clean = network(batch.noisy, batch.sigma), batch.clean
+        if batch.progress < self.first:
+            return (estimate - clean).abs().mean()
+        return ProximalMatching(self.gamma(batch.progress) * math.sqrt(clean[0].numel()))(estimate, clean).mean()
+
+    def gamma(self, progress: float) -> float:
+        """That of the stage which a share of the training lies in."""
+        stage = int((progress - self.first) / (1 - self.first) * len(self.gammas))
+        return self.gammas[min(stage, len(self.gammas) - 1)]

@@ -48,6 +48,7 @@ def train(
     rate: Callable[[int], float],
     checkpoint: TrainingCheckpoint | None = None,
     after: Callable[[Step], bool] = lambda step: False,
+    mixed: bool = False,
     average: MovingAverage | None = None,
 ) -> int:
     """Train ``network`` in place and return how many steps are done.
@@ -56,13 +57,14 @@ def train(
     :param rate: the learning rate of a step.
     :param checkpoint: goes on from it, and keeps it up to date.
     :param after: called after each step; true ends the training early, checkpoint saved.
+    :param mixed: products in bfloat16, weights and sums in float32.
     :param average: kept up to date with the network, and in the checkpoint.
     :raises NotFinite: if the loss or its gradient is; the checkpoint stays as it was last saved.
     """
     optimiser = torch.optim.Adam(network.parameters())
     done = checkpoint.load(network, optimiser, average) if checkpoint else 0
     for k in range(done, steps):
-        value = descend(network, optimiser, loss, batch(k), rate(k), k)
+        value = descend(network, optimiser, loss, batch(k), rate(k), k, mixed)
         done = k + 1
         if average:
             average.update(network, done)
@@ -75,13 +77,18 @@ def train(
 
 
 def descend(
-    network: Network, optimiser: torch.optim.Optimizer, loss: TrainingLoss, batch: Batch, rate: float, k: int
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    loss: TrainingLoss,
+    batch: Batch,
+    rate: float,
+    k: int,
+    mixed: bool = False,
 ) -> float:
     """One step of ``optimiser``; returns the loss of the batch of all processes."""
     network.train()
     optimiser.zero_grad()
-    kind = batch.noisy.device.type
-    with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+    with torch.autocast(batch.noisy.device.type, torch.bfloat16, enabled=mixed):
         value = loss(network, batch)
     value.backward()
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
@@ -92,6 +99,7 @@ def descend(
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.step()
+    network.project_()
     return mean
 
 

@@ -49,7 +49,10 @@ class TrainingCheckpoint:
         self._last = time.monotonic()
         if not self.writes:
             return
-        tensors = {name: t.detach().cpu().clone() for name, t in _state(network, optimiser, average)}
+        tensors = {
+            name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, t in _state(network, optimiser, average)
+        }
         note = {"format": FORMAT, "fingerprint": self.fingerprint, "done": done}
         with atomic(self.path) as partial:
             try:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..operators.files import atomic
-from .network import Network
+from .network import Described, Network
 
 #: Grows when a description changes so that older programs cannot read it.
 FORMAT = 1
@@ -29,7 +29,7 @@ def save_weights(path: str | os.PathLike[str], network: Network, **about: Any) -
 
     :param about: what else the description says, plain values.
     """
-    description = {"format": FORMAT, "architecture": type(network).__name__, "arguments": network.arguments}
+    description = {"format": FORMAT, **network.description}
     tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     with atomic(path) as partial:
         save_file(tensors, partial, metadata={"resolvent": json.dumps(description | about)})
@@ -90,17 +90,23 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return description, tensors
 
 
-def _empty(path: Path, description: dict[str, Any]) -> Network:
-    """The network that a description is of, with new weights."""
-    known = {kind.__name__: kind for kind in Network.__subclasses__()}
+def _empty(path: Path, description: dict[str, Any], kind: type[Described] = Network) -> Any:
+    """The ``kind`` of module that a description is of, with new weights."""
+    known = {each.__name__: each for each in _kinds(kind)}
     name, arguments = description.get("architecture"), description.get("arguments")
     if name not in known or not isinstance(arguments, dict):
         raise ValueError(f"{path}: found weights of {str(name)[:80]!r}, expected one of {', '.join(sorted(known))}")
+    inner = {k: _empty(path, v, Described) if isinstance(v, dict) else v for k, v in arguments.items()}
     try:
-        return known[name](**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
+        return known[name](**inner)
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(f"{path}: found other arguments than those of {name} ({reason}), expected its own") from error
+
+
+def _kinds(base: type[Described]) -> list[type[Described]]:
+    """The classes below ``base`` that can be built."""
+    return [kind for child in base.__subclasses__() for kind in (child, *_kinds(child))]
 
 
 def _check_shapes(path: Path, network: Network, tensors: dict[str, Tensor]) -> None:

@@ -53,6 +53,8 @@ class HalfQuadratic(Solver):
     :param cg_rtol: their relative residual.
     """
 
+    at_the_end = "completed"
+
     def __init__(
         self,
         prior: AnyPrior,

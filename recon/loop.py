@@ -87,7 +87,7 @@ def run(
         if checkpoint is not None:
             checkpoint.save(_whole(progress))
         raise
-    _finish(progress, "max_iter")
+    _finish(progress, solver.at_the_end)
     return progress
 
 

@@ -38,7 +38,8 @@ class Solution:
     """What a solver returns.
 
     :param image: ``(B, C, *spatial)``; of a diverged image the last finite iterate.
-    :param status: per image ``converged``, ``max_iter``, ``interrupted`` or ``diverged``.
+    :param status: per image ``converged``, ``max_iter``, ``completed`` (a schedule, to its end), ``interrupted`` or
+        ``diverged``.
     :param history: per name, numbers ``(iterations, B)``; always ``relative_change`` and ``seconds``.
     :param certificate: the solver's optimality measure at ``image``, per image.
     :param state: what a further :meth:`Solver.solve` can start from.
@@ -68,6 +69,8 @@ class Solver(deepinv.models.Reconstructor):
 
     #: What the algorithm asks of its priors: ``prox`` or ``grad``.
     needs: ClassVar[str] = "prox"
+    #: Status of the images still running after ``max_iter`` iterations.
+    at_the_end: ClassVar[str] = "max_iter"
 
     def __init__(self, prior: AnyPrior | Sequence[AnyPrior] | None, max_iter: int, stop: Criterion | None):
         super().__init__()

@@ -42,6 +42,16 @@ def test_soft_threshold_is_not_homogeneous(picture, tmp_path):
     assert found["asymmetry"] < 1e-6 and found["greatest_eigenvalue"] == pytest.approx(1)
 
 
+def test_two_priors_beside_each_other(picture, tmp_path):
+    """Halving and thirding y = x + n: one sixth of y apart; the same twice: no distance at all."""
+    options = ["--prior", "Tikhonov", "--sigma", "0", "--second", "Tikhonov"]
+    _, found = inspect(picture, tmp_path / "out", *options, "--second.weight", "2")
+    names = ("distance_between", "distance_to_truth", "distance_of_second_to_truth")
+    assert [found[name] for name in names] == pytest.approx([1 / 6, 1 / 2, 2 / 3], rel=1e-5)
+    assert found["disagreement"] == pytest.approx(1 / 6 / (1 / 4 + 4 / 9) ** 0.5, rel=1e-5)
+    assert inspect(picture, tmp_path / "same", *options)[1]["disagreement"] == 0
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

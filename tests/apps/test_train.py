@@ -354,3 +354,47 @@ def test_presets_of_diffusion(tmp_path, pictures, preset):
     model = {"score": DenoiserDiffusion, "flow": VelocityDiffusion}[preset](str(tmp_path / "a" / "weights.safetensors"))
     assert model.denoise(torch.rand(2, 1, 16, 16), 0.3).shape == (2, 1, 16, 16)
     assert np.isfinite(read_description(tmp_path / "a" / "weights.safetensors")["metrics"]["validation_psnr"])
+
+
+def noisy_pictures(folder, count=6):
+    """Pictures of ramps with noise of 0.1, as a camera might leave them."""
+    folder.mkdir()
+    rng, ramp = np.random.default_rng(0), np.linspace(60, 190, 40)
+    for i in range(count):
+        noisy = np.roll(ramp, 5 * i) + rng.normal(0, 25.5, (40, 40))
+        imsave(folder / f"{i}.png", noisy.clip(0, 255).astype(np.uint8), check_contrast=False)
+    return folder
+
+
+NETWORKS = {
+    "ResidualDenoising": ["--network", "DRUNet", "--network.widths", "[2,2,2,2]", "--network.blocks", "1"],
+    "BlindSpot": ["--network", "BlindSpotNetwork", "--network.width", "4", "--network.depth", "1"],
+    "SelfSupervised": ["--network", "DRUNet", "--network.widths", "[2,2,2,2]", "--network.blocks", "1",
+                       "--loss.loss", "deepinv.loss.R2RLoss"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", NETWORKS)
+def test_noisy_images_alone_are_enough(loss, tmp_path):
+    """Nothing is added to them, and a validation has their loss, no PSNR against images that nobody has."""
+    data = ["--data.path", str(noisy_pictures(tmp_path / "noisy")), "--data.size", "20"]
+    measured = ["--noise", "AsMeasured", "--noise.sigma", "0.1", "--loss", loss, *NETWORKS[loss]]
+    options = ["--steps", "3", "--batch_size", "2", "--device", "cpu", "--out", str(tmp_path / "net")]
+    assert main(["train", "image-denoiser", *data, *measured, *options]) == 0
+    metrics = read_description(tmp_path / "net" / "weights.safetensors")["metrics"]
+    assert metrics.keys() == {"validation_loss", "validation_images"}
+    last = log(tmp_path / "net")[-1]
+    assert last["step"] == 3 and np.isfinite(last["validation_loss"]) and "psnr" not in last
+
+
+def test_clean_images_are_missed(tmp_path, capsys):
+    data = [
+        "--data.path",
+        str(noisy_pictures(tmp_path / "noisy", 2)),
+        "--data.size",
+        "20",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    message = "--loss: found MeanSquare, which needs the clean images that AsMeasured has not"
+    refused(capsys, ["train", "image-denoiser", *data, "--noise", "AsMeasured", "--noise.sigma", "0.1"], USAGE, message)

@@ -6,7 +6,7 @@ import torch
 from skimage.io import imsave
 from torch.testing import assert_close
 
-from resolvent.datasets import Blobs, ImageFolder, InputError, Truths, Volumes, blobs, save_measurement
+from resolvent.datasets import Blobs, ImageFolder, InputError, Part, Truths, Volumes, blobs, save_measurement
 from resolvent.datasets.sources import counted, draw, split
 from resolvent.operators import Dense
 
@@ -59,6 +59,17 @@ def test_held_out_images_are_not_learnt_from():
 def test_blobs_are_magnitudes():
     source = Blobs((6, 5, 7), count=3, first_seed=11)
     assert_close(source.sample(2, counted(0)), blobs((6, 5, 7), 13, "random").abs()[0])
+
+
+def test_parts_share_no_image():
+    whole = Blobs((6, 6, 6), count=5)
+    first, second = Part(whole, 0), Part(whole, 1)
+    assert (len(first), len(second)) == (3, 2) and first.origin() != second.origin()
+    ours = [part.sample(i, counted(0)) for part in (first, second) for i in range(len(part))]
+    theirs = [whole.sample(i, counted(0)) for i in (0, 2, 4, 1, 3)]
+    assert all(map(torch.equal, ours, theirs))
+    with pytest.raises(ValueError, match="index, of: found 2, 2"):
+        Part(whole, 2)
 
 
 def test_volumes_and_truths(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from resolvent.priors import blind_spot
+from resolvent.priors import Batch, BlindSpot, DRUNet, blind_spot
 from resolvent.priors.blind_spot import (
     BlindSpotNetwork,
     blind_spot_loss,
@@ -19,7 +19,7 @@ F64 = torch.float64
 
 @pytest.fixture
 def network():
-    return BlindSpotNetwork(2, width=16, modules=9).double()
+    return BlindSpotNetwork(2, width=16, depth=9).double()
 
 
 def own_influence(network, blind):
@@ -94,3 +94,14 @@ def test_denoiser_follows_contrast_and_brightness(network):
     out = network(y, 0.1)
     assert out.shape == y.shape
     assert_close(network(3 * y + 5), 3 * out + 5)
+
+
+def test_training_loss_raises_its_share(network):
+    y = torch.randn(2, 2, 20, 20, dtype=F64)
+    for progress, share in ((0.0, 0.0), (0.1, 0.25), (0.4, 1.0), (1.0, 1.0)):
+        torch.manual_seed(0)
+        found = BlindSpot()(network, Batch(y, y, torch.ones(2), progress))
+        torch.manual_seed(0)
+        assert_close(found, blind_spot_loss(network, y, share), rtol=1e-12, atol=0)
+    with pytest.raises(ValueError, match="loss: found BlindSpot for a DRUNet"):
+        BlindSpot()(DRUNet([2] * 4, 1), Batch(y, y, torch.ones(2)))

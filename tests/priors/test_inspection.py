@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from resolvent.priors import ImagePotential, LearnedProximalNetwork
 from resolvent.priors.inspection import (
+    agreement,
     asymmetry,
     blur_path,
     dense_jacobian,
@@ -105,3 +106,9 @@ def test_paths():
     assert blurred[2].std() < blurred[1].std() < a.std()
     assert_close(mixed[1:2], (a + b) / 2)
     assert torch.equal(mixed[2:], b)
+
+
+def test_agreement_of_independent_errors_is_one(y):
+    errors = torch.linalg.qr(torch.randn(30, 2, dtype=F64)).Q.T.reshape(2, *SHAPE)
+    found = agreement(lambda v: v + 3 * errors[0], lambda v: v - 4 * errors[1], y, y)
+    assert_close(torch.tensor([*found, found.disagreement]), torch.tensor([5, 3, 4, float(y.norm())]) / float(y.norm()))

@@ -41,15 +41,21 @@ def conjugate(y, k, axes=(), group_weights=1.0):
     return (value * (left / d).clamp_max(1)).sum(1)
 
 
+def step(prior, weight):
+    """A proximal step p, and ``q = (v - p) / weight``, by its optimality in the gradient of S at p."""
+    v = image()
+    p = prior.prox(v, gamma=weight)
+    return p, (v - p) / weight
+
+
 @BY_CASE
 @WEIGHT
 def test_duality_gap_of_the_prox(options, weight):
-    """``S(p) + S*(w) = <p, w>`` for ``w = (v - p) / weight``: p is the proximal step, and S the conjugate's."""
-    v, prior = image(), KSupport(**options)
-    p = prior.prox(v, gamma=weight)
-    w = (v - p) / weight
-    gap = prior.fn(p) + conjugate(w, **options) - inner(p, w)
-    assert (gap.abs() <= 1e-12 * (prior.fn(p) + conjugate(w, **options))).all()
+    """``S(p) + S*(q) = <p, q>``: p is the proximal step, and S the conjugate's."""
+    prior = KSupport(**options)
+    p, q = step(prior, weight)
+    gap = prior.fn(p) + conjugate(q, **options) - inner(p, q)
+    assert (gap.abs() <= 1e-12 * (prior.fn(p) + conjugate(q, **options))).all()
 
 
 @BY_CASE
@@ -65,10 +71,8 @@ def test_budget_is_spent(options):
 @BY_CASE
 @WEIGHT
 def test_moreau(options, weight):
-    """The conjugate's prox by its own optimality: ``v - p - weight q = 0`` with q in the gradient of S at p."""
-    v, prior = image(), KSupport(**options)
-    p = prior.prox(v, gamma=weight)
-    q = (v - p) / weight
+    """The conjugate's prox by its own optimality: p is in the gradient of the conjugate at q."""
+    p, q = step(KSupport(**options), weight)
     for _ in range(10):
         other = q + 0.1 * image()
         assert (conjugate(other, **options) >= conjugate(q, **options) + inner(p, other - q) - 1e-12).all()

@@ -7,6 +7,8 @@ from torch.testing import assert_close
 
 from resolvent.operators import Dense
 from resolvent.priors import (
+    Batch,
+    ConvolutionalPotential,
     Denoiser,
     ImagePotential,
     LearnedProximal,
@@ -15,8 +17,8 @@ from resolvent.priors import (
     PatchCovering,
     PixelPotential,
     ProximalMatching,
+    StagedMatching,
     recover,
-    staged_gammas,
 )
 from resolvent.recon import ADMM, ConjugateGradient, ProximalGradient, RelativeChange, objective
 
@@ -39,6 +41,7 @@ NETWORKS = {
     "vector": (lambda: network(PixelPotential(5, hidden=16, layers=3)), (5,)),
     "pixels": (lambda: network(PixelPotential(1, hidden=16, layers=3)), (1, 4, 3)),
     "image": (lambda: network(ImagePotential(1, 8, 6, (1, 2))), (1, 8, 8)),
+    "any size": (lambda: network(ConvolutionalPotential(1, 6, (1, 2), 10.0)), (1, 7, 6)),
     "image in colour": (lambda: network(ImagePotential(3, 4, 6, (1, 2))), (3, 4, 4)),
     "patches, 2.5 along either axis": (
         lambda: network(PatchCovering(ImagePotential(1, 4, 6, (1, 2)), 4, 2)), (1, 10, 10)
@@ -75,15 +78,15 @@ def test_monotone_on_pairs(make, shape):
 @EVERY
 def test_network_is_the_gradient_of_its_potential(make, shape):
     f, y = make(), torch.randn(1, *shape, dtype=F64).requires_grad_()
-    assert torch.autograd.gradcheck(f.potential, y)
-    assert_close(torch.autograd.grad(f.potential(y).sum(), y)[0], f(y).detach())
+    assert torch.autograd.gradcheck(f.psi, y)
+    assert_close(torch.autograd.grad(f.psi(y).sum(), y)[0], f(y).detach())
 
 
 def test_weights_are_trained_through_the_gradient():
     f, y = NETWORKS["vector"][0](), torch.randn(2, 5, dtype=F64)
-    f.network.chain[0].weight.data += 0.1
+    f.potential.chain[0].weight.data += 0.1
     f(y).square().sum().backward()
-    weight = f.network.chain[0].weight
+    weight = f.potential.chain[0].weight
     h, loss = 1e-6, lambda: float(f(y).detach().square().sum())
     kept = weight.data.clone()
     weight.data[0, 1] += h
@@ -95,11 +98,11 @@ def test_weights_are_trained_through_the_gradient():
 
 def test_projection_makes_convex():
     f = LearnedProximalNetwork(PixelPotential(3, hidden=8)).double()
-    for weight in f.network.constrained():
+    for weight in f.potential.constrained():
         torch.nn.init.normal_(weight)
-    assert min(float(w.min()) for w in f.network.constrained()) < 0
-    f.network.project_()
-    assert min(float(w.min()) for w in f.network.constrained()) == 0
+    assert min(float(w.min()) for w in f.potential.constrained()) < 0
+    f.project_()
+    assert min(float(w.min()) for w in f.potential.constrained()) == 0
 
 
 # -- patches ----------------------------------------------------------------------------------------
@@ -151,7 +154,7 @@ def test_value_is_that_of_the_pairs(make, shape):
     """R at f(y) without inversion, from y itself."""
     f, y = make(), torch.randn(3, *shape, dtype=F64)
     x = f(y).detach()
-    pairs = (x * (y - x / 2)).flatten(1).sum(1) - f.potential(y)
+    pairs = (x * (y - x / 2)).flatten(1).sum(1) - f.psi(y)
     assert_close(recover(f, x).value, pairs)
 
 
@@ -196,7 +199,7 @@ def test_step_is_differentiable(gamma):
 
 def test_step_is_differentiable_in_the_weights():
     prior = LearnedProximal(NETWORKS["vector"][0]())
-    v, bias = torch.randn(2, 5, dtype=F64), prior.network.network.skips[0].bias
+    v, bias = torch.randn(2, 5, dtype=F64), prior.network.potential.skips[0].bias
     prior.prox(v, gamma=0.5).square().sum().backward()
     h, kept = 1e-6, bias.data.clone()
     ends = []
@@ -272,7 +275,16 @@ def test_loss():
     x = torch.zeros(3, 1, 2, 2)
     found = torch.stack([x[0], x[0] + 0.5, x[0] + 1e6])
     assert_close(ProximalMatching(2.0)(found, x), torch.tensor([0, 1 - torch.tensor(-0.25).exp(), 1.0]))
-    assert_close(torch.tensor(staged_gammas((1, 28, 28))), 0.08 * 28 * torch.tensor([8.0, 4, 2, 1]))
+
+
+def test_stages_of_matching():
+    """Absolute differences for half of the training, then the gammas: 0.08 times the root of the size is last."""
+    clean, found = torch.zeros(2, 1, 28, 28), 0.1 * torch.ones(2, 1, 28, 28)
+    gammas = 0.08 * 28 * torch.tensor([8.0, 4, 2, 1])
+    expected = [0.1, 0.1, *(1 - torch.exp(-((0.1 * 28 / gammas) ** 2))).tolist()]
+    shares = (0.0, 0.49, 0.5, 0.625, 0.75, 1.0)
+    values = [float(StagedMatching()(lambda y, sigma: y, Batch(clean, found, torch.ones(2), p))) for p in shares]
+    assert values == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ import torch
 from torch.special import psi
 from torch.testing import assert_close
 
+from resolvent.priors import Batch
 from resolvent.priors.noise2score import (
-    GammaNoise,
-    GaussianNoise,
+    GammaTweedie,
+    GaussianTweedie,
     Noise2Score,
-    PoissonNoise,
+    PoissonTweedie,
+    ResidualDenoising,
     annealed,
     positive_mean,
     residual_denoising_loss,
@@ -29,7 +31,7 @@ def test_gaussian_is_the_posterior_mean():
     """x ~ N(m, t^2): the mean of x given y weights y and m by t^2 and sigma^2."""
     m, t, sigma = 0.3, 0.8, 0.5
     y = torch.randn(3, 2, 4, 5, dtype=F64)
-    denoise = Noise2Score(lambda y: -(y - m) / (t**2 + sigma**2), GaussianNoise())
+    denoise = Noise2Score(lambda y: -(y - m) / (t**2 + sigma**2), GaussianTweedie())
     assert_close(denoise(y, sigma), (t**2 * y + sigma**2 * m) / (t**2 + sigma**2), rtol=1e-14, atol=1e-14)
 
 
@@ -42,7 +44,7 @@ def test_poisson_is_nearly_the_geometric_posterior_mean(zeta):
     def score(z):
         return psi(z + a) - psi(z + 1) - math.log(1 + b)
 
-    found = Noise2Score(score, PoissonNoise())(zeta * z, zeta) / zeta
+    found = Noise2Score(score, PoissonTweedie())(zeta * z, zeta) / zeta
     assert_close(found, images(1.494, 2.301, 2.987, 4.997, 14.9997), rtol=0, atol=6e-4)
     geometric = psi(z + a).exp() / (1 + b)
     assert ((found - geometric).abs() / geometric)[1:].max() < 0.02
@@ -57,7 +59,7 @@ def test_gamma_is_the_harmonic_posterior_mean():
     def score(y):
         return (k - 1) / y - (al + k) * k / (be + k * y)
 
-    found = Noise2Score(score, GammaNoise())(y, k)
+    found = Noise2Score(score, GammaTweedie())(y, k)
     assert_close(found, (be + k * y) / (al + k), rtol=1e-13, atol=0)
     assert_close(found, images(0.285714, 0.857143, 2.285714), rtol=1e-5, atol=0)
 
@@ -84,6 +86,24 @@ def test_training_finds_the_score():
     assert reached == pytest.approx(variance / (variance + level**2), abs=0.01)
 
 
+@pytest.mark.parametrize("error", [0.0, 0.2])
+def test_best_denoiser_of_both_noises_has_the_least_loss(error):
+    """x ~ N(m, t^2): the posterior mean at level tau has the least loss; an error e adds (s e / tau^2)^2."""
+    m, t, sigma, level = 0.3, 0.8, 0.4, 0.5
+
+    def denoise(y, tau):
+        tau = tau.reshape(-1, 1, 1, 1)
+        return (t**2 * y + tau**2 * m) / (t**2 + tau**2) + error
+
+    n = 200_000
+    noisy = m + (t**2 + sigma**2) ** 0.5 * torch.randn(n, 1, 1, 1, dtype=F64)
+    loss = ResidualDenoising(1.0, level)
+    found = float(loss(denoise, Batch(noisy, noisy, torch.full((n,), sigma, dtype=F64), 1.0)))
+    variance, both = t**2 + sigma**2, sigma**2 + level**2
+    assert found == pytest.approx(variance / (variance + level**2) + (level * error / both) ** 2, abs=0.01)
+    assert not loss.needs_clean
+
+
 def test_level_falls_and_stays():
     assert [annealed(step, 10, 0.5, 0.1) for step in (0, 5, 10, 99)] == pytest.approx([0.5, 0.3, 0.1, 0.1])
 
@@ -97,7 +117,7 @@ def test_loss_is_that_of_its_definition():
     assert_close(found, (u + 0.2 * (y + 0.1 * u)).square().mean((1, 2, 3)))
 
 
-@pytest.mark.parametrize("noise", [GaussianNoise(), PoissonNoise(), GammaNoise()], ids=lambda n: type(n).__name__)
+@pytest.mark.parametrize("noise", [GaussianTweedie(), PoissonTweedie(), GammaTweedie()], ids=lambda n: type(n).__name__)
 def test_deterministic_and_leaves_the_image(noise):
     y = torch.rand(2, 1, 5, 4, dtype=F64) + 0.1
     kept, denoise = y.clone(), Noise2Score(lambda v: 0.1 - 0.2 * v, noise)
@@ -110,7 +130,7 @@ def test_deterministic_and_leaves_the_image(noise):
 def test_blind_takes_the_best_of_the_grid():
     """Of each image its own: what total variation prefers, tried one by one."""
     y = torch.randn(3, 1, 6, 6, dtype=F64) * images(0.1, 1.0, 2.0)
-    denoise = Noise2Score(lambda v: -v / (0.2 + v.square().mean((1, 2, 3), keepdim=True)), GaussianNoise())
+    denoise = Noise2Score(lambda v: -v / (0.2 + v.square().mean((1, 2, 3), keepdim=True)), GaussianTweedie())
     grid = (0.2, 0.4, 0.6, 1.5)
     best, chosen = denoise.blind(y, grid)
     every = torch.stack([total_variation(denoise(y, p)) for p in grid])
@@ -119,7 +139,7 @@ def test_blind_takes_the_best_of_the_grid():
 
 
 @pytest.mark.parametrize("noise, low, high, count", [
-    (GaussianNoise(), 5 / 255, 55 / 255, 50), (PoissonNoise(), 0.005, 0.1, 100), (GammaNoise(), 40, 120, 80),
+    (GaussianTweedie(), 5 / 255, 55 / 255, 50), (PoissonTweedie(), 0.005, 0.1, 100), (GammaTweedie(), 40, 120, 80),
 ])  # fmt: skip
 def test_grids_include_the_upper_end(noise, low, high, count):
     assert len(noise.grid) == count and max(noise.grid) == high and low < min(noise.grid)

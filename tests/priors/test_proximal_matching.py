@@ -13,7 +13,7 @@ import torch
 from torch.testing import assert_close
 
 from resolvent.operators import Dense
-from resolvent.priors import Denoiser, LearnedProximal, LearnedProximalNetwork, PixelPotential, match, recover
+from resolvent.priors import Denoiser, LearnedProximal, LearnedProximalNetwork, PixelPotential, recover
 from resolvent.recon import ADMM, ProximalGradient, RelativeChange, objective
 
 F64 = torch.float64
@@ -46,10 +46,9 @@ def frozen(network):
 def trained():
     """The network after the last step of each gamma down to 0.2, None standing for absolute differences."""
     torch.manual_seed(0)
-    network = LearnedProximalNetwork(PixelPotential())
-    gammas = [gamma for gamma, _, _ in laplace.SCHEDULE if gamma != 0.1]
-    runs = match(network, laplace.draw, 1.0, laplace.stages(SHARE)[: len(gammas)])
-    return {gamma: frozen(network) for gamma, _ in zip(gammas, runs, strict=True)}
+    network, found = LearnedProximalNetwork(PixelPotential()), {}
+    laplace.Schedule(SHARE, [None, 0.5, 0.4, 0.3, 0.2]).teach(network, lambda g: found.update({g: frozen(network)}))
+    return found
 
 
 def values(network):
@@ -106,7 +105,7 @@ def test_inversion_agrees_with_the_pairs_of_a_grid(trained):
     """R from (f(y), <y, f(y)> - f(y)^2 / 2 - psi(y)) on a grid of y, without inversion."""
     network, y = trained[0.2], torch.linspace(-5, 5, 4001, dtype=F64)[:, None]
     x = network(y)
-    pairs = (y * x - x.square() / 2)[:, 0] - network.potential(y)
+    pairs = (y * x - x.square() / 2)[:, 0] - network.psi(y)
     assert (x[1:] > x[:-1]).all(), "monotone"
     inside = x[:, 0].abs() < 3
     assert_close(recover(network, x[inside]).value, pairs[inside], rtol=0, atol=1e-9)

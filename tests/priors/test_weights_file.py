@@ -9,10 +9,28 @@ from safetensors.torch import load_file, save_file
 from resolvent.apps.cli import INPUT, USAGE, main
 from resolvent.datasets import save_measurement
 from resolvent.operators import Dense
-from resolvent.priors import BiasFreeUNet, Denoiser, DRUNet, MagnitudeUNet, load_denoiser, save_weights, weights_file
+from resolvent.priors import (
+    BiasFreeUNet,
+    ConvolutionalPotential,
+    Denoiser,
+    DRUNet,
+    ImagePotential,
+    LearnedProximalNetwork,
+    MagnitudeUNet,
+    PatchCovering,
+    load_denoiser,
+    save_weights,
+    weights_file,
+)
 from resolvent.priors.weights_file import FORMAT, read_description
 
-NETWORKS = [lambda: MagnitudeUNet([2, 3]), lambda: BiasFreeUNet(2, 1, dim=3), lambda: DRUNet([2, 2, 2, 2], 1)]
+NETWORKS = [
+    lambda: MagnitudeUNet([2, 3]),
+    lambda: BiasFreeUNet(2, 1, dim=3),
+    lambda: DRUNet([2, 2, 2, 2], 1),
+    lambda: LearnedProximalNetwork(PatchCovering(ImagePotential(1, 4, 3, (1, 2)), 4, 2), 0.1),
+    lambda: LearnedProximalNetwork(ConvolutionalPotential(1, 3)),
+]
 
 
 @pytest.fixture
@@ -69,6 +87,23 @@ def test_truncated(path, kept):
 )
 def test_newer_or_foreign(path, found, message):
     refused(rewritten(path, format=found), message)
+
+
+@pytest.mark.parametrize(
+    "potential",
+    [
+        {"architecture": "MagnitudeUNet", "arguments": {}},
+        {"architecture": "Linear", "arguments": {}},
+        {"architecture": "PixelPotential", "arguments": {"hidden": -1}},
+        {"arguments": {}},
+        3,
+    ],
+)
+def test_other_potentials(tmp_path, potential):
+    path = tmp_path / "net.safetensors"
+    save_weights(path, LearnedProximalNetwork(ConvolutionalPotential(1, 3)))
+    arguments = {"potential": potential, "strong_convexity": 0.0}
+    refused(rewritten(path, arguments=arguments), "found weights of|found other arguments than those of|expected")
 
 
 @pytest.mark.parametrize("name", ["Linear", "torch.nn.Linear", None])

@@ -49,6 +49,13 @@ def test_quadratic_prior_is_the_recursion_written_out(dtype):
     assert_close(solver.solve(y, physics, x0=x0).image.flatten(), z, rtol=1e-9, atol=1e-9)
 
 
+def test_a_schedule_is_completed_not_cut_short():
+    physics, y = dense(), torch.randn(2, 30, dtype=C128)
+    assert HalfQuadratic(L1(), 0.05, max_iter=3).solve(y, physics).status == ("completed",) * 2
+    still = HalfQuadratic(Tikhonov(0.0), 0.05, first=0.05, stop=RelativeChange(1e-9), cg_rtol=1e-14)
+    assert still.solve(y, physics).status == ("converged",) * 2
+
+
 def test_is_deepinvs_dpir():
     """From A^H y, as DPIR begins, with an exact data step on both sides."""
 

@@ -1,0 +1,82 @@
+"""Gray denoising on BSD68 and Set12: PSNR of the shipped denoiser beside a published one and published figures.
+
+Gaussian noise of sigma 15, 25 and 50 of 255, seeded by the picture's index, nothing clipped or rounded; PSNR at peak 1
+of each whole picture, averaged over the set. DnCNN is KAIR's, made for sigma 25, run here on the same noisy pictures.
+Figures in brackets were not measured here: DRUNet's are those of its authors (Zhang et al., IEEE TPAMI 2022; 32.6
+million parameters), WCRR's those of its repository (Goujon, Neumayer and Unser 2024; 13 763 parameters).
+
+    python benchmarks/gray_denoising.py [--weights image-denoiser …] [--images N] [--data ../shared/data]
+        [--out FILE.md]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from _photographs import DATA, noisy
+from _timing import machine, table
+
+from resolvent.priors import load_denoiser, load_dncnn
+from resolvent.recon import psnr
+
+LEVELS = (15, 25, 50)
+SETS = {"BSD68": "bsd68_gray", "Set12": "set12"}
+#: By network and set: dB at each level, as published.
+PUBLISHED = {
+    ("DRUNet", "BSD68"): (31.91, 29.48, 26.59), ("DRUNet", "Set12"): (33.25, 30.94, 27.90),
+    ("WCRR", "BSD68"): (31.21, 28.68, None),
+}  # fmt: skip
+Denoise = Callable[[torch.Tensor, float], torch.Tensor]
+
+
+def mean_psnr(denoise: Denoise, folder: Path, level: int, count: int | None) -> float:
+    """dB, averaged over the pictures."""
+    sigma = level / 255
+    return statistics.mean(float(psnr(denoise(y, sigma), x, 1.0)) for y, x in noisy(folder, sigma, count))
+
+
+def parameters(network: torch.nn.Module) -> int:
+    """How many numbers were trained."""
+    return sum(p.numel() for p in network.parameters())
+
+
+@torch.no_grad()
+def report(weights: Sequence[str], data: Path, count: int | None) -> str:
+    """A row per set and network."""
+    yardstick = load_dncnn(data / "weights" / "kair_dncnn_25.pth")
+    measured: dict[str, tuple[Denoise, tuple[int, ...]]] = {"noisy": (lambda y, sigma: y, LEVELS)}
+    for name, ours in zip(weights, map(load_denoiser, weights), strict=True):
+        measured[f"{Path(name).stem}, {parameters(ours):,} parameters"] = ours, LEVELS
+    measured[f"DnCNN, {parameters(yardstick):,} parameters"] = yardstick, (25,)
+    rows = []
+    for name, folder in SETS.items():
+        for network, (denoise, levels) in measured.items():
+            found = {n: f"{mean_psnr(denoise, data / 'natural' / folder, n, count):.2f}" for n in levels}
+            rows.append([name, network, *(found.get(n, "") for n in LEVELS)])
+        for (network, of), figures in PUBLISHED.items():
+            if of == name:
+                rows.append([name, f"[{network}, published]", *(f"[{f:.2f}]" if f else "" for f in figures)])
+    return table(("set", "denoiser", *(f"sigma {n}" for n in LEVELS)), rows)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", nargs="+", default=["image-denoiser"], help="names or files of gray denoisers")
+    parser.add_argument("--images", type=int, help="the first so many of each set; all if not given")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    text = report(options.weights, options.data, options.images)
+    text += f"\n\nPSNR in dB; {time.perf_counter() - began:.0f} s on {machine()}.\n"
+    print(text)
+    if options.out is not None:
+        options.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""What a result says of its own making: cautions that follow from the run, and none that do not."""
+
+import pytest
+import torch
+from deepinv.physics import GaussianNoise
+
+from resolvent.apps.record import assemble
+from resolvent.datasets import Measurement
+from resolvent.operators import Dense
+from resolvent.priors import L1, LearnedProximal, LearnedProximalNetwork, PixelPotential
+from resolvent.recon import ADMM, FISTA, BackProjection, HalfQuadratic, RelativeChange
+
+
+@pytest.fixture
+def measurement():
+    """An operator of norm 2, integer data."""
+    physics = Dense(2 * torch.eye(4), (1, 2, 2), noise_model=GaussianNoise(0.1))
+    return Measurement(torch.tensor([[1, 2, 3, 4]]), physics, noise_std=0.1)
+
+
+def warnings(solver, m):
+    with torch.no_grad():
+        return assemble({}, m, solver, solver.solve(m.y.float(), m.physics)).record["warnings"]
+
+
+def network(alpha):
+    return LearnedProximal(LearnedProximalNetwork(PixelPotential(hidden=4, layers=2), alpha))
+
+
+def test_a_step_too_long_for_a_proof_is_said(measurement):
+    assert warnings(ADMM(network(0.1), 0.2, 500, RelativeChange(1e-3)), measurement) == []
+    (line,) = warnings(ADMM(network(0.1), 0.5, 500, RelativeChange(1e-3)), measurement)
+    assert line.startswith("step_size: found 2 / ||A||^2")
+
+
+def test_a_schedule_at_its_end_is_no_failure(measurement):
+    assert warnings(HalfQuadratic(L1(0.1)), measurement) == []
+    assert warnings(BackProjection(), measurement) == []
+    (line,) = warnings(FISTA(L1(0.1), max_iter=2, stop=RelativeChange(0)), measurement)
+    assert line == "1 of 1 images stopped at max_iter = 2, not converged"
