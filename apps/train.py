@@ -34,6 +34,7 @@ from ..priors import (
     Batch,
     Corruption,
     DeltaSTN,
+    MovingAverage,
     Network,
     SelfTuner,
     TrainingCheckpoint,
@@ -56,8 +57,8 @@ from .tuning import augmented, hyperparameters, rows, with_arguments
 
 #: What of the command line determines the weights; kept in their description and hashed into the fingerprint.
 SETTINGS = (
-    "network", "data", "validation", "noise", "loss", "steps", "batch_size", "learning_rate", "final_learning_rate",
-    "seed", "mixed_precision",
+    "network", "data", "validation", "noise", "loss", "average", "steps", "batch_size", "learning_rate",
+    "final_learning_rate", "seed", "mixed_precision",
 )  # fmt: skip
 #: What joins them where hyperparameters are tuned.
 TUNING = ("tune", "tune_layers", "tuning_rate")
@@ -80,6 +81,7 @@ class Run:
     held_out: tuple[Source, list[int]]
     noise: Corruption
     loss: TrainingLoss
+    average: MovingAverage | None
     settings: dict[str, Any]
     out: Path
     device: str
@@ -101,6 +103,11 @@ class Run:
         """What the weights depend on: settings, data and version."""
         parts = json.dumps([self.settings, self.data, version("resolvent")], sort_keys=True)
         return hashlib.sha256(parts.encode()).hexdigest()
+
+    @property
+    def result(self) -> Network:
+        """The network that is judged and written."""
+        return self.average.network if self.average else self.network
 
     def batch(self, step: int, values: Values | None = None) -> Batch:
         """This process's share of the batch of one step; ``values`` are each image's tuned hyperparameters."""
@@ -168,6 +175,7 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("--validation", type=Source | None, help="source held out; every tenth image of --data if not given")
     add("--noise", type=Corruption, help="noise class and its arguments: --noise Gaussian --noise.high 0.2")
     add("--loss", type=TrainingLoss, help="loss class and its arguments")
+    add("--average", type=float, default=0.0, help="decay of the moving average of the weights; 0 for the last weights")
     add("--steps", type=int, default=10000, help="steps of the optimiser")
     add("--batch_size", type=int, default=16, help="images in a step, of all processes together")
     add("--learning_rate", type=float, default=1e-3, help="of the first step")
@@ -226,7 +234,10 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     learnt, held_out = shares(made.data, made.validation)
     learnt, tuned_on = apart(learnt) if config.tune else (learnt, [])
     network = channels_last(made.network.to(device))
-    run = Run(network, made.data, learnt, held_out, made.noise, made.loss, settings, Path(config.out), device, tuned_on)
+    average = MovingAverage(network, config.average) if config.average else None
+    run = Run(
+        network, made.data, learnt, held_out, made.noise, made.loss, average, settings, Path(config.out), device, tuned_on
+    )  # fmt: skip
     _check_channels(run)
     _check_loss(run)
     return run
@@ -277,6 +288,10 @@ def self_tuner(run: Run, config: Namespace) -> SelfTuner:
 
 
 def _check_tuner(run: Run, tuner: SelfTuner) -> None:
+    if run.average:
+        raise UsageError(
+            f"--average: found {run.average.decay} beside --tune, expected 0: tuned weights have no average"
+        )
     if not run.noise.from_clean:
         found = type(run.noise).__name__
         raise UsageError(f"--tune: found the noise {found}, expected one added to clean images, which judge")
@@ -308,6 +323,8 @@ def check(config: Namespace) -> None:
         if config[name] is None:
             raise UsageError(f"--{name}: found none, and this preset has no default; expected a class")
     world = processes()[1]
+    if not 0 <= config.average < 1:
+        raise UsageError(f"--average: found {config.average}, expected a number from 0 to below 1")
     if config.batch_size % world:
         raise UsageError(f"--batch_size: found {config.batch_size}, expected a multiple of the {world} processes")
 
@@ -355,7 +372,9 @@ def carry_out(run: Run, tuner: SelfTuner | None, config: Namespace, asked: list[
                 return seen(step) or bool(asked)
 
             if tuner is None:
-                done = train(run.network, run.batch, run.loss, config.steps, rate, checkpoint, after, run.mixed)
+                done = train(
+                    run.network, run.batch, run.loss, config.steps, rate, checkpoint, after, run.mixed, run.average
+                )
             else:
                 done = repeat(tuner.step, tuner.state, config.steps, rate, checkpoint, after)
         if done == config.steps and checkpoint.writes:
@@ -387,7 +406,7 @@ def observer(run: Run, tuner: SelfTuner | None, config: Namespace, done: int) ->
         facts = {"loss": step.loss, "learning_rate": step.learning_rate, "seconds": time.monotonic() - start}
         validated = last or step.number % config.validate_every == 0
         if validated:
-            estimate = denoised(run.network, held_out)
+            estimate = denoised(run, held_out)
             facts |= quality(run, estimate, held_out)
             log.picture(step.number, held_out.noisy[0], estimate[0], held_out.clean[0])
             facts |= responses(tuner, config, step.number) if tuner else {}
@@ -409,12 +428,12 @@ def responses(tuner: SelfTuner, config: Namespace, step: int) -> dict[str, float
     return {f"alignment of {name}": alignment.cosine for name, alignment in found.items()}
 
 
-def denoised(network: Network, batch: Batch) -> Tensor:
+def denoised(run: Run, batch: Batch) -> Tensor:
     """The images of a batch as the network sees them, one at a time."""
-    network.eval()
+    network = run.result.eval()
     with torch.no_grad():
         pairs = zip(batch.noisy, batch.sigma, strict=True)
-        return torch.cat([network(noisy[None], sigma[None]) for noisy, sigma in pairs])
+        return torch.cat([run.loss.estimate(network, noisy[None], sigma[None]) for noisy, sigma in pairs])
 
 
 @torch.no_grad()
@@ -422,7 +441,7 @@ def quality(run: Run, estimate: Tensor, batch: Batch, psnr: str = "psnr") -> dic
     """PSNR of estimates under the name ``psnr``; where no image is clean, the loss."""
     if run.noise.from_clean:
         return {psnr: mean_psnr(estimate, batch.clean)}
-    return {"validation_loss": float(run.loss(run.network, batch))}
+    return {"validation_loss": float(run.loss(run.result, batch))}
 
 
 def mean_psnr(estimate: Tensor, truth: Tensor) -> float:
@@ -435,14 +454,14 @@ def write_weights(run: Run, tuner: SelfTuner | None) -> None:
     """The network with its description: data, settings, PSNR on all that was held out."""
     held_out = run.validation(len(run.held_out[1]))
     metrics: dict[str, float] = {"validation_images": len(held_out.clean)}
-    metrics |= quality(run, denoised(run.network, held_out), held_out, "validation_psnr")
+    metrics |= quality(run, denoised(run, held_out), held_out, "validation_psnr")
     if run.noise.from_clean:
         metrics["validation_psnr_noisy"] = mean_psnr(held_out.noisy, held_out.clean)
     about = {"config": run.settings, "data": run.data, "metrics": metrics}
     if tuner is not None:
         about["hyperparameters"] = tuner.model.hyperparameters.current()
     path = run.out / "weights.safetensors"
-    save_weights(path, run.network, **about, fingerprint=run.fingerprint, version=version("resolvent"))
+    save_weights(path, run.result, **about, fingerprint=run.fingerprint, version=version("resolvent"))
     with atomic(run.out / "weights.json") as partial:
         partial.write_text(json.dumps(read_description(path), indent=1) + "\n")
 

@@ -11,11 +11,12 @@ from .norm import squared_norm
 from .operator import Operator
 from .sampling import cartesian_lines, poisson_disc
 from .scaled import Scaled, has_exact_prox
+from .selected import Selected
 from .ultrasound import FullMatrixCapture, PlaneWaveIQ
 from .wavelet import Wavelet
 
 __all__ = [
     "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Dense", "FiniteDifferences", "FullMatrixCapture",
-    "NearFieldMIMO", "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Scaled", "Wavelet", "cartesian_lines",
+    "NearFieldMIMO", "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Scaled", "Selected", "Wavelet", "cartesian_lines",
     "density_compensation", "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",
 ]  # fmt: skip

@@ -5,18 +5,22 @@ from .bias_free_unet import BiasFreeUNet
 from .blind_spot import BlindSpot, BlindSpotNetwork, blind_spot_loss
 from .constraints import Box, NonNegative
 from .convex_network import ConvexPotential, ConvolutionalPotential, ImagePotential, PatchCovering, PixelPotential
-from .corruption import AsMeasured, Corruption, Gaussian
+from .corruption import AsMeasured, Corruption, Gaussian, OnPath
 from .denoiser import Denoiser, RealImaginary, SingleLevel
+from .diffusion import DenoiserDiffusion, Diffusion, ScoreDiffusion, VelocityDiffusion
 from .dncnn import load_dncnn
 from .drunet import DRUNet
+from .gaussian import GaussianPrior
+from .gaussian_mixture import GaussianMixture
 from .group import GroupL1
 from .hyperparameters import Decades, Hyperparameters, Interval, Positive, Range, Whole
 from .k_support import KSupport
 from .l1 import L1
 from .learned_proximal import LearnedProximal, LearnedProximalNetwork, recover
-from .losses import Batch, LogMeanSquare, MeanSquare, SelfSupervised, TrainingLoss
+from .losses import Batch, LogMeanSquare, MeanSquare, ScoreMatching, SelfSupervised, TrainingLoss, VelocityMatching
 from .magnitude import Magnitude
 from .magnitude_unet import MagnitudeUNet
+from .moving_average import MovingAverage
 from .network import Network
 from .noise2score import (
     GammaTweedie,
@@ -30,9 +34,11 @@ from .normalised import Normalised
 from .prior import Prior
 from .proximal_matching import ProximalMatching, StagedMatching
 from .ridge_denoiser import RidgeDenoiser
+from .schedule import Cosine, FlowMatching, Schedule, VarianceExploding, VariancePreserving
 from .self_tuning import STN, DeltaSTN, SelfTuner
 from .sum import Sum
 from .tikhonov import Tikhonov
+from .time_unet import TimeUNet
 from .training import cosine, repeat, train
 from .training_checkpoint import TrainingCheckpoint
 from .tv import TV
@@ -42,12 +48,14 @@ from .weights_file import load_denoiser, save_weights
 
 __all__ = [
     "L1", "STN", "TV", "Analysis", "AsMeasured", "Batch", "BiasFreeUNet", "BlindSpot", "BlindSpotNetwork", "Box",
-    "ConvexPotential", "ConvolutionalPotential", "Corruption", "DRUNet", "Decades", "DeltaSTN", "Denoiser",
-    "GammaTweedie", "Gaussian", "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential", "InWavelets",
-    "Interval", "KSupport", "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet",
-    "MeanSquare", "Network", "Noise2Score", "NonNegative", "Normalised", "PatchCovering", "PixelPotential",
+    "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet", "Decades", "DeltaSTN", "Denoiser",
+    "DenoiserDiffusion", "Diffusion", "FlowMatching", "GammaTweedie", "Gaussian", "GaussianMixture", "GaussianPrior",
+    "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential", "InWavelets", "Interval", "KSupport",
+    "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet", "MeanSquare",
+    "MovingAverage", "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering", "PixelPotential",
     "PoissonTweedie", "Positive", "Prior", "ProximalMatching", "Range", "RealImaginary", "ResidualDenoising",
-    "RidgeDenoiser", "SelfSupervised", "SelfTuner", "SingleLevel", "StagedMatching", "Sum", "Tikhonov",
-    "TrainingCheckpoint", "TrainingLoss", "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine", "load_denoiser",
-    "load_dncnn", "recover", "repeat", "residual_denoising_loss", "save_weights", "train",
+    "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner", "SingleLevel",
+    "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint", "TrainingLoss", "VarianceExploding",
+    "VariancePreserving", "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge", "Whole", "blind_spot_loss",
+    "cosine", "load_denoiser", "load_dncnn", "recover", "repeat", "residual_denoising_loss", "save_weights", "train",
 ]  # fmt: skip

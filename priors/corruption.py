@@ -12,6 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from .schedule import FlowMatching, Schedule
+
 
 class Corruption(abc.ABC):
     """A model of noise of random strength."""
@@ -41,6 +43,25 @@ class Gaussian(Corruption):
         a, b = self.low ** (1 / self.power), self.high ** (1 / self.power)
         sigma = (a + (b - a) * torch.rand((), generator=generator)) ** self.power
         return clean + sigma * torch.randn(clean.shape, generator=generator), sigma
+
+
+class OnPath(Corruption):
+    r"""The image on its way to noise, :math:`y = a(t)\, x + s(t)\, n`, at a time drawn uniformly; its strength is t.
+
+    :param schedule: the path; :class:`~resolvent.priors.FlowMatching` if None.
+    :param low: lowest time.
+    :param high: highest.
+    """
+
+    def __init__(self, schedule: Schedule | None = None, low: float = 1e-3, high: float = 1.0):
+        if not 0 < low < high <= 1:
+            raise ValueError(f"low, high: found {low}, {high}, expected 0 < low < high <= 1")
+        self.schedule, self.low, self.high = schedule or FlowMatching(), low, high
+
+    def __call__(self, clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        t = self.low + (self.high - self.low) * torch.rand((), generator=generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        return self.schedule.signal(t) * clean + self.schedule.noise(t) * noise, t
 
 
 class AsMeasured(Corruption):

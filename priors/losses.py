@@ -1,6 +1,8 @@
 r"""What training minimises, and one batch of what it sees.
 
-.. math:: L(\theta) = \tfrac1{BN}\sum_b \|D_\theta(y_b, \sigma_b) - x_b\|^2 .
+.. math:: L(\theta) = \tfrac1{BN}\sum_b \|D_\theta(y_b, \sigma_b) - x_b\|^2
+
+unless another one says otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ import deepinv
 import torch
 from torch import Tensor, nn
 
+from .diffusion import VelocityDiffusion
 from .network import Network
+from .prior import broadcast
+from .schedule import FlowMatching, Schedule
 
 
 class Batch(NamedTuple):
@@ -44,6 +49,10 @@ class TrainingLoss(abc.ABC):
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         """The loss, a number that can be differentiated."""
 
+    def estimate(self, network: Network, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """The clean images, as a network of this loss has them."""
+        return network(noisy, sigma)
+
 
 class MeanSquare(TrainingLoss):
     """Mean square distance to the clean image: the network becomes the conditional mean."""
@@ -58,6 +67,40 @@ class LogMeanSquare(TrainingLoss):
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         error = (network(batch.noisy, batch.sigma) - batch.clean).square().flatten(1).mean(1)
         return error.clamp_min(torch.finfo(error.dtype).tiny).log().mean()
+
+
+class ScoreMatching(TrainingLoss):
+    r"""Denoising score matching, :math:`E\, \sigma^2 \|\nabla \log p_\sigma(y) + n / \sigma\|^2`.
+
+    With Tweedie's formula the mean of :math:`\|D(y, \sigma) - x\|^2 / \sigma^2`: the network is a denoiser, and every
+    noise level counts alike. Vincent (2011); weight of Song and Ermon (NeurIPS 2019).
+    """
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        error = network(batch.noisy, batch.sigma) - batch.clean
+        return (error / broadcast(batch.sigma, error)).square().mean()
+
+
+class VelocityMatching(TrainingLoss):
+    r"""Flow matching, :math:`E \|v(x_t, t) - (\dot a\, x_0 + \dot s\, n)\|^2`: the network gives the velocity.
+
+    For batches of :class:`~resolvent.priors.OnPath` of the same schedule, whose strength is the time. Lipman et al.
+    (ICLR 2023).
+
+    :param schedule: the path; :class:`~resolvent.priors.FlowMatching` if None.
+    """
+
+    def __init__(self, schedule: Schedule | None = None):
+        self.schedule = schedule or FlowMatching()
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        t = broadcast(batch.sigma, batch.noisy)
+        noise = (batch.noisy - self.schedule.signal(t) * batch.clean) / self.schedule.noise(t)
+        a_rate, s_rate = self.schedule.rates(t)
+        return (network(batch.noisy, batch.sigma) - a_rate * batch.clean - s_rate * noise).square().mean()
+
+    def estimate(self, network: Network, noisy: Tensor, sigma: Tensor) -> Tensor:
+        return VelocityDiffusion(network, self.schedule).estimate(noisy, sigma)
 
 
 class SelfSupervised(TrainingLoss):

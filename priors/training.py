@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from .losses import Batch, TrainingLoss
+from .moving_average import MovingAverage
 from .network import Network
 from .training_checkpoint import TrainingCheckpoint
 
@@ -52,6 +53,7 @@ def train(
     checkpoint: TrainingCheckpoint | None = None,
     after: Callable[[Step], bool] = lambda step: False,
     mixed: bool = False,
+    average: MovingAverage | None = None,
 ) -> int:
     """Train ``network`` in place and return how many steps are done.
 
@@ -60,14 +62,19 @@ def train(
     :param checkpoint: goes on from it, and keeps it up to date.
     :param after: called after each step; true ends the training early, checkpoint saved.
     :param mixed: products in bfloat16, weights and sums in float32.
+    :param average: kept up to date with the network, and in the checkpoint.
     :raises NotFinite: if the loss or its gradient is; the checkpoint stays as it was last saved.
     """
     optimiser = torch.optim.Adam(network.parameters())
 
     def step(k: int) -> float:
-        return descend(network, optimiser, loss, batch(k), rate(k), k, mixed)
+        value = descend(network, optimiser, loss, batch(k), rate(k), k, mixed)
+        if average:
+            average.update(network, k + 1)
+        return value
 
-    return repeat(step, (network, optimiser), steps, rate, checkpoint, after)
+    trained = nn.ModuleList([network, average.network]) if average else network
+    return repeat(step, (trained, optimiser), steps, rate, checkpoint, after)
 
 
 def repeat(

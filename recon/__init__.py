@@ -1,27 +1,42 @@
 """Solving: one problem, one loop, one file per algorithm."""
 
+from .active import Acquisition, ActiveSampling, PairwiseEntropy, ReleasedScore, greedy_design, most_uncertain
 from .admm import ADMM
 from .bmode import envelope, log_compress, scan_convert
+from .calibrated_weight import CalibratedWeight, velocity_errors
+from .coarse_to_fine import CoarseToFine, NoiseLeft
 from .conjugate_gradient import ConjugateGradient
 from .constrained_admm import ConstrainedADMM
 from .convergence import unmet_conditions
+from .daps import DAPS
+from .diffpir import DiffPIR
+from .dps import DPS
+from .flair import FLAIR
+from .flower import Flower
 from .gcnr import GCNR, gcnr
 from .half_quadratic import HalfQuadratic
 from .loop import Progress
 from .metrics import magnitude_psnr, magnitude_ssim, psnr, ssim
 from .migration import BackProjection, Kirchhoff, Migration
+from .moment_matching import MomentMatching
+from .pigdm import PiGDM
+from .pnp_flow import PnPFlow
 from .primal_dual import PrimalDual
 from .problem import Problem
 from .proximal_gradient import FISTA, ProximalGradient
+from .sampler import GuidedDiffusion, Posterior, Sampler, Unguided
 from .solver import Diverged, Solution, Solver, data_residual, objective
 from .start import filled
 from .stopping import Criterion, Discrepancy, FixedPointResidual, MagnitudeChange, ObjectiveGap, RelativeChange
 from .threshold import universal_threshold
 
 __all__ = [
-    "ADMM", "FISTA", "GCNR", "BackProjection", "ConjugateGradient", "ConstrainedADMM", "Criterion", "Discrepancy",
-    "Diverged", "FixedPointResidual", "HalfQuadratic", "Kirchhoff", "MagnitudeChange", "Migration", "ObjectiveGap",
-    "PrimalDual", "Problem", "Progress", "ProximalGradient", "RelativeChange", "Solution", "Solver",
-    "data_residual", "envelope", "filled", "gcnr", "log_compress", "magnitude_psnr", "magnitude_ssim", "objective",
-    "psnr", "scan_convert", "ssim", "universal_threshold", "unmet_conditions",
+    "ADMM", "DAPS", "DPS", "FISTA", "FLAIR", "GCNR", "Acquisition", "ActiveSampling", "BackProjection",
+    "CalibratedWeight", "CoarseToFine", "ConjugateGradient", "ConstrainedADMM", "Criterion", "DiffPIR", "Discrepancy",
+    "Diverged", "FixedPointResidual", "Flower", "GuidedDiffusion", "HalfQuadratic", "Kirchhoff", "MagnitudeChange",
+    "Migration", "MomentMatching", "NoiseLeft", "ObjectiveGap", "PairwiseEntropy", "PiGDM", "PnPFlow", "Posterior",
+    "PrimalDual", "Problem", "Progress", "ProximalGradient", "RelativeChange", "ReleasedScore", "Sampler", "Solution",
+    "Solver", "Unguided", "data_residual", "envelope", "filled", "gcnr", "greedy_design", "log_compress",
+    "magnitude_psnr", "magnitude_ssim", "most_uncertain", "objective", "psnr", "scan_convert", "ssim",
+    "universal_threshold", "unmet_conditions", "velocity_errors",
 ]  # fmt: skip

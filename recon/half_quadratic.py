@@ -75,15 +75,9 @@ class HalfQuadratic(Solver):
 
     def schedule(self, problem: Problem) -> list[float]:
         """The noise levels, first to last; the first is no lower than the data's."""
-        sigma = self._noise(problem)
+        sigma = problem.noise_level(self.noise_std)
         begin, end = math.log(max(self.first, sigma)), math.log(sigma)
         return torch.linspace(begin, end, self.max_iter, dtype=torch.float64).exp().tolist()
-
-    def _noise(self, problem: Problem) -> float:
-        sigma = problem.noise_std if self.noise_std is None else self.noise_std
-        if sigma is None:
-            raise ValueError("noise_std: found none, and the operator has no noise level; expected one of them")
-        return sigma
 
     def init(self, problem: Problem, x0: Tensor | None) -> SplitState:
         x = fitted(problem) if x0 is None else x0
@@ -92,7 +86,7 @@ class HalfQuadratic(Solver):
 
     def step(self, problem: Problem, state: SplitState) -> SplitState:
         level = self.schedule(problem)[min(int(state.steps.max()), self.max_iter - 1)]
-        gamma = level**2 / (self.weight * self._noise(problem) ** 2)
+        gamma = level**2 / (self.weight * problem.noise_level(self.noise_std) ** 2)
         fit = data_prox(problem, state.x, gamma, state.fit, self.cg_iterations, self.cg_rtol)
         z, aux = prox_prior(self.priors[0], fit, level**2, state.aux)
         return SplitState(z, fit, state.steps + 1, aux)

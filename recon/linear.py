@@ -28,7 +28,7 @@ class Fit(NamedTuple):
     product: tuple[Tensor, ...] = ()
 
 
-def start_fit(problem: Problem, x: Tensor, gamma: float) -> Fit:
+def start_fit(problem: Problem, x: Tensor, gamma: float | Tensor) -> Fit:
     """An image from which :func:`fit_data` begins."""
     return Fit(x) if has_exact_prox(problem.physics) else Fit(x, (_system(problem, gamma)(x),))
 
@@ -43,17 +43,20 @@ def resumed_fit(problem: Problem, last: Fit, gamma: float) -> Fit:
     return last if bool((norms(new - old) <= rounding).all()) else fresh
 
 
-def fit_data(problem: Problem, z: Tensor, gamma: float, last: Fit, max_iter: int, rtol: float) -> Fit:
+def fit_data(problem: Problem, z: Tensor, gamma: float | Tensor, last: Fit, max_iter: int, rtol: float) -> Fit:
     """The proximal step at ``z``; conjugate gradients begin at the ``last`` one, taken with the same ``gamma``."""
     if has_exact_prox(problem.physics):
         return Fit(problem.physics.prox_l2(z, problem.y, gamma))
-    rhs = torch.add(z, problem.back_projection, alpha=gamma)
+    rhs = z + gamma * problem.back_projection
     x, product = conjugate_gradient(_system(problem, gamma), rhs, last.x, last.product[0], max_iter, rtol)
     return Fit(x, (product,))
 
 
-def data_prox(problem: Problem, z: Tensor, gamma: float, start: Tensor, max_iter: int, rtol: float) -> Tensor:
-    """A proximal step on its own; conjugate gradients begin at the image ``start``."""
+def data_prox(problem: Problem, z: Tensor, gamma: float | Tensor, start: Tensor, max_iter: int, rtol: float) -> Tensor:
+    """A proximal step on its own; conjugate gradients begin at the image ``start``.
+
+    :param gamma: a number, or one per image ``(B, 1, ...)``.
+    """
     return fit_data(problem, z, gamma, start_fit(problem, start, gamma), max_iter, rtol).x
 
 
@@ -67,7 +70,9 @@ def data_prox_with_data(
     return x, problem.physics.A(x)
 
 
-def _system(problem: Problem, gamma: float) -> Map:
+def _system(problem: Problem, gamma: float | Tensor) -> Map:
+    if isinstance(gamma, Tensor):
+        return lambda x: x + gamma * problem.physics.A_adjoint_A(x)
     return lambda x: torch.add(x, problem.physics.A_adjoint_A(x), alpha=gamma)
 
 

@@ -44,6 +44,16 @@ class Problem:
         sigma = getattr(getattr(self.physics, "noise_model", None), "sigma", None)
         return float(sigma) if sigma is not None and float(sigma) > 0 else None
 
+    def noise_level(self, given: float | None) -> float:
+        """``given``, or else the operator's own :attr:`noise_std`.
+
+        :raises ValueError: if there is neither.
+        """
+        sigma = self.noise_std if given is None else given
+        if sigma is None:
+            raise ValueError("noise_std: found none, and the operator has no noise level; expected one of them")
+        return sigma
+
     @cached_property
     def transform_norms(self) -> tuple[float, ...]:
         """``||K_i||^2`` of the priors on a transform, to one percent; 1 of those on the image itself."""

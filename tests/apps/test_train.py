@@ -17,7 +17,7 @@ from resolvent.apps import train as verb
 from resolvent.apps.cli import INPUT, NUMERICAL, TERMINATED, USAGE, main
 from resolvent.datasets import load_result, save_measurement
 from resolvent.operators import Dense
-from resolvent.priors import TrainingCheckpoint, load_denoiser
+from resolvent.priors import DenoiserDiffusion, TrainingCheckpoint, VelocityDiffusion, load_denoiser
 from resolvent.priors.self_tuning import Alignment
 from resolvent.priors.weights_file import read_description
 
@@ -401,6 +401,26 @@ def test_tensorboard_is_an_extra(tmp_path, capsys):
     else:
         trained(tmp_path, 2, "--tensorboard")
         assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("preset", ["score", "flow"])
+def test_presets_of_diffusion(tmp_path, pictures, preset):
+    """The averaged weights are written; cut short and gone on with, they are the same."""
+    small = {"score": ["--network.widths", "[2,2,2,2]", "--network.blocks", "1"], "flow": ["--network.widths", "[4,8]"]}
+    options = ["--data.path", str(pictures), "--data.size", "16", "--batch_size", "2", *small[preset]]
+
+    def run(out, *more):
+        assert main(["train", preset, *options, "--steps", "4", "--out", str(tmp_path / out), *more]) == 0
+        return load_file(tmp_path / out / "weights.safetensors")
+
+    averaged, last = run("a"), run("b", "--average", "0")
+    assert any(not torch.equal(averaged[k], last[k]) for k in averaged)
+    (tmp_path / "a" / "weights.safetensors").unlink()
+    again = run("a")
+    assert all(torch.equal(averaged[k], again[k]) for k in averaged)
+    model = {"score": DenoiserDiffusion, "flow": VelocityDiffusion}[preset](str(tmp_path / "a" / "weights.safetensors"))
+    assert model.denoise(torch.rand(2, 1, 16, 16), 0.3).shape == (2, 1, 16, 16)
+    assert np.isfinite(read_description(tmp_path / "a" / "weights.safetensors")["metrics"]["validation_psnr"])
 
 
 def noisy_pictures(folder, count=6):

@@ -19,6 +19,7 @@ from resolvent.operators import (
     NonCartesianMRI,
     PlaneWaveIQ,
     Scaled,
+    Selected,
     Wavelet,
     squared_norm,
 )
@@ -99,6 +100,8 @@ CASES = {
     "full matrix": full_matrix,
     "full matrix, analytic": lambda: full_matrix(carrier_frequency=0.0),
     "scaled": lambda: Scaled(radar(), -2.5),
+    "selected": lambda: Selected(radar(), torch.rand(radar().data_shape) > 0.4),
+    "selected, dense": lambda: Selected(dense(F64), torch.rand(dense(F64).data_shape) > 0.4),
     "scaled, complex": lambda: Scaled(radar(), 0.3 - 2j),
     "scaled, dense": lambda: Scaled(dense(F64), 3),
     "dense, real": lambda: dense(F64),

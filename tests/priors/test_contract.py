@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from resolvent.operators import CartesianMRI
 from resolvent.operators.finite_differences import divergence, gradient
 from resolvent.priors import (
     L1,
     TV,
     Box,
     Denoiser,
+    GaussianPrior,
     GroupL1,
     InWavelets,
     KSupport,
@@ -40,6 +42,27 @@ WEIGHTS = torch.linspace(0.5, 2, 30, dtype=F64).reshape(1, 6, 5)
 def halve(x, sigma):
     """A linear denoiser whose strength is sigma."""
     return x / (1 + sigma)
+
+
+def spectrum(shape):
+    """A power spectrum that is the same at opposite frequencies, zero frequency in the middle."""
+    axes = [torch.fft.fftshift(torch.fft.fftfreq(n, dtype=F64)) for n in shape[1:]]
+    radius = sum(f.square() for f in torch.meshgrid(*axes, indexing="ij"))
+    return (0.1 + radius).reciprocal().expand(shape)
+
+
+def stationary(shape=PLANE):
+    """A stationary Gaussian prior."""
+    basis = CartesianMRI(torch.ones(shape[1:]), channels=shape[0])
+    return GaussianPrior(torch.full(shape, 0.2, dtype=F64), spectrum(shape), basis, weight=0.7)
+
+
+def correlated():
+    """A Gaussian prior given by a matrix."""
+    root = torch.randn(60, 60, generator=torch.Generator().manual_seed(0), dtype=F64)
+    return GaussianPrior.dense(
+        torch.linspace(0, 1, 60, dtype=F64).reshape(PLANE), root @ root.mT / 60 + 0.1 * torch.eye(60)
+    )
 
 
 def learned_network():
@@ -85,6 +108,9 @@ CASES = {
     "Magnitude(Box)": Case(lambda: Magnitude(Box(0.2, 0.8))),
     "Magnitude(TV)": Case(lambda: Magnitude(TV(0.3, iterations=1500)), tol=1e-8),
     "LearnedProximal": Case(lambda: LearnedProximal(learned_network(), 0.7), tol=1e-9),
+    "GaussianPrior": Case(correlated, tol=1e-11),
+    "GaussianPrior, stationary": Case(stationary, tol=1e-11),
+    "GaussianPrior, stationary in 3-D": Case(lambda: stationary(VOLUME), VOLUME, tol=1e-11),
     "Denoiser": Case(lambda: Denoiser(halve, 0.5)),
     "Denoiser, the step its level": Case(lambda: Denoiser(halve, None)),
     "Magnitude(Denoiser)": Case(lambda: Magnitude(Denoiser(halve, 0.5))),

@@ -1,0 +1,158 @@
+r"""How noise comes into an image as time goes from 0 (the image) to 1 (noise).
+
+.. math:: x_t = a(t)\, x_0 + s(t)\, n, \qquad n \sim \mathcal{N}(0, I), \qquad \sigma = s / a .
+
+Noise in complex images is circular: :math:`E|n|^2 = 1`, half of it in either part, and a standard deviation is that
+of the complex number. With the score the derivative by :math:`\bar x`, every formula of diffusion then reads as it does
+for real images.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+
+import torch
+from torch import Generator, Tensor
+
+
+class Schedule(abc.ABC):
+    """A path from images to noise; times, signals and noises are tensors of any shape."""
+
+    #: The time at which samplers begin: 1, where something is left of the image.
+    first: float = 1.0
+
+    @abc.abstractmethod
+    def signal(self, t: Tensor) -> Tensor:
+        """a(t)."""
+
+    @abc.abstractmethod
+    def noise(self, t: Tensor) -> Tensor:
+        """s(t)."""
+
+    @abc.abstractmethod
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The derivatives of a and s."""
+
+    @abc.abstractmethod
+    def time(self, signal: Tensor, noise: Tensor) -> Tensor:
+        """The time at which s/a is ``noise / signal``; the nearest one from 0 to 1."""
+
+
+class VarianceExploding(Schedule):
+    r""":math:`a = 1,\; s = \sigma_0 (\sigma_1 / \sigma_0)^t`; Song et al. (ICLR 2021).
+
+    :param low: lowest standard deviation, in units of the image.
+    :param high: highest, several times the distance between two images.
+    """
+
+    def __init__(self, low: float = 0.01, high: float = 50.0):
+        if not 0 < low < high < math.inf:
+            raise ValueError(f"low, high: found {low}, {high}, expected 0 < low < high")
+        self.low, self.high = low, high
+
+    def signal(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return self.low * (self.high / self.low) ** t
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), math.log(self.high / self.low) * self.noise(t)
+
+    def time(self, signal: Tensor, noise: Tensor) -> Tensor:
+        return (torch.log(noise / signal / self.low) / math.log(self.high / self.low)).clamp(0, 1)
+
+
+class VariancePreserving(Schedule):
+    r""":math:`a = e^{-B/2},\; s^2 = 1 - e^{-B},\; B = \beta_0 t + \tfrac12(\beta_1 - \beta_0) t^2`.
+
+    Ho, Jain and Abbeel (NeurIPS 2020) in continuous time.
+
+    :param low: beta_0.
+    :param high: beta_1.
+    """
+
+    def __init__(self, low: float = 0.1, high: float = 20.0):
+        if not 0 < low < high < math.inf:
+            raise ValueError(f"low, high: found {low}, {high}, expected 0 < low < high")
+        self.low, self.high = low, high
+
+    def _integral(self, t: Tensor) -> Tensor:
+        return self.low * t + 0.5 * (self.high - self.low) * t.square()
+
+    def signal(self, t: Tensor) -> Tensor:
+        return torch.exp(-0.5 * self._integral(t))
+
+    def noise(self, t: Tensor) -> Tensor:
+        return (-torch.expm1(-self._integral(t))).sqrt()
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        half, a = 0.5 * (self.low + (self.high - self.low) * t), self.signal(t)
+        return -half * a, half * a.square() / self.noise(t)
+
+    def time(self, signal: Tensor, noise: Tensor) -> Tensor:
+        integral, slope = torch.log1p((noise / signal).square()), self.high - self.low
+        return ((torch.sqrt(self.low**2 + 2 * slope * integral) - self.low) / slope).clamp(0, 1)
+
+
+class Cosine(Schedule):
+    r""":math:`a = \cos\theta,\; s = \sin\theta`, theta linear in time.
+
+    :param low: a at time 1.
+    :param high: a at time 0.
+    """
+
+    def __init__(self, low: float = 0.02, high: float = 0.999):
+        if not 0 < low < high < 1:
+            raise ValueError(f"low, high: found {low}, {high}, expected 0 < low < high < 1")
+        self.low, self.high = low, high
+
+    def _angle(self, t: Tensor) -> Tensor:
+        return math.acos(self.high) + self._range * t
+
+    @property
+    def _range(self) -> float:
+        return math.acos(self.low) - math.acos(self.high)
+
+    def signal(self, t: Tensor) -> Tensor:
+        return torch.cos(self._angle(t))
+
+    def noise(self, t: Tensor) -> Tensor:
+        return torch.sin(self._angle(t))
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return -self._range * self.noise(t), self._range * self.signal(t)
+
+    def time(self, signal: Tensor, noise: Tensor) -> Tensor:
+        return ((torch.atan2(noise, signal) - math.acos(self.high)) / self._range).clamp(0, 1)
+
+
+class FlowMatching(Schedule):
+    r""":math:`a = 1 - t,\; s = t`: the straight line from image to noise.
+
+    Lipman et al., Liu et al. (ICLR 2023), with time as in diffusion: 0 at the image.
+    """
+
+    first = 0.999
+
+    def signal(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def noise(self, t: Tensor) -> Tensor:
+        return t
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return -torch.ones_like(t), torch.ones_like(t)
+
+    def time(self, signal: Tensor, noise: Tensor) -> Tensor:
+        return noise / (signal + noise)
+
+
+def noise_like(x: Tensor, generator: Generator | None = None) -> Tensor:
+    """Independent normal numbers of variance 1, circular where ``x`` is complex, on its device.
+
+    They are drawn on the generator's device, so that a generator on the processor gives the same anywhere.
+    """
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, dtype=x.dtype, device=device, generator=generator).to(x.device)
