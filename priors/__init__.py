@@ -9,6 +9,7 @@ from .corruption import Corruption, Gaussian
 from .denoiser import Denoiser, RealImaginary, SingleLevel
 from .dncnn import load_dncnn
 from .drunet import DRUNet
+from .fields_of_experts import FieldsOfExperts
 from .group import GroupL1
 from .k_support import KSupport
 from .l1 import L1
@@ -21,6 +22,7 @@ from .noise2score import GammaNoise, GaussianNoise, Noise2Score, PoissonNoise, r
 from .normalised import Normalised
 from .prior import Prior
 from .proximal_matching import ProximalMatching, match, staged_gammas
+from .smoothed import SmoothedL1, SmoothedTV
 from .sum import Sum
 from .tikhonov import Tikhonov
 from .training import cosine, train
@@ -32,10 +34,11 @@ from .weights_file import load_denoiser, save_weights
 
 __all__ = [
     "L1", "TV", "Analysis", "Batch", "BiasFreeUNet", "BlindSpotNetwork", "Box", "ConvexPotential", "Corruption",
-    "DRUNet", "Denoiser", "GammaNoise", "Gaussian", "GaussianNoise", "GroupL1", "ImagePotential", "InWavelets",
-    "KSupport", "LearnedProximal", "LearnedProximalNetwork", "Magnitude", "MagnitudeUNet", "MeanSquare", "Network",
-    "Noise2Score", "NonNegative", "Normalised", "PatchCovering", "PixelPotential", "PoissonNoise", "Prior",
-    "ProximalMatching", "RealImaginary", "SelfSupervised", "SingleLevel", "Sum", "Tikhonov", "TrainingCheckpoint",
-    "TrainingLoss", "WeaklyConvexRidge", "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "match",
-    "recover", "residual_denoising_loss", "save_weights", "staged_gammas", "train",
+    "DRUNet", "Denoiser", "FieldsOfExperts", "GammaNoise", "Gaussian", "GaussianNoise", "GroupL1", "ImagePotential",
+    "InWavelets", "KSupport", "LearnedProximal", "LearnedProximalNetwork", "Magnitude", "MagnitudeUNet",
+    "MeanSquare", "Network", "Noise2Score", "NonNegative", "Normalised", "PatchCovering", "PixelPotential",
+    "PoissonNoise", "Prior", "ProximalMatching", "RealImaginary", "SelfSupervised", "SingleLevel", "SmoothedL1",
+    "SmoothedTV", "Sum", "Tikhonov", "TrainingCheckpoint", "TrainingLoss", "WeaklyConvexRidge", "blind_spot_loss",
+    "cosine", "load_denoiser", "load_dncnn", "match", "recover", "residual_denoising_loss", "save_weights",
+    "staged_gammas", "train",
 ]  # fmt: skip

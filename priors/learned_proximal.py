@@ -152,6 +152,16 @@ class LearnedProximal(Prior):
         super().__init__(weight)
         self.network, self.rtol = network, rtol
 
+    @property
+    def lipschitz(self) -> Tensor:
+        """The inverse of f, whose curvature is alpha at least, less the identity."""
+        alpha = self.network.strong_convexity
+        return torch.tensor(max(1 / alpha - 1, 1.0), dtype=torch.float64) if alpha > 0 else super().lipschitz
+
+    @property
+    def weak_convexity(self) -> float:
+        return 1.0
+
     def _value(self, x: Tensor) -> Tensor:
         recovered = recover(self.network, self._real(x))
         self._certify(recovered.residual)
