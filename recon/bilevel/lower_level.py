@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from ..loop import run
-from ..problem import norms
 from ..stopping import FixedPointResidual
-from .fast_gradient import FastGradient, Posed
+from .fast_gradient import FastGradient, Given, certificate
 
 
 class LowerSolution(NamedTuple):
@@ -68,23 +67,23 @@ class LowerLevel(ABC):
 
     def certificate(self, gradient: Tensor, theta: Tensor) -> Tensor:
         """``||grad_x h|| / mu`` per image; over L where mu is not above 0."""
-        mu = self.strong_convexity(theta)
-        return norms(gradient) / torch.where(mu > 0, mu, self.smoothness(theta)).to(gradient.real.dtype)
+        return certificate(gradient, self.strong_convexity(theta), self.smoothness(theta))
 
     @torch.no_grad()
     def solve(self, theta: Tensor, eps: float, x0: Tensor | None = None, max_iter: int = 10_000) -> LowerSolution:
         """Find each image to ``eps``, from ``x0``; stops there at once if it is good enough."""
-        solver, problem = FastGradient(), Posed(self, theta)
+        solver = FastGradient()
+        problem = Given(self, theta, self.strong_convexity(theta), self.smoothness(theta))
         state = solver.init(problem, self.start() if x0 is None else x0)
-        certificate, steps = solver.optimality(problem, state), 0
-        if not bool((certificate <= eps).all()) and bool(certificate.isfinite().all()):
+        bound, steps = solver.optimality(problem, state), 0
+        if not bool((bound <= eps).all()) and bool(bound.isfinite().all()):
             progress = run(
                 solver, problem, state, stop=FixedPointResidual(eps), max_iter=max_iter, record={},
                 callback=None, checkpoint=None,
             )  # fmt: skip
             state, steps = progress.state, progress.iteration
-            certificate = solver.optimality(problem, state)
-        return LowerSolution(state.x, certificate, 1 + steps, bool((certificate <= eps).all()))
+            bound = solver.optimality(problem, state)
+        return LowerSolution(state.x, bound, 1 + steps, bool((bound <= eps).all()))
 
 
 class Energy(LowerLevel):
