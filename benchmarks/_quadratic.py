@@ -46,9 +46,7 @@ class Quadratic:
     def __init__(self, n=80, d=4, cond=5.0, seed=0):
         generator = torch.Generator().manual_seed(seed)
         singular = torch.logspace(0, torch.log10(torch.tensor(float(cond))), d, dtype=F64)
-        a1, a2, a3 = (
-            torch.linalg.qr(torch.randn(n, d, generator=generator, dtype=F64)).Q * singular for _ in range(3)
-        )
+        a1, a2, a3 = (torch.linalg.qr(torch.randn(n, d, generator=generator, dtype=F64)).Q * singular for _ in range(3))
         x1, x2, theta = (torch.rand(d, generator=generator, dtype=F64) for _ in range(3))
         y1, y2 = (0.01 * torch.randn(n, generator=generator, dtype=F64) for _ in range(2))
         b1, b2 = a1 @ x1 + y1, a2 @ x2 + a3 @ theta + y2
