@@ -58,7 +58,8 @@ def run(data: Path, budget: float) -> str:
     theta, best = problem.optimum()
     place = ", ".join(f"{t:.3f}" for t in theta.tolist())
     lines = [
-        f"f* = {best:.5f} = {problem.psnr(best):.3f} dB at ({place}); at the start {problem.psnr(problem.value(START)):.2f} dB.",
+        f"f* = {best:.5f} = {problem.psnr(best):.3f} dB at ({place}); "
+        f"at the start {problem.psnr(problem.value(START)):.2f} dB.",
         "", "| method | to 1% | to 0.1% | last f, dB |", "|---|---|---|---|",
     ]  # fmt: skip
     for name, methods in METHODS.items():
