@@ -9,6 +9,7 @@ from .near_field_mimo import SPEED_OF_LIGHT, NearFieldMIMO
 from .non_cartesian_mri import NonCartesianMRI, density_compensation
 from .norm import squared_norm
 from .operator import Operator
+from .restricted import Restricted
 from .sampling import cartesian_lines, poisson_disc
 from .scaled import Scaled, has_exact_prox
 from .selected import Selected
@@ -17,6 +18,6 @@ from .wavelet import Wavelet
 
 __all__ = [
     "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Dense", "FiniteDifferences", "FullMatrixCapture",
-    "NearFieldMIMO", "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Scaled", "Selected", "Wavelet", "cartesian_lines",
-    "density_compensation", "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",
+    "NearFieldMIMO", "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Restricted", "Scaled", "Selected", "Wavelet",
+    "cartesian_lines", "density_compensation", "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",
 ]  # fmt: skip

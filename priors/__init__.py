@@ -10,6 +10,7 @@ from .denoiser import Denoiser, RealImaginary, SingleLevel
 from .diffusion import DenoiserDiffusion, Diffusion, ScoreDiffusion, VelocityDiffusion
 from .dncnn import load_dncnn
 from .drunet import DRUNet
+from .fields_of_experts import FieldsOfExperts
 from .gaussian import GaussianPrior
 from .gaussian_mixture import GaussianMixture
 from .group import GroupL1
@@ -32,10 +33,11 @@ from .noise2score import (
 )
 from .normalised import Normalised
 from .prior import Prior
-from .proximal_matching import ProximalMatching, StagedMatching
+from .proximal_matching import ProximalMatching, StagedMatching, match, staged_gammas
 from .ridge_denoiser import RidgeDenoiser
 from .schedule import Cosine, FlowMatching, Schedule, VarianceExploding, VariancePreserving
 from .self_tuning import STN, DeltaSTN, SelfTuner
+from .smoothed import SmoothedL1, SmoothedTV
 from .sum import Sum
 from .tikhonov import Tikhonov
 from .time_unet import TimeUNet
@@ -49,13 +51,14 @@ from .weights_file import load_denoiser, save_weights
 __all__ = [
     "L1", "STN", "TV", "Analysis", "AsMeasured", "Batch", "BiasFreeUNet", "BlindSpot", "BlindSpotNetwork", "Box",
     "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet", "Decades", "DeltaSTN", "Denoiser",
-    "DenoiserDiffusion", "Diffusion", "FlowMatching", "GammaTweedie", "Gaussian", "GaussianMixture", "GaussianPrior",
-    "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential", "InWavelets", "Interval", "KSupport",
-    "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet", "MeanSquare",
-    "MovingAverage", "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering", "PixelPotential",
-    "PoissonTweedie", "Positive", "Prior", "ProximalMatching", "Range", "RealImaginary", "ResidualDenoising",
-    "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner", "SingleLevel",
-    "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint", "TrainingLoss", "VarianceExploding",
-    "VariancePreserving", "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge", "Whole", "blind_spot_loss",
-    "cosine", "load_denoiser", "load_dncnn", "recover", "repeat", "residual_denoising_loss", "save_weights", "train",
+    "DenoiserDiffusion", "Diffusion", "FieldsOfExperts", "FlowMatching", "GammaTweedie", "Gaussian", "GaussianMixture",
+    "GaussianPrior", "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential", "InWavelets", "Interval",
+    "KSupport", "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet",
+    "MeanSquare", "MovingAverage", "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering",
+    "PixelPotential", "PoissonTweedie", "Positive", "Prior", "ProximalMatching", "Range", "RealImaginary",
+    "ResidualDenoising", "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner",
+    "SingleLevel", "SmoothedL1", "SmoothedTV", "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint",
+    "TrainingLoss", "VarianceExploding", "VariancePreserving", "VelocityDiffusion", "VelocityMatching",
+    "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "match", "recover",
+    "repeat", "residual_denoising_loss", "save_weights", "staged_gammas", "train",
 ]  # fmt: skip

@@ -6,13 +6,16 @@ Such as total variation, K the finite differences. In general its prox has no cl
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Self
 
 import deepinv.optim
+import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
-from .prior import Prior
+from ..operators import squared_norm
+from .prior import Prior, largest
 
 
 class Analysis(Prior):
@@ -38,6 +41,22 @@ class Analysis(Prior):
     @property
     def has_grad(self) -> bool:
         return bool(getattr(self.prior, "has_grad", False))
+
+    @property
+    def lipschitz(self) -> Tensor:
+        return self._squared_norm * largest(self.prior.weight) * self.prior.lipschitz
+
+    @property
+    def weak_convexity(self) -> float:
+        return (
+            0.0 if self.convex else self._squared_norm * float(largest(self.prior.weight)) * self.prior.weak_convexity
+        )
+
+    @cached_property
+    def _squared_norm(self) -> float:
+        """``||K||^2``, from above."""
+        device = next((b.device for b in self.transform.buffers()), None)
+        return squared_norm(self.transform, torch.empty(1, *self.transform.img_size, device=device))
 
     def fn(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         return self.prior.fn(self.transform.A(x), *args, **kwargs)

@@ -9,6 +9,7 @@ deepinv interface and the refusals are here.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -57,6 +58,19 @@ class Prior(deepinv.optim.Prior):
         """Whether the gradient can be computed."""
         return type(self)._grad is not Prior._grad
 
+    @property
+    def lipschitz(self) -> Tensor:
+        """A bound on the Lipschitz constant of R's gradient, for weight 1.
+
+        :raises NotImplementedError: where none is known.
+        """
+        raise NotImplementedError(f"{type(self).__name__} knows no Lipschitz constant of a gradient")
+
+    @property
+    def weak_convexity(self) -> float:
+        """A rho for which ``R(x) + rho/2 |x|^2`` is convex, for weight 1; inf where none is known."""
+        return 0.0 if self.convex else math.inf
+
     def _value(self, x: Tensor) -> Tensor:
         """R as the map ``(B, ...)`` that it sums over, which a tensor weight multiplies; or the sums, ``(B,)``."""
         raise NotImplementedError(f"{type(self).__name__} has no value")
@@ -100,6 +114,11 @@ class Prior(deepinv.optim.Prior):
         other = copy.copy(self)
         other.weight = self.weight * factor
         return other
+
+
+def largest(weight: float | Tensor) -> Tensor:
+    """The largest of a prior's weights, a number; of a plain number in double precision."""
+    return weight.max() if isinstance(weight, Tensor) else torch.tensor(weight, dtype=torch.float64)
 
 
 def per_image(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from .prior import Aux, Prior
+from .prior import Aux, Prior, largest
 from .tv import MOMENTUM
 
 
@@ -49,6 +49,14 @@ class Sum(Prior):
     @property
     def has_grad(self) -> bool:
         return all(p.has_grad for p in self.priors)
+
+    @property
+    def lipschitz(self) -> Tensor:
+        return torch.stack([largest(p.weight) * p.lipschitz for p in self.priors]).sum()
+
+    @property
+    def weak_convexity(self) -> float:
+        return sum(float(largest(p.weight)) * p.weak_convexity for p in self.priors if not p.convex)
 
     def fn(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return torch.stack([p.fn(x, *args, **kwargs) for p in self.priors]).sum(0)

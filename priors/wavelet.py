@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..operators import Wavelet
 from ..operators.wavelet import orthogonal_filters
-from .prior import Aux, Prior
+from .prior import Aux, Prior, largest
 
 
 class InWavelets(Prior):
@@ -45,6 +45,14 @@ class InWavelets(Prior):
     @property
     def has_grad(self) -> bool:
         return self.prior.has_grad
+
+    @property
+    def lipschitz(self) -> Tensor:
+        return largest(self.prior.weight) * self.prior.lipschitz
+
+    @property
+    def weak_convexity(self) -> float:
+        return 0.0 if self.convex else float(largest(self.prior.weight)) * self.prior.weak_convexity
 
     def fn(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         return self.prior.fn(self._transform(x).A(x))

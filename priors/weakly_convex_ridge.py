@@ -18,12 +18,10 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d, pad
+from torch.nn.functional import conv2d
 
+from .filter_bank import image, norm_bound, planes, respond, respond_back, total
 from .prior import Prior
-
-#: Side of the frequency grid on which the filters' norm is bounded.
-GRID = 128
 
 
 class WeaklyConvexRidge(Prior):
@@ -54,7 +52,7 @@ class WeaklyConvexRidge(Prior):
             raise ValueError(f"weak_convexity: found {weak_convexity}, expected a number from 0 to 1")
         if kernel % 2 == 0:
             raise ValueError(f"kernel: found {kernel}, expected an odd number of pixels")
-        self.sigma, self.weak_convexity = sigma, weak_convexity
+        self.sigma, self.rho = sigma, weak_convexity
         self.convex = weak_convexity == 0
         widths = (1, *channels)
         self.layers = nn.ParameterList(
@@ -72,8 +70,11 @@ class WeaklyConvexRidge(Prior):
 
     @property
     def lipschitz(self) -> Tensor:
-        """A bound on the Lipschitz constant of the gradient, for weight 1."""
-        return (self.sharpness.exp() - self.weak_convexity).clamp_min(self.weak_convexity)
+        return (self.sharpness.exp() - self.rho).clamp_min(self.rho)
+
+    @property
+    def weak_convexity(self) -> float:
+        return self.rho
 
     def filters(self) -> Tensor:
         """W as one layer of filters ``(channels, 1, H, W)``, of norm 1 at most."""
@@ -85,50 +86,23 @@ class WeaklyConvexRidge(Prior):
         return kernels / norm_bound(kernels)
 
     def _value(self, x: Tensor) -> Tensor:
-        planes, scales = self._planes(x), self._scales()
-        t, steep = self._respond(planes, self.filters()) / scales, self.sharpness.exp()
-        potential = huber(steep * t) / steep - self.weak_convexity * huber(t)
-        return (scales.square() * potential).sum((1, 2, 3)).reshape(-1, *x.shape[:2]).sum((0, 2)).to(x.real.dtype)
+        scales, steep = self._scales(), self.sharpness.exp()
+        t = respond(planes(x, self.sharpness.dtype), self.filters()) / scales
+        potential = huber(steep * t) / steep - self.rho * huber(t)
+        return total(scales.square() * potential, x)
 
     def _grad(self, x: Tensor) -> Tensor:
-        planes, scales, filters = self._planes(x), self._scales(), self.filters()
-        t = self._respond(planes, filters) / scales
-        slope = (self.sharpness.exp() * t).clamp(-1, 1) - self.weak_convexity * t.clamp(-1, 1)
-        back = conv_transpose2d(scales * slope, filters, padding=filters.shape[-1] // 2)
-        return self._image(back, x)
-
-    def _respond(self, planes: Tensor, filters: Tensor) -> Tensor:
-        return conv2d(planes, filters, padding=filters.shape[-1] // 2)
+        scales, filters = self._scales(), self.filters()
+        t = respond(planes(x, self.sharpness.dtype), filters) / scales
+        slope = (self.sharpness.exp() * t).clamp(-1, 1) - self.rho * t.clamp(-1, 1)
+        return image(respond_back(scales * slope, filters), x)
 
     def _scales(self) -> Tensor:
         """tau of each channel, in the unit of the image."""
         return self.sigma * self.log_scales.exp()
-
-    def _planes(self, x: Tensor) -> Tensor:
-        """One-channel images ``(parts * B * C, 1, H, W)`` in the weights' precision."""
-        parts = torch.stack([x.real, x.imag]) if x.is_complex() else x[None]
-        return parts.flatten(0, 2)[:, None].to(self.sharpness.dtype)
-
-    def _image(self, planes: Tensor, like: Tensor) -> Tensor:
-        parts = planes.reshape(-1, *like.shape)
-        return (torch.complex(*parts) if like.is_complex() else parts[0]).to(like.dtype)
 
 
 def huber(t: Tensor) -> Tensor:
     """``t^2 / 2`` up to 1, ``|t| - 1/2`` beyond."""
     size = t.abs()
     return torch.where(size <= 1, t.square() / 2, size - 0.5)
-
-
-def norm_bound(kernels: Tensor) -> Tensor:
-    r"""A bound on the norm of a bank of filters ``(channels, 1, n, n)``, on images of any size.
-
-    Its square is the largest :math:`\sum_c |\hat w_c(\omega)|^2`, a trigonometric polynomial of degree
-    n - 1: on a grid of N points along either axis it is found to a factor :math:`\cos^2(\pi (n - 1) / N)`
-    (Ehlich and Zeller, 1964).
-    """
-    n = kernels.shape[-1]
-    own = kernels.movedim(1, 0)
-    correlation = conv2d(own, own, padding=n - 1)
-    spectrum = torch.fft.rfft2(pad(correlation, (0, GRID - 2 * n + 1) * 2)).abs()
-    return (spectrum.max() / math.cos(math.pi * (n - 1) / GRID) ** 2).sqrt()

@@ -5,7 +5,19 @@ import torch
 from torch.testing import assert_close
 
 from resolvent.operators import FiniteDifferences, Wavelet
-from resolvent.priors import L1, TV, Analysis, Box, GroupL1, InWavelets, NonNegative, Sum, Tikhonov
+from resolvent.priors import (
+    L1,
+    TV,
+    Analysis,
+    Box,
+    GroupL1,
+    InWavelets,
+    NonNegative,
+    SmoothedL1,
+    SmoothedTV,
+    Sum,
+    Tikhonov,
+)
 
 F64, C128 = torch.float64, torch.complex128
 SHAPE = (2, 8, 6)
@@ -28,6 +40,22 @@ def test_sparse_differences_are_anisotropic_total_variation():
     x = image(F64)
     expected = x.diff(dim=2).abs().flatten(1).sum(1) + x.diff(dim=3).abs().flatten(1).sum(1)
     assert_close(Analysis(L1(), FiniteDifferences(SHAPE)).fn(x), expected)
+
+
+def test_smoothed_differences_are_smoothed_total_variation():
+    x = image()
+    isotropic = Analysis(SmoothedL1(0.7, 0.2, axes=(1,)), FiniteDifferences(SHAPE))
+    assert_close(isotropic.fn(x), SmoothedTV(0.7, 0.2).fn(x))
+    assert_close(isotropic.grad(x), SmoothedTV(0.7, 0.2).grad(x))
+
+
+@pytest.mark.parametrize("nu", [1e-2, 1e-4, 1e-6])
+def test_smoothing_costs_at_most_nu_for_each_term(nu):
+    """R <= R_nu <= R + nu N, so that the smoothed priors tend to the norms."""
+    x = image()
+    for norm, smooth, terms in ((L1(), SmoothedL1(nu=nu), 96), (TV(), SmoothedTV(nu=nu), 96)):
+        gap = smooth.fn(x) - norm.fn(x)
+        assert (gap >= 0).all() and (gap <= nu * terms).all()
 
 
 def test_gradient_follows_the_chain_rule():

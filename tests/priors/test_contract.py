@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from resolvent.operators import CartesianMRI
+from resolvent.operators import CartesianMRI, FiniteDifferences
 from resolvent.operators.finite_differences import divergence, gradient
 from resolvent.priors import (
     L1,
     TV,
+    Analysis,
     Box,
     Denoiser,
+    FieldsOfExperts,
     GaussianPrior,
     GroupL1,
     InWavelets,
@@ -30,12 +32,15 @@ from resolvent.priors import (
     PixelPotential,
     Prior,
     RealImaginary,
+    SmoothedL1,
+    SmoothedTV,
     Sum,
     Tikhonov,
+    WeaklyConvexRidge,
 )
 
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
-PLANE, VOLUME = (2, 6, 5), (1, 4, 3, 5)
+PLANE, VOLUME, SMALL = (2, 6, 5), (1, 4, 3, 5), (1, 5, 4)
 WEIGHTS = torch.linspace(0.5, 2, 30, dtype=F64).reshape(1, 6, 5)
 
 
@@ -70,6 +75,13 @@ def learned_network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return LearnedProximalNetwork(PixelPotential(2, hidden=12, layers=2), 0.2).double()
+
+
+def ridge(rho):
+    """Random filters, scales near those of the images."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return WeaklyConvexRidge(1.0, (2, 3, 6), 3, sharpness=2.0, weak_convexity=rho, weight=0.7).double()
 
 
 class Case(NamedTuple):
@@ -114,9 +126,25 @@ CASES = {
     "Denoiser": Case(lambda: Denoiser(halve, 0.5)),
     "Denoiser, the step its level": Case(lambda: Denoiser(halve, None)),
     "Magnitude(Denoiser)": Case(lambda: Magnitude(Denoiser(halve, 0.5))),
+    "SmoothedL1": Case(lambda: SmoothedL1(0.7, 0.3)),
+    "SmoothedL1 of channels": Case(lambda: SmoothedL1(0.7, 0.3, (1,))),
+    "SmoothedL1, maps": Case(lambda: SmoothedL1(torch.linspace(0, 1, 60, dtype=F64).reshape(PLANE), WEIGHTS)),
+    "SmoothedTV": Case(lambda: SmoothedTV(0.7, 0.3)),
+    "SmoothedTV in 3-D": Case(lambda: SmoothedTV(0.7, 0.3, dim=3), VOLUME),
+    "InWavelets(SmoothedL1)": Case(lambda: InWavelets(SmoothedL1(0.7, 0.3), "db2")),
+    "Analysis(SmoothedL1)": Case(lambda: Analysis(SmoothedL1(0.7, 0.3), FiniteDifferences(PLANE))),
+    "FieldsOfExperts": Case(lambda: FieldsOfExperts(3, 0.3, weight=0.7).double(), SMALL),
+    "WeaklyConvexRidge": Case(lambda: ridge(0.5), SMALL),
+    "WeaklyConvexRidge, convex": Case(lambda: ridge(0.0), SMALL),
+    "Sum of smooth": Case(lambda: Sum([ridge(0.5), SmoothedTV(0.3, 0.2), Tikhonov(0.1)]), SMALL),
+    "InWavelets(WeaklyConvexRidge)": Case(lambda: InWavelets(ridge(0.5), "haar"), SMALL),
+    "Analysis(Tikhonov)": Case(lambda: Analysis(Tikhonov(0.7), FiniteDifferences(PLANE))),
 }
-CONVEX = [n for n, c in CASES.items() if c.make().convex]
-EXPLICIT = [n for n, c in CASES.items() if c.make().has_value]
+PROXIMAL = [n for n, c in CASES.items() if c.make().has_prox]
+CONVEX = [n for n in PROXIMAL if CASES[n].make().convex]
+EXPLICIT = [n for n in PROXIMAL if CASES[n].make().has_value]
+DIFFERENTIABLE = [n for n, c in CASES.items() if c.make().has_grad]
+SMOOTH = [n for n in DIFFERENTIABLE if not isinstance(CASES[n].make(), Magnitude)]
 
 
 def random(case, dtype=C128, batch=3):
@@ -223,7 +251,7 @@ def test_moreau_tikhonov(gamma):
     assert_close(r.prox(v, gamma=gamma) + gamma * r.prox(v / gamma, gamma=1 / gamma), v)
 
 
-@by_name([n for n in CASES if CASES[n].make().has_grad])
+@by_name(DIFFERENTIABLE)
 def test_gradient_is_the_derivative_of_the_value(case):
     prior = case.make()
     for dtype in (F64, C128):
@@ -236,7 +264,7 @@ def test_gradient_is_the_derivative_of_the_value(case):
 def test_says_what_it_has(case):
     prior = quick(case)
     assert isinstance(prior, deepinv.optim.Prior)
-    assert prior.has_prox
+    assert prior.has_prox or prior.has_grad
     assert prior.explicit_prior == prior.has_value
     x = random(case)
     if prior.has_value:
@@ -248,10 +276,84 @@ def test_says_what_it_has(case):
     if not prior.has_grad:
         with pytest.raises(NotImplementedError):
             prior.grad(x)
+    if not prior.has_prox:
+        with pytest.raises(NotImplementedError):
+            prior.prox(x)
+
+
+# -- curvature ---------------------------------------------------------------------------------------
+def bounds(prior):
+    """The least and the largest curvature that a prior states."""
+    weight = torch.as_tensor(prior.weight, dtype=F64).max()
+    return -weight * prior.weak_convexity, weight * prior.lipschitz
+
+
+def hessian(prior, x):
+    """The matrix of ``|Re> -> <Re|`` on one real image."""
+    return torch.autograd.functional.jacobian(prior.grad, x).reshape(x.numel(), x.numel())
 
 
 @DTYPES
-@by_name(CASES)
+@by_name(SMOOTH)
+def test_curvature_of_pairs_stays_within_its_bounds(case, dtype):
+    prior = case.make()
+    low, high = bounds(prior)
+    for size in (1e-3, 0.1, 1.0, 10.0):
+        a = random(case, dtype, batch=20)
+        d = size * random(case, dtype, batch=20)
+        turn = prior.grad(a + d) - prior.grad(a)
+        assert (energy(turn) <= (high * (1 + 1e-9)) ** 2 * energy(d)).all()
+        assert (inner(turn, d) >= low * energy(d) * (1 + 1e-9) - 1e-9 * size**2).all()
+
+
+@by_name(SMOOTH)
+def test_curvature_is_bounded_everywhere(case):
+    prior = case.make()
+    low, high = bounds(prior)
+    for size in (0.0, 0.3, 3.0):
+        eigenvalues = torch.linalg.eigvalsh(hessian(prior, size * random(case, F64, batch=1)))
+        assert low - 1e-9 <= eigenvalues[0] and eigenvalues[-1] <= high * (1 + 1e-9)
+
+
+@by_name(["Tikhonov", "Analysis(Tikhonov)", *(n for n in SMOOTH if "Smoothed" in n and "maps" not in n)])
+def test_largest_curvature_is_nearly_reached(case):
+    """At 0, where what is smoothed is steepest; on so small an image differences and filters have a smaller norm."""
+    prior = case.make()
+    _, high = bounds(prior)
+    assert torch.linalg.eigvalsh(hessian(prior, torch.zeros(1, *case.shape, dtype=F64)))[-1] > 0.7 * high
+
+
+def parameters_of(prior):
+    """Everything learned, and weight and smoothing."""
+    inside = getattr(prior, "prior", prior)
+    numbers = {name: getattr(inside, name) for name in ("weight", "nu") if hasattr(inside, name)}
+    for name, value in numbers.items():
+        setattr(inside, name, torch.as_tensor(value, dtype=F64).clone().requires_grad_())
+    return [*(getattr(inside, name) for name in numbers), *inside.parameters()]
+
+
+@DTYPES
+@by_name(["SmoothedL1", "SmoothedTV", "InWavelets(SmoothedL1)", "Analysis(SmoothedL1)", "FieldsOfExperts"])
+def test_gradient_is_differentiable_in_the_parameters(case, dtype):
+    """As a hypergradient takes it: the mixed derivative of the value is the derivative of the gradient."""
+    prior = case.make()
+    learned = parameters_of(prior)
+    x, q = random(case, dtype, batch=1).requires_grad_(), random(case, dtype, batch=1)
+    (slope,) = torch.autograd.grad(prior.fn(x).sum(), x, create_graph=True)
+    mixed = torch.autograd.grad(inner(q, slope).sum(), learned)
+    assert_close(torch.autograd.grad(inner(q, prior.grad(x)).sum(), learned), mixed)
+    assert all(bool((m != 0).any()) for m in mixed)
+
+
+def test_no_bound_where_none_is_known():
+    for prior in (L1(), TV(), Magnitude(Tikhonov())):
+        with pytest.raises(NotImplementedError, match="knows no Lipschitz constant"):
+            prior.lipschitz
+    assert L1().weak_convexity == 0 and Denoiser(halve).weak_convexity == math.inf
+
+
+@DTYPES
+@by_name(PROXIMAL)
 def test_images_of_a_batch_do_not_meet(case, dtype):
     prior, v = quick(case), random(case, dtype)
     assert_close(prior.prox(v), torch.cat([prior.prox(one[None]) for one in v]), rtol=1e-12, atol=1e-14)
@@ -259,7 +361,7 @@ def test_images_of_a_batch_do_not_meet(case, dtype):
         assert_close(prior.fn(v), torch.cat([prior.fn(one[None]) for one in v]), rtol=1e-12, atol=0)
 
 
-@by_name(CASES)
+@by_name(PROXIMAL)
 def test_one_step_per_image(case):
     prior, v = quick(case), random(case)
     gammas = [0.1, 0.7, 3.0]
@@ -319,7 +421,7 @@ def test_scaled_is_a_factor_of_the_weight(case):
     assert_close(prior.fn(v), before, rtol=0, atol=0)
 
 
-@by_name(CASES)
+@by_name(PROXIMAL)
 def test_changes_nothing_and_is_a_function(case):
     prior, a, b = quick(case), random(case), random(case)
     kept, scalars = a.clone(), {k: v for k, v in vars(prior).items() if isinstance(v, int | float | bool)}
@@ -330,7 +432,7 @@ def test_changes_nothing_and_is_a_function(case):
     assert scalars == {k: v for k, v in vars(prior).items() if k in scalars}
 
 
-@by_name(CASES)
+@by_name(PROXIMAL)
 def test_zero_step_and_zero_image(case):
     prior, v = quick(case), random(case)
     if not isinstance(prior, Box | Denoiser) and not isinstance(getattr(prior, "prior", None), Box | Denoiser):
@@ -340,7 +442,7 @@ def test_zero_step_and_zero_image(case):
 
 
 @DTYPES
-@by_name(CASES)
+@by_name(PROXIMAL)
 def test_dtype_and_shape_stay(case, dtype):
     prior, v = quick(case), random(case, dtype)
     assert prior.prox(v).dtype == dtype and prior.prox(v).shape == v.shape
@@ -352,7 +454,7 @@ def test_dtype_and_shape_stay(case, dtype):
     assert_close(single.to(dtype), quick(case).prox(v), rtol=1e-4, atol=1e-5)
 
 
-@by_name(CASES)
+@by_name(PROXIMAL)
 def test_copies(case):
     prior, v = quick(case), random(case)
     for other in (copy.deepcopy(prior), pickle.loads(pickle.dumps(prior))):
@@ -360,7 +462,7 @@ def test_copies(case):
 
 
 @pytest.mark.cuda
-@by_name(CASES)
+@by_name(PROXIMAL)
 def test_on_the_accelerator(case):
     prior, v = quick(case), random(case)
     if isinstance(prior.weight, torch.Tensor):
@@ -379,6 +481,12 @@ def test_on_the_accelerator(case):
         (lambda: GroupL1(axes=()), r"axes: found \(\)"),
         (lambda: Box(1.0, 0.0), "low, high: found 1.0, 0.0"),
         (lambda: Denoiser(halve, -0.1), "sigma: found -0.1"),
+        (lambda: SmoothedL1(nu=0.0), "nu: found 0.0"),
+        (lambda: SmoothedL1(axes=(0,)), r"axes: found \(0,\)"),
+        (lambda: SmoothedTV(dim=4), "dim: found 4"),
+        (lambda: SmoothedTV(nu=-1.0), "nu: found -1.0"),
+        (lambda: FieldsOfExperts(kernel=4), "kernel: found 4"),
+        (lambda: SmoothedTV(dim=3).fn(torch.ones(1, 1, 4, 4)), "dim: found 3 and an image with 2"),
         (lambda: Denoiser(halve, []), r"sigma: found \[\]"),
     ],
 )

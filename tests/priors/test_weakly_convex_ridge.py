@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from resolvent.operators import Dense
 from resolvent.priors import WeaklyConvexRidge
-from resolvent.priors.weakly_convex_ridge import norm_bound
+from resolvent.priors.filter_bank import norm_bound
 from resolvent.recon import ConjugateGradient, RelativeChange, objective
 
 F64, C128 = torch.float64, torch.complex128

@@ -1,0 +1,39 @@
+r"""Part of what an operator measures: :math:`B x = m \odot (A x)` with m zero where nothing is taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .operator import Operator
+
+
+class Restricted(Operator):
+    """``physics`` with the data where ``keep`` is 0 set to zero; shapes stay.
+
+    :param physics: an :class:`Operator`.
+    :param keep: 1 where data are kept and 0 elsewhere, or real weights; broadcasts against ``(*data_shape)``.
+    """
+
+    def __init__(self, physics: Operator, keep: Tensor, **kwargs: Any):
+        keep = torch.as_tensor(keep)
+        try:
+            keep.expand(physics.data_shape)
+        except RuntimeError as error:
+            found = f"keep: found shape {tuple(keep.shape)}, expected one that broadcasts to {physics.data_shape}"
+            raise ValueError(found) from error
+        super().__init__(physics.image_shape, physics.data_shape, **kwargs)
+        self.physics, self.relative_scale = physics, physics.relative_scale
+        self.register_buffer("keep", keep)
+
+    def geometry(self) -> dict[str, Any]:
+        return {"physics": self.physics, "keep": self.keep}
+
+    def _forward_map(self, x: Tensor) -> Tensor:
+        data = self.physics.A(x)
+        return self.keep.to(data.real.dtype) * data
+
+    def _adjoint_map(self, y: Tensor) -> Tensor:
+        return self.physics.A_adjoint(self.keep.to(y.real.dtype) * y)
