@@ -412,6 +412,12 @@ def test_goes_on_bit_for_bit(make):
     assert torch.equal(make(prior).solve(y, physics, state=whole.state).image, whole.image), "a sample stays"
 
 
+def test_one_sample_has_no_spread():
+    prior, physics, y = setting(C128)
+    found = SAMPLERS["Flower"](prior).sample(y, physics, 1)
+    assert found.std.isnan().all() and found.std.dtype == F64 and torch.equal(found.mean, found.samples[:, 0])
+
+
 def test_history_and_progress():
     prior, physics, y = setting()
     seen = []
