@@ -465,6 +465,15 @@ def test_refusals():
             wrong()
 
 
+@DTYPES
+def test_moment_matching_bears_a_denoiser_that_is_no_mean(dtype):
+    """Whose derivative is no covariance: conjugate gradients stop where the system is not positive."""
+    turned = torch.linalg.qr(torch.randn(N, N, generator=torch.Generator().manual_seed(8), dtype=F64))[0]
+    prior = DenoiserDiffusion(lambda x, sigma: (2 * x.flatten(1) @ turned).reshape(x.shape))
+    physics, y = dense(dtype), torch.randn(1, 4, dtype=dtype)
+    assert MomentMatching(prior, 5, SIGMA).sample(y, physics, 3).samples.isfinite().all()
+
+
 def test_noise_level_of_the_operator():
     prior, _, y = setting()
     physics = Dense(dense().matrix, SHAPE, noise_model=deepinv.physics.GaussianNoise(SIGMA))
