@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -32,14 +33,18 @@ from ..operators.files import atomic
 from ..priors import (
     Batch,
     Corruption,
+    DeltaSTN,
     MovingAverage,
     Network,
+    SelfTuner,
     TrainingCheckpoint,
     TrainingLoss,
     cosine,
+    repeat,
     save_weights,
     train,
-)  # fmt: skip
+)
+from ..priors.hyperparameters import Values
 from ..priors.training import NotFinite, Step, processes
 from ..priors.weights_file import read_description
 from .arguments import instantiate, new_parser, parse
@@ -48,12 +53,19 @@ from .method import chosen_keys
 from .progress import Reporter
 from .reconstruct import choose_device
 from .training_log import TrainingLog
+from .tuning import augmented, hyperparameters, rows, with_arguments
 
 #: What of the command line determines the weights; kept in their description and hashed into the fingerprint.
 SETTINGS = (
     "network", "data", "validation", "noise", "loss", "average", "steps", "batch_size", "learning_rate",
     "final_learning_rate", "seed", "mixed_precision",
 )  # fmt: skip
+#: What joins them where hyperparameters are tuned.
+TUNING = ("tune", "tune_layers", "tuning_rate")
+#: Of the images learnt from, every so many are for the hyperparameters; the share of steps before they move, and
+#: how many batches a check of the responses takes.
+TUNED_ON, WARM_UP, CHECKED = 5, 0.05, 4
+TUNABLE = "dropout, weight_decay, augmentation, or a number of the noise such as noise.high"
 #: The second counter of the generators of validation images, which no step has.
 VALIDATION = -1
 SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
@@ -73,6 +85,7 @@ class Run:
     settings: dict[str, Any]
     out: Path
     device: str
+    tuned_on: list[int]
 
     @property
     def mixed(self) -> bool:
@@ -96,13 +109,22 @@ class Run:
         """The network that is judged and written."""
         return self.average.network if self.average else self.network
 
-    def batch(self, step: int) -> Batch:
-        """This process's share of the batch of one step."""
-        seed, size = self.settings["seed"], self.settings["batch_size"]
-        rank, world = processes()
+    def batch(self, step: int, values: Values | None = None) -> Batch:
+        """This process's share of the batch of one step; ``values`` are each image's tuned hyperparameters."""
+        seed, rank = self.settings["seed"], processes()[0]
         torch.manual_seed(counted(seed, step, "share", rank).initial_seed())
-        drawn = [draw(self.source, self.learnt, seed, step, place) for place in range(rank, size, world)]
+        drawn = [draw(self.source, self.learnt, seed, step, place) for place in self._places()]
+        return self._corrupted(drawn, step / self.settings["steps"], values)
+
+    def tuning_batch(self, step: int) -> Batch:
+        """This process's share of what the hyperparameters learn from in one step, at the noise aimed at."""
+        seed = self.settings["seed"]
+        drawn = [draw(self.source, self.tuned_on, seed, f"tuning {step}", place) for place in self._places()]
         return self._corrupted(drawn, step / self.settings["steps"])
+
+    def _places(self) -> range:
+        rank, world = processes()
+        return range(rank, self.settings["batch_size"], world)
 
     def validation(self, count: int) -> Batch:
         """The first ``count`` of the images held out, with the same noise whenever it is asked for."""
@@ -111,8 +133,13 @@ class Run:
         drawn = [(source.sample(i, g), g) for i, g in zip(indices[:count], generators, strict=True)]
         return self._corrupted(drawn, 1.0)
 
-    def _corrupted(self, drawn: list[tuple[Tensor, torch.Generator]], progress: float) -> Batch:
-        noisy, sigma = zip(*(self.noise(clean, generator) for clean, generator in drawn), strict=True)
+    def _corrupted(
+        self, drawn: list[tuple[Tensor, torch.Generator]], progress: float, values: Values | None = None
+    ) -> Batch:
+        each, arguments = rows(values or {}, len(drawn)), self.settings["noise"].get("init_args", {})
+        drawn = [(augmented(image, one, g), g) for (image, g), one in zip(drawn, each, strict=True)]
+        noises = [with_arguments(self.noise, arguments, one) for one in each]
+        noisy, sigma = zip(*(noise(image, g) for noise, (image, g) in zip(noises, drawn, strict=True)), strict=True)
         clean = torch.stack([image for image, _ in drawn])
         return Batch(clean, torch.stack(noisy), torch.stack(sigma), progress).to(self.device)
 
@@ -125,11 +152,12 @@ def main(argv: list[str]) -> int:
         raise UsageError("--out: found none, expected a folder")
     with process_group(config):
         run = make(parser, config)
+        tuner = self_tuner(run, config) if config.tune else None
         if finished(run):
             say(config, "finished", weights=str(run.out / "weights.safetensors"))
             return 0
         with late_signals() as asked:
-            carry_out(run, config, asked)
+            carry_out(run, tuner, config, asked)
             if asked:
                 raise Interrupted(asked[0])
     return 0
@@ -152,6 +180,9 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("--batch_size", type=int, default=16, help="images in a step, of all processes together")
     add("--learning_rate", type=float, default=1e-3, help="of the first step")
     add("--final_learning_rate", type=float, default=1e-5, help="of the last step; a cosine leads there")
+    add("--tune", type=str, nargs="+", metavar="NAME=LOW:HIGH[:START]", help=f"learn hyperparameters too: {TUNABLE}")
+    add("--tune_layers", type=str, default="", help="regular expression for names of layers that respond; all if empty")
+    add("--tuning_rate", type=float, default=0.01, help="learning rate of the hyperparameters")
     add("--seed", type=int, default=0, help="seed of the first weights, the pieces and the noise")
     add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
     add("--mixed_precision", type=bool | None, help="products in bfloat16; on cuda unless false, elsewhere if true")
@@ -194,15 +225,19 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     :raises UsageError: if the settings make no sense.
     :raises InputError: if the data cannot be used.
     """
-    settings = {k: v for k, v in json.loads(parser.dump(config, format="json")).items() if k in SETTINGS}
+    names = SETTINGS + (TUNING if config.tune else ())
+    settings = {k: v for k, v in json.loads(parser.dump(config, format="json")).items() if k in names}
     check(config)
     torch.manual_seed(config.seed)
     made = instantiate(parser, config)
     device = choose_device(config.device)
     learnt, held_out = shares(made.data, made.validation)
+    learnt, tuned_on = apart(learnt) if config.tune else (learnt, [])
     network = channels_last(made.network.to(device))
     average = MovingAverage(network, config.average) if config.average else None
-    run = Run(network, made.data, learnt, held_out, made.noise, made.loss, average, settings, Path(config.out), device)
+    run = Run(
+        network, made.data, learnt, held_out, made.noise, made.loss, average, settings, Path(config.out), device, tuned_on
+    )  # fmt: skip
     _check_channels(run)
     _check_loss(run)
     return run
@@ -222,6 +257,57 @@ def shares(data: Source, validation: Source | None) -> tuple[list[int], tuple[So
     return learnt, (data, held_out)
 
 
+def apart(learnt: list[int]) -> tuple[list[int], list[int]]:
+    """Indices that weights learn from, and every fifth, from which hyperparameters do.
+
+    :raises InputError: if there are not two.
+    """
+    if len(learnt) < 2:
+        raise InputError(f"data: found {len(learnt)} image to learn from, expected at least 2 with --tune")
+    return [i for place, i in enumerate(learnt) if place % TUNED_ON], learnt[::TUNED_ON]
+
+
+def self_tuner(run: Run, config: Namespace) -> SelfTuner:
+    """What takes the steps of a run with ``--tune``.
+
+    :raises UsageError: if the option makes no sense.
+    """
+    chosen = hyperparameters(config.tune, run.noise, run.settings["noise"].get("init_args", {}))
+    torch.manual_seed(counted(config.seed, "responses").initial_seed())
+    try:
+        model = DeltaSTN(run.network, chosen, config.tune_layers)
+    except (ValueError, re.error) as error:
+        raise UsageError(f"--tune_layers: found {config.tune_layers!r}, expected a layer's name ({error})") from error
+    tuner = SelfTuner(
+        model, run.batch, run.tuning_batch, run.loss, learning_rate(config),
+        lambda k: counted(config.seed, k, "hyperparameters"), config.batch_size,
+        warm_up=int(WARM_UP * config.steps), tuning_rate=config.tuning_rate, mixed=run.mixed,
+    )  # fmt: skip
+    _check_tuner(run, tuner)
+    return tuner
+
+
+def _check_tuner(run: Run, tuner: SelfTuner) -> None:
+    if run.average:
+        raise UsageError(
+            f"--average: found {run.average.decay} beside --tune, expected 0: tuned weights have no average"
+        )
+    if not run.noise.from_clean:
+        found = type(run.noise).__name__
+        raise UsageError(f"--tune: found the noise {found}, expected one added to clean images, which judge")
+    try:
+        tuner.check()
+    except (AttributeError, RuntimeError, ValueError) as error:
+        found = f"{type(run.network).__name__} and {type(run.loss).__name__}"
+        expected = "a network that torch.func.jvp differentiates, and a loss that only calls it"
+        raise UsageError(f"--tune: found {found}, expected {expected}") from error
+
+
+def learning_rate(config: Namespace) -> Callable[[int], float]:
+    """The learning rate of each step."""
+    return cosine(config.learning_rate, config.final_learning_rate, config.steps)
+
+
 def check(config: Namespace) -> None:
     """Refuse numbers that no training has.
 
@@ -230,7 +316,7 @@ def check(config: Namespace) -> None:
     for name in ("steps", "batch_size", "log_every", "validate_every", "validation_images"):
         if config[name] < 1:
             raise UsageError(f"--{name}: found {config[name]}, expected at least 1")
-    for name in ("learning_rate", "final_learning_rate"):
+    for name in ("learning_rate", "final_learning_rate", "tuning_rate"):
         if not 0 <= config[name] < float("inf"):
             raise UsageError(f"--{name}: found {config[name]}, expected a finite number not below 0")
     for name in ("network", "data", "noise", "loss"):
@@ -271,7 +357,7 @@ def finished(run: Run) -> bool:
     raise InputError(f"{path}: exists, made with other settings, data or version; expected another --out")
 
 
-def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
+def carry_out(run: Run, tuner: SelfTuner | None, config: Namespace, asked: list[int]) -> None:
     """Train, or go on with it, and write the weights at the end.
 
     :param asked: the signals that arrived; the first ends the training after its step.
@@ -279,12 +365,20 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
     path = run.out / "checkpoint.safetensors"
     checkpoint = TrainingCheckpoint(path, run.fingerprint, config.checkpoint_every, writes=processes()[0] == 0)
     try:
-        rate = cosine(config.learning_rate, config.final_learning_rate, config.steps)
-        with observer(run, config, checkpoint.done()) as after:
-            done = train(run.network, run.batch, run.loss, config.steps, rate, checkpoint,
-                         lambda step: after(step) or bool(asked), run.mixed, run.average)  # fmt: skip
+        rate = learning_rate(config)
+        with observer(run, tuner, config, checkpoint.done()) as seen:
+
+            def after(step: Step) -> bool:
+                return seen(step) or bool(asked)
+
+            if tuner is None:
+                done = train(
+                    run.network, run.batch, run.loss, config.steps, rate, checkpoint, after, run.mixed, run.average
+                )
+            else:
+                done = repeat(tuner.step, tuner.state, config.steps, rate, checkpoint, after)
         if done == config.steps and checkpoint.writes:
-            write_weights(run)
+            write_weights(run, tuner)
             say(config, "trained", weights=str(run.out / "weights.safetensors"))
     except NotFinite as error:
         raise NumericalFailure(f"{error}; the last good checkpoint is kept, a smaller --learning_rate helps") from error
@@ -297,7 +391,7 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
 
 
 @contextlib.contextmanager
-def observer(run: Run, config: Namespace, done: int) -> Iterator[Callable[[Step], bool]]:
+def observer(run: Run, tuner: SelfTuner | None, config: Namespace, done: int) -> Iterator[Callable[[Step], bool]]:
     """What follows each step on the process that logs: its line, and every so often a validation."""
     if processes()[0] > 0:
         yield lambda step: False
@@ -315,12 +409,23 @@ def observer(run: Run, config: Namespace, done: int) -> Iterator[Callable[[Step]
             estimate = denoised(run, held_out)
             facts |= quality(run, estimate, held_out)
             log.picture(step.number, held_out.noisy[0], estimate[0], held_out.clean[0])
+            facts |= responses(tuner, config, step.number) if tuner else {}
         if validated or step.number % config.log_every == 0:
-            log.write(step.number, **facts)
+            log.write(step.number, **facts, **(tuner.model.hyperparameters.current() if tuner else {}))
         return False
 
     with contextlib.closing(log):
         yield after
+
+
+def responses(tuner: SelfTuner, config: Namespace, step: int) -> dict[str, float]:
+    """How well the responses learnt are aligned with the exact ones; below 0 a hyperparameter is led astray."""
+    found = tuner.alignment(range(step, step + CHECKED))
+    for name, alignment in found.items():
+        if alignment.astray:
+            reason = f"{name}: found a cosine of {alignment.cosine:.2f} between its responses and exact ones"
+            say(config, "warning", step=step, reason=f"{reason}, expected above 0: a smaller --learning_rate helps")
+    return {f"alignment of {name}": alignment.cosine for name, alignment in found.items()}
 
 
 def denoised(run: Run, batch: Batch) -> Tensor:
@@ -345,7 +450,7 @@ def mean_psnr(estimate: Tensor, truth: Tensor) -> float:
     return float((-10 * torch.log10(error.clamp_min(torch.finfo(error.dtype).tiny))).mean())
 
 
-def write_weights(run: Run) -> None:
+def write_weights(run: Run, tuner: SelfTuner | None) -> None:
     """The network with its description: data, settings, PSNR on all that was held out."""
     held_out = run.validation(len(run.held_out[1]))
     metrics: dict[str, float] = {"validation_images": len(held_out.clean)}
@@ -353,6 +458,8 @@ def write_weights(run: Run) -> None:
     if run.noise.from_clean:
         metrics["validation_psnr_noisy"] = mean_psnr(held_out.noisy, held_out.clean)
     about = {"config": run.settings, "data": run.data, "metrics": metrics}
+    if tuner is not None:
+        about["hyperparameters"] = tuner.model.hyperparameters.current()
     path = run.out / "weights.safetensors"
     save_weights(path, run.result, **about, fingerprint=run.fingerprint, version=version("resolvent"))
     with atomic(run.out / "weights.json") as partial:

@@ -193,7 +193,7 @@ def _scene(shape: tuple[int, int, int], seed: int) -> Tensor:
     return blobs(shape, seed, "constant").abs()[0]
 
 
-def draw(source: Source, indices: Sequence[int], seed: int, step: int, place: int) -> tuple[Tensor, Generator]:
+def draw(source: Source, indices: Sequence[int], seed: int, step: int | str, place: int) -> tuple[Tensor, Generator]:
     """The image at one place of the batch of one step, and the generator of what else is random about it.
 
     :param indices: the images of the source that may be drawn.

@@ -13,10 +13,11 @@ from .drunet import DRUNet
 from .gaussian import GaussianPrior
 from .gaussian_mixture import GaussianMixture
 from .group import GroupL1
+from .hyperparameters import Decades, Hyperparameters, Interval, Positive, Range, Whole
 from .k_support import KSupport
 from .l1 import L1
 from .learned_proximal import LearnedProximal, LearnedProximalNetwork, recover
-from .losses import Batch, MeanSquare, ScoreMatching, SelfSupervised, TrainingLoss, VelocityMatching
+from .losses import Batch, LogMeanSquare, MeanSquare, ScoreMatching, SelfSupervised, TrainingLoss, VelocityMatching
 from .magnitude import Magnitude
 from .magnitude_unet import MagnitudeUNet
 from .moving_average import MovingAverage
@@ -34,10 +35,11 @@ from .prior import Prior
 from .proximal_matching import ProximalMatching, StagedMatching
 from .ridge_denoiser import RidgeDenoiser
 from .schedule import Cosine, FlowMatching, Schedule, VarianceExploding, VariancePreserving
+from .self_tuning import STN, DeltaSTN, SelfTuner
 from .sum import Sum
 from .tikhonov import Tikhonov
 from .time_unet import TimeUNet
-from .training import cosine, train
+from .training import cosine, repeat, train
 from .training_checkpoint import TrainingCheckpoint
 from .tv import TV
 from .wavelet import InWavelets
@@ -45,15 +47,15 @@ from .weakly_convex_ridge import WeaklyConvexRidge
 from .weights_file import load_denoiser, save_weights
 
 __all__ = [
-    "L1", "TV", "Analysis", "AsMeasured", "Batch", "BiasFreeUNet", "BlindSpot", "BlindSpotNetwork", "Box",
-    "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet", "Denoiser", "DenoiserDiffusion",
-    "Diffusion", "FlowMatching", "GammaTweedie", "Gaussian", "GaussianMixture", "GaussianPrior", "GaussianTweedie",
-    "GroupL1", "ImagePotential", "InWavelets", "KSupport", "LearnedProximal", "LearnedProximalNetwork", "Magnitude",
-    "MagnitudeUNet", "MeanSquare", "MovingAverage", "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath",
-    "PatchCovering", "PixelPotential", "PoissonTweedie", "Prior", "ProximalMatching", "RealImaginary",
-    "ResidualDenoising", "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching", "SelfSupervised",
-    "SingleLevel", "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint", "TrainingLoss",
-    "VarianceExploding", "VariancePreserving", "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge",
-    "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "recover", "residual_denoising_loss", "save_weights",
-    "train",
+    "L1", "STN", "TV", "Analysis", "AsMeasured", "Batch", "BiasFreeUNet", "BlindSpot", "BlindSpotNetwork", "Box",
+    "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet", "Decades", "DeltaSTN", "Denoiser",
+    "DenoiserDiffusion", "Diffusion", "FlowMatching", "GammaTweedie", "Gaussian", "GaussianMixture", "GaussianPrior",
+    "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential", "InWavelets", "Interval", "KSupport",
+    "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet", "MeanSquare",
+    "MovingAverage", "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering", "PixelPotential",
+    "PoissonTweedie", "Positive", "Prior", "ProximalMatching", "Range", "RealImaginary", "ResidualDenoising",
+    "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner", "SingleLevel",
+    "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint", "TrainingLoss", "VarianceExploding",
+    "VariancePreserving", "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge", "Whole", "blind_spot_loss",
+    "cosine", "load_denoiser", "load_dncnn", "recover", "repeat", "residual_denoising_loss", "save_weights", "train",
 ]  # fmt: skip

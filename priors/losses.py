@@ -11,6 +11,7 @@ import abc
 from typing import ClassVar, NamedTuple, Self
 
 import deepinv
+import torch
 from torch import Tensor, nn
 
 from .diffusion import VelocityDiffusion
@@ -58,6 +59,14 @@ class MeanSquare(TrainingLoss):
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         return (network(batch.noisy, batch.sigma) - batch.clean).square().mean()
+
+
+class LogMeanSquare(TrainingLoss):
+    """Mean over the images of the logarithm of the mean square error: minus the PSNR, in units of 10 / ln 10 dB."""
+
+    def __call__(self, network: Network, batch: Batch) -> Tensor:
+        error = (network(batch.noisy, batch.sigma) - batch.clean).square().flatten(1).mean(1)
+        return error.clamp_min(torch.finfo(error.dtype).tiny).log().mean()
 
 
 class ScoreMatching(TrainingLoss):

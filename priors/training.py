@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from .losses import Batch, TrainingLoss
@@ -26,6 +26,10 @@ from .training_checkpoint import TrainingCheckpoint
 
 class NotFinite(ArithmeticError):
     """The loss or its gradient is no longer finite; the message is one line."""
+
+
+#: What is trained, and the optimisers that train it.
+State = tuple[nn.Module, *tuple[torch.optim.Optimizer, ...]]
 
 
 class Step(NamedTuple):
@@ -62,15 +66,37 @@ def train(
     :raises NotFinite: if the loss or its gradient is; the checkpoint stays as it was last saved.
     """
     optimiser = torch.optim.Adam(network.parameters())
-    done = checkpoint.load(network, optimiser, average) if checkpoint else 0
-    for k in range(done, steps):
+
+    def step(k: int) -> float:
         value = descend(network, optimiser, loss, batch(k), rate(k), k, mixed)
-        done = k + 1
         if average:
-            average.update(network, done)
+            average.update(network, k + 1)
+        return value
+
+    trained = nn.ModuleList([network, average.network]) if average else network
+    return repeat(step, (trained, optimiser), steps, rate, checkpoint, after)
+
+
+def repeat(
+    step: Callable[[int], float],
+    state: State,
+    steps: int,
+    rate: Callable[[int], float],
+    checkpoint: TrainingCheckpoint | None = None,
+    after: Callable[[Step], bool] = lambda step: False,
+) -> int:
+    """Take one step after the other and return how many are done; as :func:`train`.
+
+    :param step: takes the step of a number, and returns the loss before it.
+    :param state: all that steps change and depend on, besides their number.
+    """
+    done = checkpoint.load(*state) if checkpoint else 0
+    for k in range(done, steps):
+        value = step(k)
+        done = k + 1
         stop = _anywhere(after(Step(done, value, rate(k))))
         if checkpoint and (stop or done == steps or checkpoint.due()):
-            checkpoint.save(done, network, optimiser, average)
+            checkpoint.save(done, *state)
         if stop:
             break
     return done
@@ -87,11 +113,23 @@ def descend(
 ) -> float:
     """One step of ``optimiser``; returns the loss of the batch of all processes."""
     network.train()
-    optimiser.zero_grad()
+    value = update(optimiser, evaluate(loss, network, batch, mixed), rate, k)
+    network.project_()
+    return value
+
+
+def evaluate(loss: TrainingLoss, network: nn.Module, batch: Batch, mixed: bool) -> Tensor:
+    """The loss, its products in bfloat16 if ``mixed``."""
     with torch.autocast(batch.noisy.device.type, torch.bfloat16, enabled=mixed):
-        value = loss(network, batch)
-    value.backward()
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        return loss(network, batch)
+
+
+def update(optimiser: torch.optim.Optimizer, value: Tensor, rate: float, k: int) -> float:
+    """One step of ``optimiser`` on its own parameters down the mean of all processes' ``value``, which is returned."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    optimiser.zero_grad()
+    value.backward(inputs=parameters)
+    gradients = [p.grad for p in parameters if p.grad is not None]
     _average(gradients)
     mean = _averaged(value.detach())
     if not math.isfinite(mean + float(get_total_norm(gradients))):
@@ -99,7 +137,6 @@ def descend(
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.step()
-    network.project_()
     return mean
 
 

@@ -1,23 +1,21 @@
-"""A training run's state in one file: weights, their average, Adam's moments, the number of steps; bit for bit."""
+"""A training run's state in one file: weights, optimisers' moments and the number of steps, bit for bit, no pickle."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..operators.files import atomic, remove_partials
-from .moving_average import MovingAverage
-from .network import Network
 
 #: Grows when the file changes so that older programs cannot read it.
 FORMAT = 1
@@ -41,7 +39,7 @@ class TrainingCheckpoint:
         """Whether it is time to save."""
         return time.monotonic() - self._last >= self.every
 
-    def save(self, done: int, network: Network, optimiser: Optimizer, average: MovingAverage | None = None) -> None:
+    def save(self, done: int, network: nn.Module, *optimisers: Optimizer) -> None:
         """Replace the file; whatever interrupts this leaves the one before.
 
         :raises OSError: if it cannot be written.
@@ -51,7 +49,7 @@ class TrainingCheckpoint:
             return
         tensors = {
             name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, t in _state(network, optimiser, average)
+            for name, t in _state(network, optimisers)
         }
         note = {"format": FORMAT, "fingerprint": self.fingerprint, "done": done}
         with atomic(self.path) as partial:
@@ -60,17 +58,15 @@ class TrainingCheckpoint:
             except SafetensorError as error:
                 raise OSError(str(error)) from error
 
-    def load(self, network: Network, optimiser: Optimizer, average: MovingAverage | None = None) -> int:
-        """Put the file's state into all of them, and return how many steps were done: 0 where there is no file.
+    def load(self, network: nn.Module, *optimisers: Optimizer) -> int:
+        """Put the file's state into all, and return how many steps were done: 0 where there is no file.
 
         :raises ValueError: if the file is damaged, newer than this version, or another run's.
         """
         if not self.path.exists():
             return 0
         note, tensors = self._read()
-        _restore(network, optimiser, tensors)
-        if average:
-            average.network.load_state_dict(_under("average.", tensors))
+        _restore(network, optimisers, tensors)
         return note["done"]
 
     def done(self) -> int:
@@ -96,25 +92,31 @@ class TrainingCheckpoint:
         return note, tensors
 
 
-def _state(network: Network, optimiser: Optimizer, average: MovingAverage | None) -> Iterator[tuple[str, Tensor]]:
+def _state(network: nn.Module, optimisers: Sequence[Optimizer]) -> Iterator[tuple[str, Tensor]]:
     for name, t in network.state_dict().items():
         yield f"network.{name}", t
-    for name, t in average.network.state_dict().items() if average else ():
-        yield f"average.{name}", t
-    for index, moments in optimiser.state_dict()["state"].items():
-        for name, t in moments.items():
-            yield f"optimiser.{index}.{name}", torch.as_tensor(t)
+    for first, optimiser in _numbered(optimisers):
+        for index, moments in optimiser.state_dict()["state"].items():
+            for name, t in moments.items():
+                yield f"optimiser.{first + index}.{name}", torch.as_tensor(t)
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _restore(network: Network, optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
-    network.load_state_dict(_under("network.", tensors))
+def _restore(network: nn.Module, optimisers: Sequence[Optimizer], tensors: dict[str, Tensor]) -> None:
+    network.load_state_dict({k.removeprefix("network."): t for k, t in tensors.items() if k.startswith("network.")})
     moments: dict[int, dict[str, Tensor]] = {}
     for key, t in tensors.items():
         if key.startswith("optimiser."):
             _, index, name = key.split(".", 2)
             moments.setdefault(int(index), {})[name] = t
-    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    for first, optimiser in _numbered(optimisers):
+        groups = optimiser.state_dict()["param_groups"]
+        own = {i: moments[first + i] for group in groups for i in group["params"] if first + i in moments}
+        optimiser.load_state_dict({"state": own, "param_groups": groups})
+
+
+def _numbered(optimisers: Sequence[Optimizer]) -> Iterator[tuple[int, Optimizer]]:
+    """Each optimiser with the number of its first parameter, counted through all of them."""
+    first = 0
+    for optimiser in optimisers:
+        yield first, optimiser
+        first += sum(len(group["params"]) for group in optimiser.param_groups)

@@ -18,12 +18,15 @@ from resolvent.apps.cli import INPUT, NUMERICAL, TERMINATED, USAGE, main
 from resolvent.datasets import load_result, save_measurement
 from resolvent.operators import Dense
 from resolvent.priors import DenoiserDiffusion, TrainingCheckpoint, VelocityDiffusion, load_denoiser
+from resolvent.priors.self_tuning import Alignment
 from resolvent.priors.weights_file import read_description
 
 TINY = [
     "train", "magnitude-denoiser", "--network.widths", "[2,3]", "--data.shape", "[8,8,8]", "--data.count", "12",
     "--batch_size", "4", "--log_every", "1", "--validate_every", "5", "--device", "cpu",
 ]  # fmt: skip
+
+TUNE = ["--tune", "noise.high=0.1:0.4", "dropout=0:0.5:0.1", "--tune_layers", "head|decoders"]
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,11 @@ def log(out):
 
 def losses(out):
     return {line["step"]: line["loss"] for line in log(out)}
+
+
+def paths(out):
+    """All of the log but the time."""
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in log(out)]
 
 
 def refused(capsys, arguments, code, message):
@@ -95,6 +103,52 @@ def test_seed_decides(tmp_path):
     other = trained(tmp_path / "c", 8, "--seed", "1")
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not all(torch.equal(first[k], other[k]) for k in first)
+
+
+def test_hyperparameters_are_tuned(tmp_path):
+    """Their path is in the log, their values with the weights, which are those of a network that was never tuned."""
+    tuned, plain = trained(tmp_path / "tuned", 12, *TUNE), trained(tmp_path / "plain", 12)
+    assert {k: t.shape for k, t in tuned.items()} == {k: t.shape for k, t in plain.items()}
+    about, untuned = (read_description(tmp_path / name / "weights.safetensors") for name in ("tuned", "plain"))
+    lines = log(tmp_path / "tuned")
+    high, dropout = ([line[name] for line in lines] for name in ("noise.high", "dropout"))
+    assert high[:4] == pytest.approx([0.25] * 4) and dropout[:4] == pytest.approx([0.1] * 4)
+    assert len(set(high)) == len(set(dropout)) == 3
+    assert about["hyperparameters"] == {"noise.high": high[-1], "dropout": dropout[-1]}
+    assert about["config"]["tune"] == TUNE[1:3] and "hyperparameters" not in untuned
+    assert not {"tune", "tune_layers", "tuning_rate"} & untuned["config"].keys()
+    assert {"alignment of noise.high", "alignment of dropout"} < lines[-1].keys()
+    assert about["metrics"]["validation_psnr_noisy"] == untuned["metrics"]["validation_psnr_noisy"]
+    assert load_denoiser(tmp_path / "tuned" / "weights.safetensors")(torch.rand(1, 1, 5, 6, 7), 0.1).isfinite().all()
+
+
+def test_images_have_one_use(tmp_path):
+    """Weights, hyperparameters and figures: no image serves two of them."""
+    config = command(tmp_path, 2, *TUNE)[1:]
+    parser = verb.build_parser(verb.preset(config))
+    run = verb.make(parser, verb.parse(parser, config))
+    uses = [set(run.learnt), set(run.tuned_on), set(run.held_out[1])]
+    assert all(uses) and sum(map(len, uses)) == len(set.union(*uses)) == len(run.source)
+
+
+def test_values_act_on_their_image(tmp_path):
+    """Each image has its own noise range and gain; without values, the run's."""
+    config = command(tmp_path, 2, *TUNE)[1:]
+    parser = verb.build_parser(verb.preset(config))
+    run = verb.make(parser, verb.parse(parser, config))
+    wide = run.batch(0, {"noise.low": torch.full((4,), 0.5), "noise.high": torch.tensor([0.5, 0.6, 0.7, 0.8])})
+    plain, gained = run.batch(0), run.batch(0, {"augmentation": torch.tensor([0.0, 0.1, 0.5, 0.0])})
+    assert ((wide.sigma >= 0.5) & (wide.sigma <= torch.tensor([0.5, 0.6, 0.7, 0.8]) + 1e-6)).all()
+    assert wide.clean.equal(plain.clean) and plain.sigma.max() <= 0.2
+    gain = gained.clean.flatten(1).sum(1) / plain.clean.flatten(1).sum(1)
+    assert gain[0] == gain[3] == 1
+    assert 0 < abs(gain[1] - 1) <= 0.1 + 1e-6 and 0 < abs(gain[2] - 1) <= 0.5 + 1e-6
+
+
+def test_responses_that_lead_astray_are_reported(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(verb.SelfTuner, "alignment", lambda self, steps: {"dropout": Alignment(-0.5, 0.1)})
+    trained(tmp_path, 5, *TUNE)
+    assert "warning: step 5, reason dropout: found a cosine of -0.50" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -170,10 +224,10 @@ print(kills)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("every", ["0", "0.03"])
-def test_killed_at_any_moment(tmp_path, every):
+@pytest.mark.parametrize("every, tune", [("0", []), ("0.03", []), ("0", TUNE), ("0.03", TUNE)])
+def test_killed_at_any_moment(tmp_path, every, tune):
     """SIGKILL after random steps, at a random moment of the next: the same weights and log, bit for bit."""
-    arguments = command(tmp_path / "killed", 40, "--checkpoint_every", every)
+    arguments = command(tmp_path / "killed", 40, "--checkpoint_every", every, *tune)
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "killed"), *arguments],
         capture_output=True,
@@ -182,10 +236,10 @@ def test_killed_at_any_moment(tmp_path, every):
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) >= 2
-    whole = trained(tmp_path / "whole", 40)
+    whole = trained(tmp_path / "whole", 40, *tune)
     killed = load_file(tmp_path / "killed" / "weights.safetensors")
     assert whole.keys() == killed.keys() and all(torch.equal(whole[k], killed[k]) for k in whole)
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert paths(tmp_path / "killed") == paths(tmp_path / "whole")
     assert not list((tmp_path / "killed").glob("*.partial"))
 
 
@@ -196,11 +250,16 @@ def torchrun(processes, arguments):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+WIDTHS = ["--network.widths", "[2,3]"]
 BIAS_FREE = ["--network", "BiasFreeUNet", "--network.width", "2", "--network.halvings", "1", "--network.dim", "3"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", [["--network.widths", "[2,3]"], BIAS_FREE], ids=["magnitude", "bias-free"])
+@pytest.mark.parametrize(
+    "network",
+    [WIDTHS, BIAS_FREE, [*WIDTHS, "--tune", "noise.high=0.1:0.4"]],
+    ids=["magnitude", "bias-free", "tuned"],
+)
 def test_two_processes_are_one(network, tmp_path):
     """The global batch decides, not who computes it: batch normalisation included.
 
@@ -271,6 +330,14 @@ def test_checkpoints_that_cannot_be_used(tmp_path, capsys):
         (["--network.dim", "4"], "dim: found 4, expected 2 or 3"),
         (["--noise.high", "-1"], "low, high, power: found 0.0, -1.0, 1.0"),
         (["--data.shape", "[8,8]"], "shape: found [8, 8], expected three sides"),
+        (["--tune", "dropout"], "--tune: found 'dropout', expected NAME=LOW:HIGH or NAME=LOW:HIGH:START"),
+        (["--tune", "sharpness=0:1"], "found 'sharpness', expected one of dropout, weight_decay, augmentation, noise."),
+        (["--tune", "dropout=0:1"], "--tune dropout=0:1: found 0:1, expected 0 <= LOW < HIGH < 1"),
+        (["--tune", "weight_decay=0:1"], "low, high: found 0.0, 1.0, expected 0 < low < high"),
+        (["--tune", "dropout=0:0.5:0.7"], "value: found 0.7, expected one between 0 and 0.5"),
+        (["--tune", "noise.low=0:0.3"], "low, high, power: found 0.3, 0.2, 1.0"),
+        ([*TUNE[:-1], "nothing"], "--tune_layers: found 'nothing', expected a layer's name"),
+        (["--tune", "dropout=0:0.5", "--tuning_rate", "-1"], "--tuning_rate: found -1.0, expected a finite number"),
     ],
 )
 def test_refused_options(tmp_path, capsys, options, message):
@@ -398,3 +465,18 @@ def test_clean_images_are_missed(tmp_path, capsys):
     ]
     message = "--loss: found MeanSquare, which needs the clean images that AsMeasured has not"
     refused(capsys, ["train", "image-denoiser", *data, "--noise", "AsMeasured", "--noise.sigma", "0.1"], USAGE, message)
+
+
+def test_what_cannot_be_tuned(tmp_path, capsys):
+    """A training without clean images, a network that is a gradient, a loss that looks into its network."""
+    data = ["--data.path", str(noisy_pictures(tmp_path / "noisy")), "--data.size", "20", "--out", str(tmp_path / "o")]
+    options = [*data, "--batch_size", "2", "--device", "cpu", "--tune", "dropout=0:0.5"]
+    measured = ["--noise", "AsMeasured", "--noise.sigma", "0.1", "--loss", "ResidualDenoising"]
+    image = ["train", "image-denoiser", *options]
+    refused(
+        capsys, [*image, *measured], USAGE, "--tune: found the noise AsMeasured, expected one added to clean images"
+    )
+    blind = ["--loss", "BlindSpot", *NETWORKS["BlindSpot"]]
+    refused(capsys, [*image, *blind], USAGE, "--tune: found BlindSpotNetwork and BlindSpot, expected a network that")
+    message = "--tune: found LearnedProximalNetwork and StagedMatching, expected a network that torch.func.jvp"
+    refused(capsys, ["train", "learned-proximal", *options], USAGE, message)

@@ -1,0 +1,243 @@
+"""The noise that a small blind denoiser learns from, tuned while it learns, against a grid of fixed ones.
+
+The denoiser is told no noise level and is used at 0.1. It learns from 600 patches with noise of one level each, the
+hyperparameter; the best one is known, for at 0.1 it minimises what it is used for. Weights, hyperparameter and the
+figures below have different images of BSD400's training crops; first weights and batches are the same in all runs. A
+run is as long with or without tuning; its cost is counted in floating-point operations, in units of a run at a fixed
+level. Rows "schedule" learn anew, without tuning, along the path of levels that the first tuned run took; "last level"
+from its last one alone.
+
+    python benchmarks/self_tuning.py [--share 1.0] [--out FILE.md]
+"""
+
+import argparse
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from resolvent.datasets import ImageFolder
+from resolvent.datasets.sources import counted
+from resolvent.priors import (
+    STN,
+    Batch,
+    Decades,
+    DeltaSTN,
+    Hyperparameters,
+    LogMeanSquare,
+    MeanSquare,
+    Network,
+    SelfTuner,
+    cosine,
+    repeat,
+    train,
+)
+from resolvent.priors.hyperparameters import Values
+
+IMAGES = Path(__file__).resolve().parents[2] / "shared" / "data" / "natural" / "bsd400_train_gray180"
+TARGET, LEVELS, STARTS = 0.1, Decades(0.02, 0.5), (0.03, 0.1, 0.4)
+STEPS, SIZE, SIDE, EVERY = 2000, 16, 24, 5
+
+
+class BlindDenoiser(Network):
+    """``x`` plus three convolutions of it."""
+
+    def __init__(self, width: int = 16):
+        super().__init__()
+        self.width, self.channels, self.dim = width, 1, 2
+        convolutions = [nn.Conv2d(a, b, 3, padding=1) for a, b in ((1, width), (width, width), (width, 1))]
+        self.layers = nn.Sequential(convolutions[0], nn.ReLU(), convolutions[1], nn.ReLU(), convolutions[2])
+
+    def forward(self, x: Tensor, sigma: object) -> Tensor:
+        return x + self.layers(x)
+
+
+class Patches(NamedTuple):
+    """Patches for the weights, the hyperparameter and the figures, each ``(n, 1, side, side)``."""
+
+    learnt: Tensor
+    tuned_on: Tensor
+    reported: Tensor
+
+
+class Outcome(NamedTuple):
+    """Loss on the patches for the figures, the last level, and the level of each step."""
+
+    loss: float
+    level: float
+    path: list[float]
+
+
+def patches() -> Patches:
+    """Two patches of each of 300 images, four of each of 50, and of the 50 others."""
+    source = ImageFolder(IMAGES, SIDE)
+
+    def cut(images: range, each: int) -> Tensor:
+        return torch.stack([source.sample(i, counted("patch", i, j)) for i in images for j in range(each)])
+
+    return Patches(cut(range(300), 2), cut(range(300, 350), 4), cut(range(350, 400), 4))
+
+
+def noisy(clean: Tensor, level: Tensor, generator: torch.Generator) -> Batch:
+    """Each image with noise of its level."""
+    noise = torch.randn(clean.shape, generator=generator)
+    return Batch(clean, clean + level[:, None, None, None] * noise, level)
+
+
+def drawn(images: Tensor, level: Callable[[int], Tensor], *counters: int | str) -> Callable[[int], Batch]:
+    """Batches whose images and noise depend on the counters and the step."""
+
+    def batch(k: int) -> Batch:
+        generator = counted(*counters, k)
+        return noisy(images[torch.randint(len(images), (SIZE,), generator=generator)], level(k), generator)
+
+    return batch
+
+
+def constant(level: float) -> Callable[[int], Tensor]:
+    """The same level for each image of each step."""
+    return lambda k: torch.full((SIZE,), level)
+
+
+def network(seed: int) -> BlindDenoiser:
+    """With its first weights."""
+    torch.manual_seed(seed)
+    return BlindDenoiser()
+
+
+def reported(denoiser: Network, images: Patches) -> float:
+    """Mean square error at the level aimed at."""
+    level = torch.full((len(images.reported),), TARGET)
+    with torch.no_grad():
+        return float(MeanSquare()(denoiser, noisy(images.reported, level, counted("reported"))))
+
+
+def fixed(level: Callable[[int], Tensor], images: Patches, steps: int, seed: int = 0) -> float:
+    """The loss after learning from given levels."""
+    denoiser = network(seed)
+    train(denoiser, drawn(images.learnt, level, seed), MeanSquare(), steps, cosine(3e-3, 1e-5, steps))
+    return reported(denoiser, images)
+
+
+class Method(NamedTuple):
+    """A way of tuning: its name, and which layers respond."""
+
+    name: str
+    kind: type[STN] | type[DeltaSTN]
+    layers: str
+
+
+#: The last two layers respond, or all three.
+METHODS = (
+    Method("Delta-STN, last two layers", DeltaSTN, "[24]"),
+    Method("STN", STN, ""),
+    Method("Delta-STN", DeltaSTN, ""),
+)
+
+
+def tuner(method: Method, start: float, images: Patches, steps: int, seed: int) -> SelfTuner:
+    """A tuned run before its first step."""
+    model = method.kind(network(seed), Hyperparameters({"level": LEVELS}, {"level": start}), f"layers.{method.layers}")
+
+    def batch(k: int, values: Values) -> Batch:
+        return drawn(images.learnt, lambda _: values["level"], seed)(k)
+
+    return SelfTuner(
+        model, batch, drawn(images.tuned_on, constant(TARGET), seed, "tuning"), MeanSquare(), cosine(3e-3, 1e-5, steps),
+        lambda k: counted(seed, k, "perturbation"), SIZE, every=EVERY, warm_up=steps // 20, tuning_rate=0.03,
+        validation_loss=LogMeanSquare(),
+    )  # fmt: skip
+
+
+def tuned(method: Method, start: float, images: Patches, steps: int, seed: int = 0) -> Outcome:
+    """The loss after learning with tuning, from a first level."""
+    running, path = tuner(method, start, images, steps, seed), []
+
+    def after(_: object) -> bool:
+        path.append(running.model.hyperparameters.current()["level"])
+        return False
+
+    repeat(running.step, running.state, steps, running.rate, after=after)
+    return Outcome(reported(running.model.plain(), images), path[-1], path)
+
+
+def cost(method: Method, images: Patches) -> float:
+    """Operations of a cycle of tuned training over those of as many plain steps."""
+    running = tuner(method, TARGET, images, 1, 0)
+    running.warm_up = 0
+    plain = drawn(images.learnt, constant(TARGET), 0)
+    counts = [
+        operations(lambda: [running.step(k) for k in range(EVERY)]),
+        operations(lambda: train(network(0), plain, MeanSquare(), EVERY, lambda k: 1e-3)),
+    ]
+    return counts[0] / counts[1]
+
+
+def operations(run: Callable[[], object]) -> int:
+    """Floating-point operations of convolutions and products."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def spread(values: list[float]) -> str:
+    """The coefficient of variation."""
+    return f"{100 * statistics.stdev(values) / statistics.mean(values):.0f} %"
+
+
+HEAD = ("training", "first level", "last level", "spread", "mean square error", "over the grid's best", "cost")
+
+
+class Table:
+    """Rows that are printed as they come, each loss against the best of the grid."""
+
+    def __init__(self, best: float):
+        self.best = best
+        self.lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+
+    def add(self, name: str, first: float, last: float, loss: float, cost: float = 1, spread: str = "") -> None:
+        """One run."""
+        against = f"{100 * (loss / self.best - 1):+.1f} %"
+        cells = (name, f"{first:.3f}", f"{last:.3f}", spread, f"{loss:.3e}", against, f"{cost:.1f}")
+        self.lines.append("| " + " | ".join(cells) + " |")
+        print(self.lines[-1], flush=True)
+
+
+def add_tuned(table: Table, method: Method, images: Patches, steps: int) -> None:
+    """Three tuned runs, and what learns anew from the first one's path."""
+    found = [tuned(method, start, images, steps) for start in STARTS]
+    again, paid = spread([outcome.level for outcome in found]), cost(method, images)
+    for start, (loss, level, _) in zip(STARTS, found, strict=True):
+        table.add(method.name, start, level, loss, paid, again)
+    path = found[0].path
+    schedule = fixed(lambda k: torch.full((SIZE,), path[k]), images, steps)
+    table.add(f"{method.name}: schedule", path[0], path[-1], schedule)
+    table.add(f"{method.name}: last level", path[-1], path[-1], fixed(constant(path[-1]), images, steps))
+
+
+def run(share: float) -> str:
+    """All rows."""
+    images, steps = patches(), int(share * STEPS)
+    levels = torch.logspace(math.log10(0.02), math.log10(0.5), 10).tolist()
+    grid = {level: fixed(constant(level), images, steps) for level in levels}
+    table = Table(min(grid.values()))
+    for level, loss in grid.items():
+        table.add("fixed", level, level, loss)
+    for method in METHODS:
+        add_tuned(table, method, images, steps)
+    return "\n".join(table.lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    table = run(arguments.share)
+    if arguments.out:
+        arguments.out.write_text(table + "\n")
