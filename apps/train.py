@@ -90,7 +90,7 @@ class Run:
     @property
     def mixed(self) -> bool:
         """Whether products are computed in bfloat16."""
-        chosen = self.settings.get("mixed_precision")
+        chosen = self.settings.get("mixed_precision")  # an option that is null is not kept
         return self.device.startswith("cuda") if chosen is None else chosen
 
     @property

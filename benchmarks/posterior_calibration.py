@@ -107,8 +107,8 @@ def diffused(prior: GaussianMixture) -> GaussianMixture:
 
 #: The samplers at the settings of their papers where these do not depend on the data.
 SAMPLERS: dict[str, Callable[[GaussianMixture], Sampler]] = {
-    "MomentMatching": lambda p: MomentMatching(diffused(p), 100, SIGMA, cg_iterations=30, cg_rtol=1e-2),
-    "PiGDM": lambda p: PiGDM(diffused(p), 100, SIGMA),
+    "MomentMatching": lambda p: MomentMatching(p, 200, SIGMA, cg_iterations=30, cg_rtol=1e-2),
+    "PiGDM": lambda p: PiGDM(p, 200, SIGMA),
     "DPS": lambda p: DPS(diffused(p), 400),
     "DiffPIR": lambda p: DiffPIR(diffused(p), 100, SIGMA),
     "DAPS": lambda p: DAPS(diffused(p), 100, SIGMA),

@@ -88,7 +88,7 @@ def conjugate_gradient(
     """Solve a Hermitian positive definite system for every image of a batch; the solution and its product.
 
     Stops when each image's residual is below ``rtol`` times its right-hand side; a solved image
-    stays as it is.
+    stays as it is, and so does one along whose search direction the system is not positive.
 
     :param product: ``system(start)``.
     """
@@ -101,7 +101,9 @@ def conjugate_gradient(
         if not open_.any():
             break
         sp = system(p)
-        alpha = torch.where(open_, rr / inner(p, sp).clamp_min(tiny), 0)
+        curvature = inner(p, sp)
+        open_, target = open_ & (curvature > 0), torch.where(curvature > 0, target, torch.inf)
+        alpha = torch.where(open_, rr / curvature.clamp_min(tiny), 0)
         x = torch.addcmul(x, per_image(alpha, x), p)
         r = torch.addcmul(r, per_image(-alpha, r), sp)
         previous, rr = rr, inner(r, r)

@@ -157,7 +157,8 @@ class Sampler(Solver):
             where = divmod(solution.status.index("diverged"), samples)
             raise Diverged(f"sample {where[1]} of image {where[0]} diverged within {solution.iterations} steps")
         drawn = solution.image.unflatten(0, (len(y), samples))
-        return Posterior(drawn, drawn.mean(1), drawn.std(1), solution.history, solution.seconds)
+        std = drawn.std(1) if samples > 1 else torch.full_like(drawn[:, 0].real, torch.nan)
+        return Posterior(drawn, drawn.mean(1), std, solution.history, solution.seconds)
 
 
 class GuidedDiffusion(Sampler):

@@ -412,6 +412,12 @@ def test_goes_on_bit_for_bit(make):
     assert torch.equal(make(prior).solve(y, physics, state=whole.state).image, whole.image), "a sample stays"
 
 
+def test_one_sample_has_no_spread():
+    prior, physics, y = setting(C128)
+    found = SAMPLERS["Flower"](prior).sample(y, physics, 1)
+    assert found.std.isnan().all() and found.std.dtype == F64 and torch.equal(found.mean, found.samples[:, 0])
+
+
 def test_history_and_progress():
     prior, physics, y = setting()
     seen = []
@@ -457,6 +463,15 @@ def test_refusals():
     ]:
         with pytest.raises(ValueError, match=message):
             wrong()
+
+
+@DTYPES
+def test_moment_matching_bears_a_denoiser_that_is_no_mean(dtype):
+    """Whose derivative is no covariance: conjugate gradients stop where the system is not positive."""
+    turned = torch.linalg.qr(torch.randn(N, N, generator=torch.Generator().manual_seed(8), dtype=F64))[0]
+    prior = DenoiserDiffusion(lambda x, sigma: (2 * x.flatten(1) @ turned).reshape(x.shape))
+    physics, y = dense(dtype), torch.randn(1, 4, dtype=dtype)
+    assert MomentMatching(prior, 5, SIGMA).sample(y, physics, 3).samples.isfinite().all()
 
 
 def test_noise_level_of_the_operator():
