@@ -9,6 +9,8 @@ products give what the power method needs a hundred for. An operator that knows 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
@@ -24,13 +26,22 @@ def squared_norm(physics: LinearPhysics, like: Tensor, *, rtol: float = 1e-3, ma
     """
     if hasattr(physics, "squared_norm"):
         return physics.squared_norm()
-    q = _random_unit_image(like[:1])
-    if len(like) > 1 and physics.A_adjoint_A(q).shape != q.shape:
-        q = _random_unit_image(like)
-    basis, alphas, betas = [q], [], []
+    one = like[:1]
+    if len(like) > 1 and physics.A_adjoint_A(one).shape != one.shape:
+        one = like
+    return largest_eigenvalue(physics.A_adjoint_A, one, rtol=rtol, max_iter=max_iter)
+
+
+@torch.no_grad()
+def largest_eigenvalue(product: Callable[[Tensor], Tensor], like: Tensor, *, rtol: float, max_iter: int = 60) -> float:
+    """Return an upper estimate of the largest eigenvalue of a Hermitian ``product``, within ``rtol`` of it.
+
+    :param like: what it takes, of any shape; its values are not used.
+    """
+    basis, alphas, betas = [_random_unit_image(like)], [], []
     theta = residual = 0.0
-    for _ in range(min(max_iter, q.numel())):
-        w = physics.A_adjoint_A(basis[-1])
+    for _ in range(min(max_iter, like.numel())):
+        w = product(basis[-1])
         alphas.append(_inner(basis[-1], w))
         for p in basis:
             w = w - torch.vdot(p.flatten(), w.flatten()) * p

@@ -12,12 +12,12 @@ f itself at 1. Fang, Buchanan and Sulam, "What's in a prior? Learned proximal ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..operators.krylov import conjugate_residuals, implicitly
 from .convex_network import ConvexPotential
 from .prior import Prior
 
@@ -87,9 +87,7 @@ def mixture(
     """
     y, residual = _newton(network, v.detach(), gamma.detach(), rtol or 10 * torch.finfo(v.dtype).eps)
     left = v - gamma * y - (1 - gamma) * network(y)
-    if left.requires_grad:
-        left.register_hook(lambda g: _solve_linear(network, y, g, gamma.detach()))
-    return y + left, residual
+    return implicitly(y, left, lambda g: _solve_linear(network, y, g, gamma.detach())), residual
 
 
 @torch.no_grad()
@@ -120,28 +118,7 @@ def _solve_linear(network: LearnedProximalNetwork, y: Tensor, right: Tensor, gam
     def product(d: Tensor) -> Tensor:
         return gamma * d + (1 - gamma) * torch.autograd.grad(image, point, d, retain_graph=True)[0]
 
-    return conjugate_residuals(product, right)
-
-
-def conjugate_residuals(product: Callable[[Tensor], Tensor], right: Tensor) -> Tensor:
-    """Solve a symmetric system per image; the residual never grows.
-
-    deepinv's MINRES takes right-hand sides below 1e-10 for zero, and a zero one runs it to the last iteration.
-    """
-    x, r = torch.zeros_like(right), right
-    p, image = r, product(r)
-    ahead, turn = image, dots(r, image)
-    for _ in range(PRODUCTS):
-        active = lengths(r) > SYSTEM * lengths(right)
-        if not active.any():
-            break
-        step = torch.where(active.reshape(turn.shape), turn / dots(ahead, ahead), 0).nan_to_num(0, 0, 0)
-        x, r = x + step * p, r - step * ahead
-        image = product(r)
-        before, turn = turn, dots(r, image)
-        ratio = (turn / before).nan_to_num(0, 0, 0)
-        p, ahead = r + ratio * p, image + ratio * ahead
-    return x
+    return conjugate_residuals(product, right, SYSTEM * lengths(right), PRODUCTS)[0]
 
 
 def _shorten(
@@ -217,11 +194,6 @@ class LearnedProximal(Prior):
         worst = float(residual.max())
         if not worst <= self.rtol:
             raise ArithmeticError(f"LearnedProximal: found no y to {worst:.1e}, expected a residual to {self.rtol:.0e}")
-
-
-def dots(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product per image, shaped to multiply it."""
-    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
 
 
 def lengths(x: Tensor) -> Tensor:

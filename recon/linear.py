@@ -9,16 +9,14 @@ so that conjugate gradients begin without a product.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..operators import Operator, has_exact_prox
+from ..operators.krylov import Map, implicitly
 from .problem import Problem, inner, norms, per_image
-
-Map = Callable[[Tensor], Tensor]
 
 
 class Fit(NamedTuple):
@@ -47,9 +45,17 @@ def fit_data(problem: Problem, z: Tensor, gamma: float, last: Fit, max_iter: int
     """The proximal step at ``z``; conjugate gradients begin at the ``last`` one, taken with the same ``gamma``."""
     if has_exact_prox(problem.physics):
         return Fit(problem.physics.prox_l2(z, problem.y, gamma))
-    rhs = torch.add(z, problem.back_projection, alpha=gamma)
-    x, product = conjugate_gradient(_system(problem, gamma), rhs, last.x, last.product[0], max_iter, rtol)
+    rhs, system = torch.add(z, problem.back_projection, alpha=gamma), _system(problem, gamma)
+    with torch.no_grad():
+        x, product = conjugate_gradient(system, rhs, last.x, last.product[0], max_iter, rtol)
+    if torch.is_grad_enabled():
+        x = implicitly(x, rhs - system(x), lambda v: _solved(system, v, max_iter, rtol))
     return Fit(x, (product,))
+
+
+def _solved(system: Map, rhs: Tensor, max_iter: int, rtol: float) -> Tensor:
+    zeros = torch.zeros_like(rhs)
+    return conjugate_gradient(system, rhs, zeros, zeros, max_iter, rtol)[0]
 
 
 def data_prox(problem: Problem, z: Tensor, gamma: float, start: Tensor, max_iter: int, rtol: float) -> Tensor:

@@ -1,0 +1,105 @@
+r"""Linear equations for every image of a batch at once, each with its own stop.
+
+.. math:: \min_{x \in x_0 + K_k} \|b - S x\|, \qquad K_k = \operatorname{span}\{r_0, S r_0, \dots, S^{k-1} r_0\},
+
+over the Krylov spaces of S: conjugate residuals where S is symmetric, GMRES where it is not. Complex images
+are vectors of twice as many real numbers, so that S need only be linear over the reals.
+Saad, *Iterative Methods for Sparse Linear Systems*, ch. 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+
+
+def conjugate_residuals(
+    product: Map, right: Tensor, tol: Tensor, max_products: int, start: Tensor | None = None
+) -> tuple[Tensor, int]:
+    """Solve a symmetric system per image; the residual never grows. Returns the solution and the products used.
+
+    deepinv's MINRES takes right-hand sides below 1e-10 for zero, and a zero one runs it to the last iteration.
+
+    :param right: right-hand sides ``(B, ...)``.
+    :param tol: residual norm at which an image is done, ``(B,)``.
+    :param start: where to begin, at one product more; zero if None.
+    """
+    x = torch.zeros_like(right) if start is None else start
+    r, products = (right, 0) if start is None else (right - product(start), 1)
+    p = ahead = torch.zeros_like(right)
+    turn = torch.ones_like(_dots(r, r))
+    while products < max_products and (active := _lengths(r) > tol).any():
+        image, products = product(r), products + 1
+        before, turn = turn, _dots(r, image)
+        ratio = (turn / before).nan_to_num(0, 0, 0)
+        p, ahead = r + ratio * p, image + ratio * ahead
+        step = torch.where(active.reshape(turn.shape), turn / _dots(ahead, ahead), 0).nan_to_num(0, 0, 0)
+        x, r = x + step * p, r - step * ahead
+    return x, products
+
+
+def gmres(product: Map, right: Tensor, tol: Tensor, max_products: int) -> tuple[Tensor, int]:
+    """Solve any system per image, from zero; arguments and result as :func:`conjugate_residuals`.
+
+    Every product is kept: memory for ``max_products`` images.
+    """
+    length = _lengths(right)
+    basis = [right / _column(length.clamp_min(torch.finfo(length.dtype).tiny), right)]
+    columns: list[Tensor] = []
+    x = torch.zeros_like(right)
+    target = torch.zeros(len(right), max_products + 1, dtype=length.dtype, device=length.device)
+    target[:, 0] = length
+    while len(columns) < max_products and (length > tol).any():
+        image, column = product(basis[-1]), []
+        for _ in range(2):
+            overlap = [_dots(q, image) for q in basis]
+            image = image - sum(c * q for c, q in zip(overlap, basis, strict=True))
+            column.append(torch.stack([c.flatten() for c in overlap], 1))
+        height = _lengths(image)
+        columns.append(torch.cat([column[0] + column[1], height[:, None]], 1))
+        basis.append((image / _column(height, image)).nan_to_num(0, 0, 0))
+        k = len(columns)
+        hessenberg = torch.stack([torch.nn.functional.pad(c, (0, k + 1 - c.shape[1])) for c in columns], 2)
+        weights = torch.linalg.pinv(hessenberg) @ target[:, : k + 1, None]
+        length = torch.linalg.vector_norm((target[:, : k + 1, None] - hessenberg @ weights).flatten(1), dim=1)
+    if columns:
+        x = sum((_column(weights[:, i, 0], right) * q for i, q in enumerate(basis[:-1])), start=x)
+    return x, len(columns)
+
+
+def implicitly(x: Tensor, left: Tensor, solve: Map) -> Tensor:
+    r"""``x`` as a function of all that an equation depends on: of value ``x``, and with the derivative of its solution.
+
+    .. math:: F(x, \theta) = 0 \quad\Longrightarrow\quad
+              dx = S^{-1}\, \partial_\theta F\, d\theta, \qquad S = -\partial_x F .
+
+    :param x: the solution, without a graph.
+    :param left: ``F(x, theta)``, with the graph of theta alone.
+    :param solve: takes v to ``S^-H v``.
+    """
+    if not left.requires_grad:
+        return x
+    left.register_hook(lambda v: None if v is None else solve(v))
+    return x + (left - left.detach())
+
+
+def _real(x: Tensor) -> Tensor:
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+
+def _dots(a: Tensor, b: Tensor) -> Tensor:
+    """Real part of the inner product per image, shaped to multiply it."""
+    return _column(torch.linalg.vecdot(_real(a).flatten(1), _real(b).flatten(1)), a)
+
+
+def _lengths(x: Tensor) -> Tensor:
+    """Euclidean norm per image, shape ``(B,)``."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1)
+
+
+def _column(scalars: Tensor, x: Tensor) -> Tensor:
+    return scalars.reshape(-1, *[1] * (x.ndim - 1))

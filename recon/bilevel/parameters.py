@@ -1,0 +1,110 @@
+r"""Tensors of a solver, a prior or an operator, by name, as one vector.
+
+.. math:: \theta = (\theta_1, \dots, \theta_m) \in \mathbb R^p, \qquad
+          \text{module} \mapsto \text{module with } \theta_i \text{ (or } e^{\theta_i}) \text{ in place of its own}
+
+A complex tensor is two real numbers an entry. The modules themselves never change.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Parameters:
+    """Named tensors, and where they stand.
+
+    :param modules: what the names begin with.
+    :param names: such as ``prior.weight`` or ``prior.layers.0``: parameters, buffers or plain attributes, each a
+        tensor of floating point or complex numbers, or one number.
+    :param logarithmic: those of the names whose logarithm is learned, so that they stay above 0.
+    :raises ValueError: for a name that is not there, or of something that has no derivative.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], names: Sequence[str], logarithmic: Sequence[str] = ()):
+        if not names:
+            raise ValueError("names: found none, expected at least one parameter to learn")
+        strange = set(logarithmic) - set(names)
+        if strange:
+            raise ValueError(f"logarithmic: found {sorted(strange)[0]}, expected some of {', '.join(names)}")
+        self.modules, self.names, self.logarithmic = dict(modules), tuple(names), frozenset(logarithmic)
+        for name in names:
+            value = self._found(name)
+            if name in self.logarithmic and (value.is_complex() or not bool((value > 0).all())):
+                raise ValueError(f"{name}: found {value.tolist()!s:.40}, expected above 0 for its logarithm")
+
+    def gather(self) -> Tensor:
+        """theta as the modules have it, ``(p,)``, real; differentiable to their own tensors."""
+        pieces = []
+        for name in self.names:
+            value = self._found(name)
+            value = value.log() if name in self.logarithmic else value
+            pieces.append((torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).flatten())
+        dtype = max((p.dtype for p in pieces), key=lambda d: torch.finfo(d).bits)
+        return torch.cat([p.to(dtype) for p in pieces])
+
+    def scatter(self, theta: Tensor) -> dict[str, Tensor]:
+        """The named tensors that ``theta`` stands for, differentiably."""
+        found = {name: self._found(name).detach() for name in self.names}
+        sizes = [value.numel() * (2 if value.is_complex() else 1) for value in found.values()]
+        if theta.shape != (sum(sizes),):
+            raise ValueError(f"theta: found shape {tuple(theta.shape)}, expected ({sum(sizes)},)")
+        pieces = zip(found.items(), theta.split(sizes), strict=True)
+        return {name: self._shaped(name, like, piece) for (name, like), piece in pieces}
+
+    def substituted(self, theta: Tensor) -> dict[str, nn.Module]:
+        """Copies of the modules that share everything but the named tensors, which are those of ``theta``."""
+        modules = dict(self.modules)
+        for name, value in self.scatter(theta).items():
+            root, path = name.split(".", 1)
+            modules[root] = substitute(modules[root], path, value)
+        return modules
+
+    def _shaped(self, name: str, like: Tensor, piece: Tensor) -> Tensor:
+        if like.is_complex():
+            return torch.view_as_complex(piece.reshape(*like.shape, 2)).to(like.dtype)
+        piece = piece.reshape(like.shape).to(like.dtype)
+        return piece.exp() if name in self.logarithmic else piece
+
+    def _found(self, name: str) -> Tensor:
+        """The tensor of a name; a number is a tensor in double precision."""
+        root, _, path = name.partition(".")
+        owner: Any = self.modules.get(root)
+        if owner is None or not path:
+            raise ValueError(f"{name}: found no such parameter, expected a name in {', '.join(self.modules)}")
+        for part in path.split("."):
+            if not hasattr(owner, part):
+                raise ValueError(f"{name}: found no {part} in {type(owner).__name__}, expected a tensor or a number")
+            owner = getattr(owner, part)
+        if isinstance(owner, float | int) and not isinstance(owner, bool):
+            owner = torch.tensor(float(owner), dtype=torch.float64)
+        if not isinstance(owner, Tensor) or not (owner.is_floating_point() or owner.is_complex()):
+            kind = f"a tensor of {owner.dtype}" if isinstance(owner, Tensor) else type(owner).__name__
+            raise ValueError(f"{name}: found {kind}, expected floating point or complex numbers, which can be learned")
+        return owner
+
+
+def substitute(module: nn.Module, path: str, value: Tensor) -> nn.Module:
+    """A copy of ``module`` with ``value`` at ``path``; all else is shared, and ``module`` stays as it is.
+
+    Unlike :func:`torch.func.functional_call` it takes numbers and tensors that are not registered, and swaps
+    nothing in the module, not even for the time of a call.
+    """
+    part, _, rest = path.partition(".")
+    twin = copy.copy(module)
+    for name in ("_parameters", "_buffers", "_modules"):
+        twin.__dict__[name] = dict(module.__dict__[name])
+    if rest:
+        twin._modules[part] = substitute(getattr(module, part), rest, value)
+    elif part in twin._parameters:
+        twin._parameters[part] = value
+    elif part in twin._buffers:
+        twin._buffers[part] = value
+    else:
+        twin.__dict__[part] = value
+    return twin
