@@ -1,16 +1,37 @@
 """Bilevel learning: the parameters of a reconstruction that make its images best."""
 
+from .accelerated_maid import AcceleratedMAID
+from .fixed_accuracy import FixedAccuracy
+from .fixed_point import FixedPoint
+from .grid import Grid
+from .hoag import HOAG, geometric, polynomial
 from .hypergradient import Constants, Hypergradient, hypergradient
 from .implicit import implicit, implicit_solve
+from .joint import Joint, Part
+from .losses import (
+    SURE,
+    DiscrepancyPrinciple,
+    HeldOut,
+    Known,
+    MeanSquare,
+    Measure,
+    ProjectedSURE,
+    StructuralDissimilarity,
+    UpperLoss,
+)
 from .lower_level import Energy, LowerLevel, LowerSolution
 from .maid import MAID
 from .method import Learned, Method, State
+from .optuna_search import OptunaSearch
 from .parameters import Parameters, substitute
 from .reconstruction import Reconstruction
-from .upper_level import Loss, SquaredError, UpperLevel
+from .search import Search
+from .upper_level import Bounds, Loss, SquaredError, UpperLevel
 
 __all__ = [
-    "MAID", "Constants", "Energy", "Hypergradient", "Learned", "Loss", "LowerLevel", "LowerSolution", "Method",
-    "Parameters", "Reconstruction", "SquaredError", "State", "UpperLevel", "hypergradient", "implicit",
-    "implicit_solve", "substitute",
+    "HOAG", "MAID", "SURE", "AcceleratedMAID", "Bounds", "Constants", "DiscrepancyPrinciple", "Energy",
+    "FixedAccuracy", "FixedPoint", "Grid", "HeldOut", "Hypergradient", "Joint", "Known", "Learned", "Loss",
+    "LowerLevel", "LowerSolution", "MeanSquare", "Measure", "Method", "OptunaSearch", "Parameters", "Part",
+    "ProjectedSURE", "Reconstruction", "Search", "SquaredError", "State", "StructuralDissimilarity", "UpperLevel",
+    "UpperLoss", "geometric", "hypergradient", "implicit", "implicit_solve", "polynomial", "substitute",
 ]  # fmt: skip

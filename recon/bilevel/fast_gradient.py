@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ..problem import per_image
+from ..problem import norms, per_image
 from ..stopping import relative_change
 
 if TYPE_CHECKING:
     from .lower_level import LowerLevel
 
 
-class Posed(NamedTuple):
-    """A lower level at given parameters."""
+class Given(NamedTuple):
+    """A lower level at given parameters, and its constants there."""
 
     lower: LowerLevel
     theta: Tensor
+    strong_convexity: Tensor
+    smoothness: Tensor
 
 
 class FastGradientState(NamedTuple):
@@ -42,21 +44,20 @@ class FastGradientState(NamedTuple):
 class FastGradient:
     """The algorithm as the loop of all solvers runs it."""
 
-    def init(self, problem: Posed, x0: Tensor) -> FastGradientState:
+    def init(self, problem: Given, x0: Tensor) -> FastGradientState:
         """At ``x0``, for one gradient."""
         t = torch.ones(len(x0), dtype=x0.real.dtype, device=x0.device)
         return FastGradientState(x0, problem.lower.gradient(x0, problem.theta), x0, t)
 
-    def step(self, problem: Posed, state: FastGradientState) -> FastGradientState:
+    def step(self, problem: Given, state: FastGradientState) -> FastGradientState:
         """One gradient."""
         w, gradient, before, t = state
-        smoothness = problem.lower.smoothness(problem.theta).to(t.dtype)
-        q = (problem.lower.strong_convexity(problem.theta).to(t.dtype) / smoothness).clamp_min(0)
+        q = (problem.strong_convexity / problem.smoothness).clamp_min(0).to(t.dtype)
         slack = 1 - q * t * t
         following = (slack + torch.sqrt(slack * slack + 4 * t * t)) / 2
         tiny = torch.finfo(t.dtype).tiny
         momentum = (t - 1) * (1 - following * q) / (following * (1 - q)).clamp_min(tiny)
-        z = w - gradient / smoothness
+        z = w - gradient / problem.smoothness.to(t.dtype)
         w = torch.addcmul(z, per_image(momentum, z).to(z.dtype), z - before)
         return FastGradientState(w, problem.lower.gradient(w, problem.theta), z, following)
 
@@ -64,6 +65,12 @@ class FastGradient:
         """As of every solver."""
         return relative_change(before.x, now.x)
 
-    def optimality(self, problem: Posed, state: FastGradientState) -> Tensor:
+    def optimality(self, problem: Given, state: FastGradientState) -> Tensor:
         """``||grad h|| / mu``: how far the image can be from the minimiser."""
-        return problem.lower.certificate(state.gradient, problem.theta)
+        return certificate(state.gradient, problem.strong_convexity, problem.smoothness)
+
+
+def certificate(gradient: Tensor, strong_convexity: Tensor, smoothness: Tensor) -> Tensor:
+    """``||grad h|| / mu`` per image; over L where mu is not above 0."""
+    scale = torch.where(strong_convexity > 0, strong_convexity, smoothness)
+    return norms(gradient) / scale.to(gradient.real.dtype)

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...operators.krylov import Map, conjugate_residuals
 from ..loop import run
-from ..problem import norms
 from ..stopping import FixedPointResidual
-from .fast_gradient import FastGradient, Posed
+from .fast_gradient import FastGradient, Given, certificate
 
 
 class LowerSolution(NamedTuple):
@@ -68,23 +68,29 @@ class LowerLevel(ABC):
 
     def certificate(self, gradient: Tensor, theta: Tensor) -> Tensor:
         """``||grad_x h|| / mu`` per image; over L where mu is not above 0."""
-        mu = self.strong_convexity(theta)
-        return norms(gradient) / torch.where(mu > 0, mu, self.smoothness(theta)).to(gradient.real.dtype)
+        return certificate(gradient, self.strong_convexity(theta), self.smoothness(theta))
+
+    def solve_adjoint(
+        self, product: Map, right: Tensor, tol: Tensor, max_products: int, start: Tensor | None
+    ) -> tuple[Tensor, int]:
+        """The q with ``H^T q = right`` and the products used; H is symmetric here."""
+        return conjugate_residuals(product, right, tol, max_products, start)
 
     @torch.no_grad()
     def solve(self, theta: Tensor, eps: float, x0: Tensor | None = None, max_iter: int = 10_000) -> LowerSolution:
         """Find each image to ``eps``, from ``x0``; stops there at once if it is good enough."""
-        solver, problem = FastGradient(), Posed(self, theta)
+        solver = FastGradient()
+        problem = Given(self, theta, self.strong_convexity(theta), self.smoothness(theta))
         state = solver.init(problem, self.start() if x0 is None else x0)
-        certificate, steps = solver.optimality(problem, state), 0
-        if not bool((certificate <= eps).all()) and bool(certificate.isfinite().all()):
+        bound, steps = solver.optimality(problem, state), 0
+        if not bool((bound <= eps).all()) and bool(bound.isfinite().all()):
             progress = run(
                 solver, problem, state, stop=FixedPointResidual(eps), max_iter=max_iter, record={},
                 callback=None, checkpoint=None,
             )  # fmt: skip
             state, steps = progress.state, progress.iteration
-            certificate = solver.optimality(problem, state)
-        return LowerSolution(state.x, certificate, 1 + steps, bool((certificate <= eps).all()))
+            bound = solver.optimality(problem, state)
+        return LowerSolution(state.x, bound, 1 + steps, bool((bound <= eps).all()))
 
 
 class Energy(LowerLevel):

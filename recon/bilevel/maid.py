@@ -19,6 +19,7 @@ method for bilevel optimization with application to hyperparameter learning", SI
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -52,6 +53,7 @@ class MAID(Method):
     :param max_trials: j at first.
     :param max_trial_gradients: of the lower level's solve in one trial; a trial that needs more is rejected.
     :param max_lower: of any other solve; one that needs more ends the run: the accuracy is out of reach.
+    :param limit: of the magnitude of theta's entries; a trial beyond is rejected unsolved.
     :param tol: done where ``||grad f|| <= tol`` for certain, ``||z|| + omega`` being no larger.
     """
 
@@ -69,6 +71,7 @@ class MAID(Method):
         max_trials: int = 10,
         max_trial_gradients: int = 500,
         max_lower: int = 10_000,
+        limit: float = math.inf,
         tol: float = 0.0,
     ):
         for name, value in (("eps", eps), ("delta", delta), ("step_size", step_size)):
@@ -83,7 +86,7 @@ class MAID(Method):
         self.eps, self.delta, self.step_size = eps, delta, step_size
         self.shrink, self.grow, self.refine, self.coarsen = shrink, grow, refine, coarsen
         self.descent, self.decrease, self.max_trials = descent, decrease, max_trials
-        self.max_trial_gradients, self.max_lower, self.tol = max_trial_gradients, max_lower, tol
+        self.max_trial_gradients, self.max_lower, self.limit, self.tol = max_trial_gradients, max_lower, limit, tol
 
     def init(self, upper: UpperLevel, theta: Tensor) -> State:
         state = self.begin(upper, theta, self.eps, self.delta, self.step_size)
@@ -104,7 +107,7 @@ class MAID(Method):
                 return state._replace(finished=torch.tensor(True))
             state, found = differentiated(upper, state, other=state.memory[1])
             length = torch.linalg.vector_norm(found.value)
-            if length + found.bound <= self.tol or length == 0:
+            if length + found.bound <= self.tol:
                 return state._replace(finished=torch.tensor(True))
             if found.bound <= (1 - self.descent) * length or not upper.lower.certifies(state.theta):
                 return state
@@ -116,11 +119,11 @@ class MAID(Method):
         square = state.gradient.square().sum()
         for _ in range(int(state.memory[0])):
             theta = state.theta - alpha * state.gradient
-            solution = upper.lower.solve(theta, float(state.eps), state.x, self.max_trial_gradients)
-            state = state._replace(gradients=state.gradients + solution.gradients)
-            if solution.solved:
+            if bool((theta.abs() <= self.limit).all()):
+                solution = upper.lower.solve(theta, float(state.eps), state.x, self.max_trial_gradients)
+                state = state._replace(gradients=state.gradients + solution.gradients)
                 bounds = upper.bounds(solution.x, solution.certificate, theta)
-                if bounds.high - reference + self.decrease * alpha * square <= 0:
+                if solution.solved and bounds.high - reference + self.decrease * alpha * square <= 0:
                     return state, Trial(theta, alpha, solution, bounds)
             alpha = self.shrink * alpha
         return state, None
@@ -144,8 +147,8 @@ class MAID(Method):
 
     def _failed(self, state: State) -> State:
         """Stay, with finer accuracies and one more trial."""
-        trials, other = state.memory
-        return self._refined(state)._replace(accepted=torch.tensor(False), memory=(trials + 1, other))
+        trials, *others = state.memory
+        return self._refined(state)._replace(accepted=torch.tensor(False), memory=(trials + 1, *others))
 
     def _refined(self, state: State) -> State:
         return state._replace(eps=self.refine * state.eps, delta=self.refine * state.delta)

@@ -42,11 +42,7 @@ class Reconstruction(LowerLevel):
         start: Tensor | None = None,
     ):
         for prior in terms(problem.priors):
-            if not getattr(prior, "has_grad", False) or not hasattr(prior, "lipschitz"):
-                raise TypeError(
-                    f"Reconstruction: found {type(prior).__name__}, expected smooth priors with grad and lipschitz; "
-                    "the fixed point of a solver takes all others"
-                )
+            _demand_smooth(prior)
         denoising = isinstance(problem.physics, deepinv.physics.Denoising)
         self.least_eigenvalue = float(denoising) if least_eigenvalue is None else least_eigenvalue
         self.problem, self._start = problem, start
@@ -99,6 +95,18 @@ def least_bend(prior: Prior) -> Tensor:
 def largest_bend(prior: Prior) -> Tensor:
     """A bound from above on their magnitude."""
     return (_weights(prior).abs() * torch.as_tensor(prior.lipschitz)).amax()
+
+
+def _demand_smooth(prior: Prior) -> None:
+    try:
+        smooth = prior.has_grad and bool(torch.as_tensor(prior.lipschitz) >= 0)
+    except (AttributeError, NotImplementedError):
+        smooth = False
+    if not smooth:
+        raise TypeError(
+            f"Reconstruction: found {type(prior).__name__}, expected priors with a gradient and its Lipschitz "
+            "constant; implicit_solve takes all others"
+        )
 
 
 def _weights(prior: Prior) -> Tensor:
