@@ -1,7 +1,8 @@
 r"""MAID with spectral steps and a reference that f may exceed for a while.
 
-.. math:: \alpha = \frac{\langle s, s\rangle}{\langle s, y\rangle}, \qquad s = \theta_k - \theta_{k-1},\; y = z_k - z_{k-1};
-          \qquad C_k = \frac{\kappa Q_{k-1} C_{k-1} + \mathrm{Lo}(\theta_k)}{Q_k}, \quad Q_k = \kappa Q_{k-1} + 1,
+.. math:: \alpha = \frac{\langle s, s\rangle}{\langle s, y\rangle}, \qquad
+          s = \theta_k - \theta_{k-1},\; y = z_k - z_{k-1}; \qquad
+          C_k = \frac{\kappa Q_{k-1} C_{k-1} + \mathrm{Lo}(\theta_k)}{Q_k}, \quad Q_k = \kappa Q_{k-1} + 1,
 
 with C in place of Lo in MAID's line search: each accepted f lies below a mean of those before by
 :math:`\lambda\alpha\|z\|^2` for certain. Barzilai and Borwein, IMA J. Numer. Anal. 8:141 (1988); Zhang and Hager,

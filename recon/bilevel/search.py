@@ -17,7 +17,12 @@ from .upper_level import UpperLevel
 
 
 class Visited(NamedTuple):
-    """Parameters seen ``(k, p)``, their values of f ``(k,)``, infinite where unsolved, and the last images."""
+    """What a search has seen.
+
+    :param theta: parameters ``(k, p)``.
+    :param value: their f, ``(k,)``; infinite where the lower level was not solved.
+    :param x: the last images.
+    """
 
     theta: Tensor
     value: Tensor

@@ -235,8 +235,11 @@ def test_killed_at_any_moment(tmp_path, box, every, method):
     """SIGKILL after random steps, at a random moment of the next: the same configuration and log, bit for bit."""
     arguments = command([box], tmp_path / "killed", "--checkpoint_every", every, method=method, steps=12)
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "killed"), *arguments], capture_output=True, text=True, timeout=500
-    )  # fmt: skip
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) >= 2
     tuned(command([box], tmp_path / "whole", method=method, steps=12), tmp_path / "whole")
@@ -337,8 +340,8 @@ def test_data_held_out(tmp_path):
     y = physics.A(truth)
     y = y + 0.2 * torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0))
     save_measurement(tmp_path / "scan.h5", y, physics)
-    wavelets = ["--prior", "InWavelets", "--prior.wavelet", "haar", "--prior.prior", "L1", "--prior.prior.weight", "0.01",
-                "--strength", "0.1", "--solver", "FISTA", "--loss", "HeldOut"]  # fmt: skip
+    wavelets = ["--prior", "InWavelets", "--prior.wavelet", "haar", "--prior.prior", "L1", "--prior.prior.weight",
+                "0.01", "--strength", "0.1", "--solver", "FISTA", "--loss", "HeldOut"]  # fmt: skip
     arguments = command(
         [str(tmp_path / "scan.h5")], tmp_path / "out", method=wavelets, parameter=("prior.prior.weight",)
     )
