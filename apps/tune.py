@@ -144,6 +144,8 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     try:
         upper = upper_level(learnt, tuned, made.loss)
         held_out = upper_level(watched, tuned, made.loss) if watched else None
+    except InputError:
+        raise
     except ValueError as error:
         raise UsageError(f"files: {error}") from error
     return Run(tuned, made.method, upper, learnt, held_out, settings, digests, Path(config.out), device)
@@ -337,14 +339,17 @@ def write(run: Run, config: Namespace, state: State, scale: float) -> None:
     say(config, "tuned", file=str(run.out / "tuned.yaml"), parameters={n: _plain(v) for n, v in values.items()})
 
 
-def replaced(spec: dict[str, Any], path: list[str], value: float) -> dict[str, Any]:
-    """A class's settings with another number at ``path``; the index of a list's only entry is left out."""
-    arguments = dict(spec.get("init_args") or {})
+def replaced(spec: Any, path: list[str], value: float) -> Any:
+    """A class's settings, a list of them or a number, with another number at ``path``.
+
+    The index of a list's only entry may be left out in the settings.
+    """
+    if not path:
+        return value
     name, *rest = path
-    if rest and isinstance(arguments.get(name), dict):
-        arguments[name] = replaced(arguments[name], rest, value)
-    elif rest and rest[0].isdigit() and isinstance(old := arguments.get(name), list):
-        arguments[name] = [value if i == int(rest[0]) else entry for i, entry in enumerate(old)]
-    else:
-        arguments[name] = value
-    return {**spec, "init_args": arguments}
+    if isinstance(spec, list):
+        return [replaced(entry, rest, value) if i == int(name) else entry for i, entry in enumerate(spec)]
+    if not isinstance(spec, dict):
+        return value
+    arguments = dict(spec.get("init_args") or {})
+    return {**spec, "init_args": arguments | {name: replaced(arguments.get(name), rest, value)}}

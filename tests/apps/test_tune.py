@@ -1,6 +1,7 @@
 """The tune verb: what it finds is the best of a grid; killed or not, by one process or two; bad input in one line."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -90,8 +91,8 @@ def test_the_weight_found_is_the_best_of_a_grid(tmp_path, box):
 
 @pytest.mark.parametrize("method", ["MAID", "HOAG", "FixedAccuracy"])
 def test_methods_by_name(tmp_path, box, method):
-    own = ["--method", method, *(["--method.eps", "1e-3"] if method == "FixedAccuracy" else [])]
-    own += ["--method.step_size", "30"] if method == "MAID" else []
+    own = ["--method", method, "--method.eps", "1e-3"]
+    own += [] if method == "HOAG" else ["--method.delta", "1e-3", "--method.step_size", "100"]
     tuned(command([box], tmp_path / "out", *own, steps=4), tmp_path / "out")
     lines = log(tmp_path / "out")
     assert min(line["loss"] for line in lines) < lines[0]["loss"]
@@ -106,8 +107,8 @@ def test_losses_by_name(tmp_path, loss):
 
 
 def test_stein_finds_nearly_what_the_truth_finds(tmp_path):
-    """Three boxes on a grid of weights, each e^(1/2) times the one before: two of them apart at most."""
-    files = [scan(tmp_path / f"{i}.h5", i) for i in range(3)]
+    """Sixty images, on a grid of weights each e^(1/2) times the one before: neighbours, and the estimate is unbiased."""
+    files = [scan(tmp_path / f"{i}.h5", i, images=20) for i in range(3)]
     grid = [
         "--method",
         "Grid",
@@ -123,7 +124,7 @@ def test_stein_finds_nearly_what_the_truth_finds(tmp_path):
     for loss in ("MeanSquare", "SURE"):
         tuned(command(files, tmp_path / loss, "--loss", loss, *grid, steps=20), tmp_path / loss)
     supervised, stein = (log(tmp_path / loss) for loss in ("MeanSquare", "SURE"))
-    assert stein[-1]["loss"] == pytest.approx(supervised[-1]["loss"], rel=0.5)
+    assert stein[-1]["loss"] == pytest.approx(supervised[-1]["loss"], rel=0.25)
     assert (
         abs(verb.math.log(stein[-1]["parameters"]["prior.weight"] / supervised[-1]["parameters"]["prior.weight"])) <= 1
     )
@@ -334,9 +335,9 @@ def test_checkpoints_that_cannot_be_used(tmp_path, box, capsys):
 
 def test_data_held_out(tmp_path):
     """Lines of k-space are predicted from the others: no truth, no noise level."""
-    truth = torch.zeros(1, 1, 16, 16, dtype=torch.complex64)
-    truth[..., 4:12, 5:11] = 1
-    physics = CartesianMRI(torch.ones(16, 16))
+    truth = torch.zeros(1, 1, 8, 8, dtype=torch.complex64)
+    truth[..., 2:6, 2:5] = 1
+    physics = CartesianMRI(torch.ones(8, 8))
     y = physics.A(truth)
     y = y + 0.2 * torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0))
     save_measurement(tmp_path / "scan.h5", y, physics)
