@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import yaml
@@ -130,7 +130,7 @@ def with_tensors(prior: Prior | None, path: str | None) -> Prior | None:
         if own.shape != tensor.shape:
             found, expected = tuple(tensor.shape), tuple(own.shape)
             raise ValueError(f"{path}: found {name} of shape {found}, expected {expected}")
-        prior = substitute(prior, name.partition(".")[2], tensor.to(own.dtype))
+        prior = cast(Prior, substitute(prior, name.partition(".")[2], tensor.to(own.dtype)))
     return prior
 
 
