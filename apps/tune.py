@@ -27,7 +27,7 @@ from .. import operators, priors, recon  # noqa: F401  (their classes are named 
 from ..datasets import InputError
 from ..datasets.hdf5 import sha256
 from ..operators.files import atomic
-from ..priors.training import _anywhere, processes
+from ..priors.training import anywhere, processes
 from ..recon import Diverged
 from ..recon.bilevel import Method, State, UpperLevel, UpperLoss
 from .arguments import instantiate, new_parser, parse
@@ -37,7 +37,7 @@ from .reconstruct import choose_device, weights_of
 from .train import late_signals, process_group, say
 from .training_log import TrainingLog
 from .tuning_checkpoint import TuningCheckpoint, nothing
-from .tuning_problem import Scan, Tuned, load_scan, tuned_of, upper_level
+from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_level
 
 #: What of the command line, beside the reconstruction's own, determines the parameters.
 SETTINGS = ("parameter", "method", "loss", "steps", "budget", "least_eigenvalue")
@@ -55,6 +55,7 @@ class Run:
     tuned: Tuned
     method: Method
     upper: UpperLevel
+    loss: Relative
     scans: list[Scan]
     held_out: UpperLevel | None
     settings: dict[str, Any]
@@ -144,11 +145,13 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     try:
         upper = upper_level(learnt, tuned, made.loss)
         held_out = upper_level(watched, tuned, made.loss) if watched else None
+        relative = Relative(upper)
     except InputError:
         raise
     except ValueError as error:
         raise UsageError(f"files: {error}") from error
-    return Run(tuned, made.method, upper, learnt, held_out, settings, digests, Path(config.out), device)
+    upper = UpperLevel(upper.lower, relative)
+    return Run(tuned, made.method, upper, relative, learnt, held_out, settings, digests, Path(config.out), device)
 
 
 def _digest(path: Path) -> str:
@@ -179,11 +182,12 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
     first = processes()[0] == 0
     checkpoint = TuningCheckpoint(run.out / "checkpoint.safetensors", run.fingerprint, config.checkpoint_every, first)
     kept = checkpoint.load(run.device)
-    scale = _normalise(run.upper)
     theta = run.tuned.parameters.gather().detach()
+    if run.held_out is None and len(run.upper.lower.start()) == 1:
+        say(config, "note", about="one image and no --validation: the parameters are the best for that image")
     try:
         done, state, rows = kept or (0, run.method.init(run.upper, theta), nothing())
-        with observer(run, config, done, scale) as after:
+        with observer(run, config, done) as after:
             rows = after(done, state, rows) if kept is None else rows
             done, state, stopped = descend(run, config, checkpoint, (done, state, rows), after, asked)
     except Diverged as error:
@@ -191,32 +195,16 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
             f"{error} The last good checkpoint is kept; a larger --method.eps, a smaller --method.step_size or another "
             "start of the parameters helps"
         ) from error
+    except InputError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"--parameter: {error}") from error
     except OSError as error:
         raise InputError(
             f"{run.out}: cannot be written ({error}), expected space; the last checkpoint is kept"
         ) from error
     if not stopped and first:
-        write(run, config, state, scale)
-
-
-def _normalise(upper: UpperLevel) -> float:
-    """Scale the loss so that its gradient in an image at the start has norm 1 in the mean; what it is divided by."""
-    loss = upper.loss
-    steep = float(torch.linalg.vector_norm(upper.image_gradient(upper.lower.start()).flatten(1), dim=1).mean())
-    scale = steep if 0 < steep < math.inf else 1.0
-    upper.loss = Scaled(loss, scale)
-    return scale
-
-
-class Scaled:
-    """A loss over a number."""
-
-    def __init__(self, loss: Any, scale: float):
-        self._loss, self._scale = loss, scale
-        self.smoothness, self.convex = loss.smoothness / scale, loss.convex
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._loss(x) / self._scale
+        write(run, config, state)
 
 
 def descend(
@@ -240,7 +228,7 @@ def descend(
             )
         done += 1
         rows = after(done, now, rows)
-        stopped = _anywhere(bool(asked))
+        stopped = anywhere(bool(asked))
         if stopped or checkpoint.due():
             checkpoint.save(done, now, rows)
         return not stopped
@@ -264,7 +252,7 @@ def observer(run: Run, config: Namespace, done: int, scale: float) -> Iterator[C
         log = TrainingLog(run.out / "log.jsonl", done if done else -1, config.steps, config.json, None)
 
     def after(step: int, state: State, rows: Tensor) -> Tensor:
-        facts = facts_of(run, state, scale)
+        facts = facts_of(run, state)
         if run.held_out is not None and (step == 0 or bool(state.accepted)):
             x0 = rows.to(state.x) if len(rows) else None
             solution = run.held_out.lower.solve(state.theta, float(state.eps), x0)
@@ -283,10 +271,10 @@ def observer(run: Run, config: Namespace, done: int, scale: float) -> Iterator[C
             log.close()
 
 
-def facts_of(run: Run, state: State, scale: float) -> dict[str, Any]:
+def facts_of(run: Run, state: State) -> dict[str, Any]:
     """The numbers of a step: the loss with its bounds, parameters, accuracies, cost."""
-    theta, upper = state.theta, run.upper
-    value = float(upper.value(state.x, theta)) * scale
+    theta, scale = state.theta, run.loss.scale
+    value = float(run.upper.value(state.x, theta)) * scale
     found = run.tuned.parameters.scatter(theta)
     return {
         "loss": value, "low": float(state.low) * scale, "high": float(state.high) * scale,
@@ -316,7 +304,7 @@ def sentence(step: int, facts: dict[str, Any]) -> str:
             f"accuracy {facts['eps']:.2g}, cost {facts['cost']}")  # fmt: skip
 
 
-def write(run: Run, config: Namespace, state: State, scale: float) -> None:
+def write(run: Run, config: Namespace, state: State) -> None:
     """The configuration that was found, and the report; the configuration last, for it says that the run is over."""
     from .tuning_report import write_report
 
@@ -332,7 +320,7 @@ def write(run: Run, config: Namespace, state: State, scale: float) -> None:
         if not value.ndim:
             settings["prior"] = replaced(settings["prior"], name.split(".")[1:], float(value))
     if config.report:
-        write_report(run, state, scale, run.out / "report.html")
+        write_report(run, state, run.out / "report.html")
     head = f"# Tuned by resolvent {version('resolvent')}: {', '.join(values)}.\n# fingerprint: {run.fingerprint}\n"
     with atomic(run.out / "tuned.yaml") as partial:
         partial.write_text(head + yaml.safe_dump(settings, sort_keys=False))

@@ -90,13 +90,24 @@ def tuned_of(
         raise UsageError("--prior: found none, expected the prior whose parameters are tuned")
     prior = prior.to(device, torch.float64).requires_grad_(False)
     full = [_list_entry(prior, name) for name in names]
+    known = sorted(numbers(prior, "prior"))
     try:
         values = Parameters({"prior": prior}, full).values()
+        _refuse_whole(names, known)
         logarithmic = [name for name, value in values.items() if value.ndim == 0 and bool(value > 0)]
         return Tuned(make, prior, Parameters({"prior": prior}, full, logarithmic), least_eigenvalue)
     except (TypeError, ValueError) as error:
-        known = ", ".join(sorted(numbers(prior, "prior"))) or "none"
-        raise UsageError(f"--parameter: {error}; this prior has {known}") from error
+        raise UsageError(f"--parameter: {error}; this prior has {', '.join(known) or 'none'}") from error
+
+
+def _refuse_whole(names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse numbers without a derivative.
+
+    :raises ValueError: naming the first.
+    """
+    for name in names:
+        if name not in known and name.rpartition(".")[0] not in known:
+            raise ValueError(f"{name}: found a whole number, expected one with a derivative")
 
 
 def _list_entry(prior: Prior, name: str) -> str:
@@ -174,6 +185,19 @@ def upper_level(scans: Sequence[Scan], tuned: Tuned, loss: UpperLoss) -> UpperLe
             "Tikhonov to the prior by Sum, state --least_eigenvalue of A^H A, or take a proximal solver such as FISTA"
         )
     return UpperLevel(joint, joint.loss())
+
+
+class Relative:
+    """The loss over a number: its gradient in an image at the start has norm 1 in the mean."""
+
+    def __init__(self, upper: UpperLevel):
+        self._loss = upper.loss
+        steep = float(norms(upper.image_gradient(upper.lower.start())).mean())
+        self.scale = steep if 0 < steep < float("inf") else 1.0
+        self.smoothness, self.convex = self._loss.smoothness / self.scale, self._loss.convex
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._loss(x) / self.scale
 
 
 def images_of(upper: UpperLevel, rows: Tensor, scans: Sequence[Scan]) -> list[Tensor]:

@@ -32,7 +32,7 @@ MAX_FILES = 4
 NAMES = ("before", "after")
 
 
-def write_report(run: Run, state: State, scale: float, path: Path) -> None:
+def write_report(run: Run, state: State, path: Path) -> None:
     """Write the page, whole or not at all."""
     lines = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
     start = run.tuned.parameters.gather().detach()

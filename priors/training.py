@@ -61,7 +61,7 @@ def train(
     for k in range(done, steps):
         value = descend(network, optimiser, loss, batch(k), rate(k), k)
         done = k + 1
-        stop = _anywhere(after(Step(done, value, rate(k))))
+        stop = anywhere(after(Step(done, value, rate(k))))
         if checkpoint and (stop or done == steps or checkpoint.due()):
             checkpoint.save(done, network, optimiser)
         if stop:
@@ -119,7 +119,7 @@ def _averaged(value: Tensor) -> float:
     return float(value) / count
 
 
-def _anywhere(flag: bool) -> bool:
+def anywhere(flag: bool) -> bool:
     """Whether any process raises ``flag``, so that all of them stop at the same step."""
     if processes()[1] == 1:
         return flag

@@ -170,10 +170,10 @@ def test_signal_ends_after_a_step_and_the_run_goes_on(tmp_path, box, monkeypatch
     tuned(command([box], tmp_path / "whole", steps=6), tmp_path / "whole")
     facts = verb.facts_of
 
-    def interrupting(run, state, scale):
+    def interrupting(run, state):
         if len(log(run.out)) == 3:
             signal.raise_signal(signal.SIGTERM)
-        return facts(run, state, scale)
+        return facts(run, state)
 
     with monkeypatch.context() as patch:
         patch.setattr(verb, "facts_of", interrupting)
@@ -263,6 +263,7 @@ def test_two_processes_are_one(tmp_path, method):
         ({"parameter": ["prior.wight"]}, "prior.wight: found no wight in SmoothedTV, expected a tensor or a number; "
                                          "this prior has prior.nu, prior.weight"),
         ({"parameter": ["prior.has_prox"]}, "prior.has_prox: found bool, expected floating point"),
+        ({"parameter": ["prior.dim"]}, "prior.dim: found a whole number, expected one with a derivative; this prior"),
         ({"parameter": []}, "--parameter: found none"),
         ({"steps": 0}, "--steps: found 0, expected at least 1"),
         ({"more": ["--least_eigenvalue", "0"]}, "--solver: found a problem with strong convexity 0, expected above 0"),
