@@ -90,17 +90,23 @@ class Operator(LinearPhysics):
     def A(self, x: Tensor, **_: Any) -> Tensor:
         """Apply ``A`` to images ``(B, *image_shape)``; data ``(B, *data_shape)``."""
         self._check("image", x, self.image_shape)
-        return _LinearMap.apply(x, self._forward_map, self._adjoint_map)
+        return self._differentiable(x, self._forward_map, self._adjoint_map)
 
     def A_adjoint(self, y: Tensor, **_: Any) -> Tensor:
         """Apply ``A^H`` to data ``(B, *data_shape)``; images ``(B, *image_shape)``."""
         self._check("data", y, self.data_shape)
-        return _LinearMap.apply(y, self._adjoint_map, self._forward_map)
+        return self._differentiable(y, self._adjoint_map, self._forward_map)
 
     def A_adjoint_A(self, x: Tensor, **_: Any) -> Tensor:
         """Apply ``A^H A`` to images ``(B, *image_shape)``."""
         self._check("image", x, self.image_shape)
-        return _LinearMap.apply(x, self._normal_map, self._normal_map)
+        return self._differentiable(x, self._normal_map, self._normal_map)
+
+    def _differentiable(self, x: Tensor, apply: Map, adjoint: Map) -> Tensor:
+        """``apply(x)``; where the geometry itself is to be learned, step by step as torch records it."""
+        if torch.is_grad_enabled() and any(b.requires_grad for b in self.buffers()):
+            return apply(x)
+        return _LinearMap.apply(x, apply, adjoint)
 
     def prox_l2_with_data(self, z: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor]:
         """:meth:`prox_l2` and its data ``A x``; overridden where the step knows them."""

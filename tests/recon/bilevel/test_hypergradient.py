@@ -1,0 +1,185 @@
+"""Hypergradients against closed forms and finite differences, and their bounds against true errors."""
+
+import itertools
+
+import deepinv
+import pytest
+import torch
+from torch.testing import assert_close
+
+from resolvent.operators import Dense
+from resolvent.operators.krylov import conjugate_residuals, gmres
+from resolvent.priors import SmoothedTV, WeaklyConvexRidge
+from resolvent.recon import Problem
+from resolvent.recon.bilevel import Energy, Reconstruction, SquaredError, UpperLevel, hypergradient
+from resolvent.recon.bilevel.hypergradient import COLUMNS, Linearised
+
+F64, C128 = torch.float64, torch.complex128
+
+
+def relative(a, b):
+    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
+
+
+# -- linear systems ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("size", [1e-2, 1e-14])
+def test_conjugate_residuals_reach_small_right_hand_sides(size):
+    """Where deepinv's conjugate gradients stall and its MINRES returns zero."""
+    spectrum = torch.logspace(0, 2, 200, dtype=F64)
+    right = torch.randn(2, 200, dtype=F64)
+    right = size * right / torch.linalg.vector_norm(right, dim=1, keepdim=True)
+    x, products = conjugate_residuals(lambda v: spectrum * v, right, torch.full((2,), 1e-8 * size, dtype=F64), 500)
+    assert (torch.linalg.vector_norm(spectrum * x - right, dim=1) <= 1.01e-8 * size).all()
+    assert products < 100
+
+
+def test_each_image_stops_by_itself():
+    spectrum = torch.stack([torch.ones(50, dtype=F64), torch.linspace(1, 50, 50, dtype=F64)])
+    right, tol = torch.ones(2, 50, dtype=F64), torch.full((2,), 1e-9, dtype=F64)
+    x, products = conjugate_residuals(lambda v: spectrum * v, right, tol, 60)
+    assert_close(x, right / spectrum, rtol=0, atol=1e-9)
+    assert conjugate_residuals(lambda v: spectrum * v, right, tol, 60, x) == (x, 1) or products > 1
+
+
+@pytest.mark.parametrize("dtype", [F64, C128])
+def test_gmres_solves_what_is_not_symmetric(dtype):
+    matrix = torch.eye(20, dtype=dtype) + 0.1 * torch.randn(20, 20, dtype=dtype)
+    right = torch.randn(3, 20, dtype=dtype)
+    x, products = gmres(lambda v: v @ matrix.T, right, torch.full((3,), 1e-10, dtype=F64), 60)
+    assert products <= 40 and relative(x @ matrix.T, right) < 1e-10
+    assert relative(x, torch.linalg.solve(matrix, right.T).T) < 1e-9
+
+
+# -- the oracles ------------------------------------------------------------------------------------
+def test_products_are_those_of_the_formulas(tv):
+    problem = tv.Denoising(torch.rand(4, 12, 12, dtype=F64))
+    theta, x = torch.tensor([-2.5, -4.0], dtype=F64), torch.rand(1, 4, 12, 12, dtype=F64)
+    here, v = Linearised(problem.lower, theta, x), torch.randn(1, 4, 12, 12, dtype=F64)
+    assert_close(here.hessian(v), tv.hessian(x, theta, v))
+    assert_close(here.jacobian_adjoint(v), tv.jacobian_adjoint(x, theta, v))
+    direction = torch.randn(2, dtype=F64)
+    assert_close((here.jacobian(direction) * v).sum(), direction @ here.jacobian_adjoint(v))
+
+
+@pytest.mark.parametrize("lanczos", [False, True])
+def test_the_norm_of_the_jacobian_is_no_underestimate(quadratic, lanczos, monkeypatch):
+    monkeypatch.setitem(Linearised.jacobian_norm.__globals__, "COLUMNS", 0 if lanczos else COLUMNS)
+    for seed in range(5):
+        problem = quadratic.Quadratic(d=10, cond=20, seed=seed)
+        here = Linearised(problem.lower, problem.theta, problem.lower.start())
+        exact = float(torch.linalg.matrix_norm(problem.lower.cross, 2))
+        assert float(here.jacobian_norm()) == pytest.approx(exact, rel=1e-2 if lanczos else 1e-12)
+        assert float(here.jacobian_norm()) >= exact * (1 - 1e-12)
+
+
+def test_omega_bounds_the_error_of_every_quadratic(quadratic):
+    """72 configurations; well conditioned ones are bounded to a factor of 50 in the median, others more loosely."""
+    ratios = {2: [], 20: []}
+    for cond, seed in itertools.product(ratios, range(4)):
+        problem = quadratic.Quadratic(cond=cond, seed=seed)
+        exact = problem.gradient(problem.theta)
+        for eps in (1e-1, 1e-3, 1e-5):
+            solution = problem.lower.solve(problem.theta, eps)
+            for delta in (1e-1, 1e-3, 1e-5):
+                found = hypergradient(problem.upper, problem.theta, solution.x, delta)
+                assert (found.eps <= eps).all() and (found.delta <= delta).all()
+                ratios[cond].append(float(found.bound / torch.linalg.vector_norm(found.value - exact)))
+    assert len(ratios[2] + ratios[20]) == 72 and min(ratios[2] + ratios[20]) >= 1
+    assert torch.tensor(ratios[2]).median() < 50
+
+
+def test_bounds_enclose_f(quadratic):
+    problem = quadratic.Quadratic(cond=5)
+    for eps in (1.0, 1e-2, 1e-6):
+        solution = problem.lower.solve(problem.theta, eps)
+        low, high = problem.upper.bounds(solution.x, solution.certificate, problem.theta)
+        assert low <= problem.value(problem.theta) <= high
+
+
+def differences_of(fun, theta, step):
+    e = step * torch.eye(len(theta), dtype=F64)
+    return torch.stack([(fun(theta + s) - fun(theta - s)) / (2 * step) for s in e])
+
+
+def test_finite_differences_of_smoothed_tv(tv, denoising):
+    theta = torch.tensor([-2.5, -4.0], dtype=F64)
+    f = lambda t: torch.tensor(denoising.value(t, 1e-11), dtype=F64)  # noqa: E731
+    exact = differences_of(f, theta, 1e-5)
+    errors = {}
+    for accuracy in (1e-2, 1e-4, 1e-6):
+        x = denoising.lower.solve(theta, accuracy).x
+        errors[accuracy] = relative(hypergradient(denoising.upper, theta, x, accuracy).value, exact)
+    assert errors[1e-4] < 1e-4 and errors[1e-6] < 1e-6
+    assert 10 < errors[1e-2] / errors[1e-4] < 1000, "the error is about linear in the accuracies"
+
+
+def ridge(rho):
+    """Denoising of two images by a ridge regulariser, its weight and filters to be learned."""
+    generator = torch.Generator().manual_seed(3)
+    truth = torch.rand(2, 1, 12, 12, dtype=F64, generator=generator)
+    y = truth + 0.1 * torch.randn(truth.shape, dtype=F64, generator=generator)
+    prior = WeaklyConvexRidge(weight=0.7, channels=(2, 2, 4), kernel=3, sharpness=2.0, weak_convexity=rho).double()
+    learn = ["prior.weight", "prior.log_scales", "prior.layers.0"]
+    lower = Reconstruction(Problem(y, deepinv.physics.Denoising(), (prior,)), learn)
+    return UpperLevel(lower, SquaredError(truth))
+
+
+@pytest.mark.parametrize("rho", [0.0, 1.0], ids=["convex", "weakly convex"])
+def test_finite_differences_of_a_ridge_regulariser(rho):
+    upper = ridge(rho)
+    theta = upper.lower.theta().detach()
+    f = lambda t: upper.value(upper.lower.solve(t, 1e-10).x, t)  # noqa: E731
+    direction = torch.randn_like(theta) / len(theta) ** 0.5
+    slope = (f(theta + 1e-4 * direction) - f(theta - 1e-4 * direction)) / 2e-4
+    for accuracy, allowed in ((1e-4, 1e-4), (1e-6, 1e-6)):
+        x = upper.lower.solve(theta, accuracy).x
+        found = hypergradient(upper, theta, x, accuracy)
+        scale = torch.linalg.vector_norm(found.value) * torch.linalg.vector_norm(direction)
+        assert abs(found.value @ direction - slope) < allowed * scale
+        assert found.bound.isfinite()
+
+
+def test_many_images_are_the_mean_of_each(tv):
+    truth = torch.rand(2, 1, 8, 8, dtype=F64)
+    y, theta = truth + 0.1 * torch.randn_like(truth), torch.tensor([0.2, 0.3], dtype=F64)
+
+    def at(rows):
+        problem = Problem(y[rows], deepinv.physics.Denoising(), (SmoothedTV(0.2, nu=0.3),))
+        lower = Reconstruction(problem, ["prior.weight", "prior.nu"])
+        upper = UpperLevel(lower, SquaredError(truth[rows]))
+        return hypergradient(upper, theta, lower.solve(theta, 1e-9).x, 1e-9)
+
+    both, one, other = at(slice(0, 2)), at(slice(0, 1)), at(slice(1, 2))
+    assert_close(both.value, (one.value + other.value) / 2, rtol=1e-7, atol=1e-10)
+    assert both.eps.shape == (2,) and both.bound >= torch.linalg.vector_norm(both.value - (one.value + other.value) / 2)
+
+
+def test_a_penalty_adds_its_gradient(quadratic):
+    problem = quadratic.Quadratic()
+    x = problem.lower.solve(problem.theta, 1e-9).x
+    plain = hypergradient(problem.upper, problem.theta, x, 1e-9).value
+    penalised = UpperLevel(problem.lower, problem.upper.loss, lambda theta: 3 * theta.square().sum())
+    assert_close(hypergradient(penalised, problem.theta, x, 1e-9).value, plain + 6 * problem.theta)
+
+
+# -- what cannot be certified -----------------------------------------------------------------------
+def test_no_strong_convexity_no_bound_but_a_warning():
+    physics, y = Dense(torch.randn(20, 64, dtype=F64), (1, 8, 8)), torch.randn(1, 20, dtype=F64)
+    lower = Reconstruction(Problem(y, physics, (SmoothedTV(0.5, nu=0.3),)), ["prior.weight"])
+    theta = lower.theta()
+    upper = UpperLevel(lower, SquaredError(torch.zeros(1, 1, 8, 8, dtype=F64)))
+    assert not lower.certifies(theta)
+    solution = lower.solve(theta, 1e-10)
+    with pytest.warns(UserWarning, match="found strong convexity 0, expected above 0"):
+        found = hypergradient(upper, theta, solution.x, 1e-9)
+    assert found.bound.isinf()
+    f = lambda t: upper.value(lower.solve(t, 1e-11).x, t)  # noqa: E731
+    assert_close(found.value, differences_of(f, theta, 1e-4), rtol=1e-4, atol=0)
+
+
+def test_a_lower_level_that_does_not_depend_on_theta():
+    one = lambda t: torch.ones_like(t[0])  # noqa: E731
+    lower = Energy(lambda x, theta: x.square().sum(1) / 2, torch.ones(1, 3, dtype=F64), one, one)
+    upper = UpperLevel(lower, SquaredError(torch.zeros(1, 3, dtype=F64)))
+    with pytest.raises(ValueError, match="no derivative in theta"):
+        hypergradient(upper, torch.zeros(1, dtype=F64), lower.start(), 1e-3)

@@ -1,0 +1,155 @@
+"""Methods of the upper level: what each step promises, resumption bit for bit, and the acceptance measurements."""
+
+import sys
+
+import pytest
+import torch
+
+from resolvent.operators.extras import MissingExtra
+from resolvent.recon.bilevel import HOAG, MAID, AcceleratedMAID, FixedAccuracy, Grid, OptunaSearch, polynomial
+
+F64 = torch.float64
+METHODS = {
+    "MAID": MAID(step_size=1.0),
+    "AcceleratedMAID": AcceleratedMAID(step_size=1.0),
+    "HOAG": HOAG(),
+    "FixedAccuracy": FixedAccuracy(1e-4),
+    "Grid": Grid(-1.0, 2.0, 3, eps=1e-4),
+    "Optuna": OptunaSearch(-1.0, 2.0, eps=1e-4),
+}
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    if request.param == "Optuna":
+        pytest.importorskip("optuna")
+    return METHODS[request.param]
+
+
+def test_a_run_goes_on_from_its_state_bit_for_bit(quadratic, method):
+    problem = quadratic.Quadratic(d=2, cond=2)
+    whole = method.minimise(problem.upper, problem.theta, max_steps=8)
+    half = method.minimise(problem.upper, problem.theta, max_steps=4)
+    rest = method.minimise(problem.upper, state=half.state, max_steps=4)
+    assert torch.equal(rest.theta, whole.theta) and torch.equal(rest.image, whole.image)
+    for name, column in whole.history.items():
+        assert torch.equal(torch.cat([half.history[name], rest.history[name][1:]]), column), name
+
+
+def test_every_method_lowers_f(quadratic, method):
+    problem = quadratic.Quadratic(d=2, cond=2)
+    found = method.minimise(problem.upper, problem.theta, max_steps=30)
+    assert problem.value(found.theta) - problem.best < 0.9 * (problem.value(problem.theta) - problem.best)
+    assert (found.history["gradients"].diff() >= 0).all()
+
+
+@pytest.mark.parametrize("kind", [MAID, AcceleratedMAID])
+def test_a_run_ends_where_it_is_certain_of_the_gradient(quadratic, kind):
+    problem = quadratic.Quadratic(cond=2)
+    found = kind(step_size=0.1, tol=1e-2).minimise(problem.upper, problem.theta, max_steps=500)
+    assert found.status == "finished"
+    assert torch.linalg.vector_norm(problem.gradient(found.theta)) <= 1e-2
+
+
+def test_every_accepted_step_lowers_f(quadratic):
+    """By lambda alpha |z|^2 at least, of f in closed form, in more than 200 steps."""
+    steps = 0
+    for cond in (2, 5):
+        problem = quadratic.Quadratic(cond=cond)
+        found = MAID(eps=0.1, step_size=0.1).minimise(problem.upper, problem.theta, max_steps=140)
+        f = torch.stack([problem.value(theta) for theta in found.history["theta"]])
+        accepted = found.history["accepted"][1:]
+        moved = found.history["theta"].diff(dim=0).square().sum(1)
+        alpha = found.history["step_size"][1:] / (10 / 9)
+        assert (f.diff()[accepted] <= -1e-4 * (moved / alpha)[accepted] + 1e-14).all()
+        assert (found.history["low"] <= f + 1e-14).all() and (f <= found.history["high"] + 1e-14).all()
+        steps += int(accepted.sum())
+    assert steps > 200
+
+
+@pytest.mark.parametrize("eps", [1e3, 1e-8])
+def test_coarse_and_fine_beginnings_end_alike(quadratic, eps):
+    problem = quadratic.Quadratic(cond=2)
+    found = MAID(eps=eps, delta=eps, step_size=0.1).minimise(problem.upper, problem.theta, max_steps=200)
+    assert problem.value(found.theta) - problem.best < 0.3 * (problem.value(problem.theta) - problem.best)
+
+
+def test_a_trial_that_leaps_costs_no_more_than_its_cap(tv):
+    generator = torch.Generator().manual_seed(1)
+    problem = tv.Denoising(torch.rand(2, 12, 12, dtype=F64, generator=generator))
+    method = MAID(step_size=1e4, max_trial_gradients=50)
+    found = method.minimise(problem.upper, tv.START, max_steps=1)
+    assert found.history["gradients"][1] < 10 * 51 + 100
+
+
+def test_an_accuracy_out_of_reach_ends_the_run(quadratic):
+    problem = quadratic.Quadratic(cond=2)
+    method = MAID(eps=1e-13, step_size=1e6, max_trials=1, max_lower=300)
+    assert method.minimise(problem.upper, problem.theta, max_steps=12).status == "finished"
+
+
+def test_hoag_goes_back_and_on(quadratic):
+    problem = quadratic.Quadratic(cond=2)
+    found = HOAG(step_size=5.0, schedule=polynomial(2), limits=(-50, 50)).minimise(
+        problem.upper, problem.theta, max_steps=60
+    )
+    assert not found.history["accepted"][1:].all() and found.history["accepted"][1:].any()
+    assert problem.value(found.theta) < problem.value(problem.theta)
+
+
+def test_a_grid_is_a_grid(quadratic):
+    problem = quadratic.Quadratic(d=2, cond=2)
+    found = Grid([-1.0, 0.0], [1.0, 2.0], 3, eps=1e-6).minimise(problem.upper, problem.theta)
+    points = torch.cartesian_prod(torch.linspace(-1, 1, 3, dtype=F64), torch.linspace(0, 2, 3, dtype=F64))
+    assert found.status == "finished"
+    assert torch.equal(found.state.memory[0][1:], points)
+    assert problem.value(found.theta) == min(problem.value(p) for p in points)
+
+
+def test_optuna_absent_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises((MissingExtra, ModuleNotFoundError), match="optuna"):
+        OptunaSearch(0.0, 1.0, eps=1e-3)
+
+
+def test_budget_and_callback_end_a_run(quadratic):
+    problem = quadratic.Quadratic()
+    assert MAID().minimise(problem.upper, problem.theta, budget=50).status == "budget"
+    found = MAID().minimise(problem.upper, problem.theta, callback=lambda state: False)
+    assert found.status == "interrupted" and len(found.history["low"]) == 2
+
+
+@pytest.mark.parametrize("theta", [None, torch.zeros(2, 2), torch.tensor([1]), torch.tensor([torch.nan])])
+def test_bad_starts(quadratic, theta):
+    with pytest.raises(ValueError, match="theta: found"):
+        MAID().minimise(quadratic.Quadratic().upper, theta)
+
+
+@pytest.mark.parametrize("bad", [{"eps": 0.0}, {"step_size": -1.0}, {"shrink": 1.0}, {"grow": 0.9}, {"inertia": 2.0}])
+def test_bad_arguments(bad):
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}: found"):
+        AcceleratedMAID(**bad)
+
+
+# -- acceptance -------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_any_accuracy_and_any_step_reach_the_optimum(tv, denoising):
+    """Nine starts reach 1% within 2500 gradients and products, and 0.1% within 9000; coarse fixed accuracies never."""
+    _, best = denoising.optimum()
+    for eps in (10.0, 0.1, 1e-3):
+        for step in (0.01, 1.0, 100.0):
+            method = MAID(eps=eps, delta=eps, step_size=step, limit=12)
+            found = method.minimise(denoising.upper, tv.START, budget=9000)
+            assert reached(denoising, found, 1.01 * best) <= 2500
+            assert reached(denoising, found, 1.001 * best) <= 9000
+    for eps in (1.0, 0.1):
+        found = FixedAccuracy(eps).minimise(denoising.upper, tv.START, budget=9000)
+        assert reached(denoising, found, 1.001 * best) == float("inf")
+
+
+def reached(problem, found, target):
+    """The cost at which accurately computed f first is no larger than ``target``."""
+    for theta, low, cost in zip(found.history["theta"], found.history["low"], found.cost, strict=True):
+        if low <= target and problem.value(theta, 1e-7) <= target:
+            return int(cost)
+    return float("inf")
