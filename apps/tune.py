@@ -245,7 +245,7 @@ def descend(
 
 
 @contextlib.contextmanager
-def observer(run: Run, config: Namespace, done: int, scale: float) -> Iterator[Callable[[int, State, Tensor], Tensor]]:
+def observer(run: Run, config: Namespace, done: int) -> Iterator[Callable[[int, State, Tensor], Tensor]]:
     """What follows each step: the loss of the files that are only watched, and the line of the process that logs."""
     log, start = None, time.monotonic()
     if processes()[0] == 0:
