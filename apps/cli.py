@@ -18,6 +18,7 @@ from typing import Any
 VERBS = {
     "reconstruct": ("reconstruct", "measurement files in, images and reports out"),
     "train": ("train", "images in, the weights of a denoiser out"),
+    "tune": ("tune", "measurement files in, the parameters of their reconstruction out"),
     "simulate": ("simulate", "make a measurement file from a synthetic scene"),
     "import": ("import_", "make a measurement file from another program's file"),
     "export": ("export", "write an image as NIfTI, BART, npy, HDF5 or PNG"),

@@ -8,21 +8,42 @@ import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from ..datasets import InputError
 from ..datasets.hdf5 import reading, text
 from ..priors import Prior
 from ..recon import Problem, Solver
+from ..recon.bilevel import Parameters, substitute
 from .arguments import brief, instantiate
 from .cli import UsageError
 
 #: What of the command line determines an image; kept in the result and hashed into its fingerprint.
-SETTINGS = ("prior", "solver", "strength", "seed", "record")
+SETTINGS = ("prior", "solver", "parameters", "strength", "seed", "record")
+
+
+def add_method_options(parser: ArgumentParser) -> None:
+    """The options that say how images are reconstructed."""
+    add = parser.add_argument
+    add("--config", action="config", help="YAML with any of these options; may be given several times, later wins")
+    add("--prior", type=Prior | None, help="prior class and its arguments: --prior L1 --prior.weight 2")
+    add("--solver", type=Callable[[Prior], Solver] | None, help="solver class and its arguments")
+    add("--parameters", type=str | None, help="file of tensors that the prior takes on, as 'resolvent tune' writes it")
+    add(
+        "--strength",
+        type=float | Literal["universal"],
+        default="universal",
+        help="multiplies the prior's weight: 'universal' (from the noise) or a fraction of what leaves nothing",
+    )
+    add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--seed", type=int, default=0, help="seed of whatever is random in the method")
+    add("--record", type=list[Literal["objective", "data_residual"]], default=[], help="measures for the history")
 
 
 def preset_for(argv: list[str]) -> dict[str, Any]:
@@ -86,10 +107,31 @@ def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[
     if strength != "universal" and not 0 <= strength < float("inf"):
         raise UsageError(f"--strength: found {strength}, expected 'universal' or a finite number not below 0")
     try:
-        chosen.solver(chosen.prior)
+        prior = with_tensors(chosen.prior, settings.get("parameters"))
+        chosen.solver(prior)
     except (TypeError, ValueError) as error:
         raise UsageError(brief(error)) from error
-    return chosen.solver, chosen.prior
+    return chosen.solver, prior
+
+
+def with_tensors(prior: Prior | None, path: str | None) -> Prior | None:
+    """The prior with the tensors of a file in place of its own of those names.
+
+    :raises ValueError: if the file cannot be read, or does not fit.
+    """
+    if path is None:
+        return prior
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"--parameters: found {path!r} ({error}), expected a file of tensors") from error
+    for name, tensor in tensors.items():
+        own = Parameters({"prior": prior}, [name]).values()[name]
+        if own.shape != tensor.shape:
+            found, expected = tuple(tensor.shape), tuple(own.shape)
+            raise ValueError(f"{path}: found {name} of shape {found}, expected {expected}")
+        prior = cast(Prior, substitute(prior, name.partition(".")[2], tensor.to(own.dtype)))
+    return prior
 
 
 def build_solver(

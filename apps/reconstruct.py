@@ -6,11 +6,10 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
@@ -18,16 +17,14 @@ from jsonargparse import ArgumentParser, Namespace
 from .. import operators, priors, recon  # noqa: F401  (their classes are named on the command line)
 from ..datasets import FileCheckpoint, InputError, Measurement, Result, load_measurement, load_result, save_result
 from ..datasets.hdf5 import sha256
-from ..priors import Prior
 from ..recon import (
     Problem,
-    Solver,
     data_residual,
     objective,
 )
 from .arguments import new_parser, parse
 from .cli import NumericalFailure, UsageError
-from .method import build_solver, choose, preset_for, settings_of
+from .method import add_method_options, build_solver, choose, preset_for, settings_of
 from .progress import Reporter
 from .record import assemble
 
@@ -89,19 +86,8 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
     parser = new_parser("reconstruct", "Reconstruct images from measurement files; write results and reports.")
     add = parser.add_argument
     add("files", nargs="*", help="measurement files")
-    add("--config", action="config", help="YAML with any of these options; may be given several times, later wins")
     add("--out", type=str | None, help="folder for the results, or one .h5 file for a single input")
-    add("--prior", type=Prior | None, help="prior class and its arguments: --prior L1 --prior.weight 2")
-    add("--solver", type=Callable[[Prior], Solver] | None, help="solver class and its arguments")
-    add(
-        "--strength",
-        type=float | Literal["universal"],
-        default="universal",
-        help="multiplies the prior's weight: 'universal' (from the noise) or a fraction of what leaves nothing",
-    )
-    add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--seed", type=int, default=0, help="seed of whatever is random in the method")
-    add("--record", type=list[Literal["objective", "data_residual"]], default=[], help="measures for the history")
+    add_method_options(parser)
     add("--report", type=bool, default=True, help="write an HTML report beside each result")
     add("--overwrite", type=bool, default=False, help="replace results made with other settings")
     add("--checkpoint_every", type=float, default=10.0, help="seconds between saves of an unfinished run")

@@ -152,7 +152,7 @@ def _best(key: str, columns: Sequence[Sequence[float]]) -> set[int]:
 
 def settings_table(results: Sequence[Result], names: Sequence[str]) -> str:
     """Every setting in its own row; rows in which the results differ are marked."""
-    return _facts([dict(_flat(_config(r.record))) for r in results], names)
+    return facts_table([dict(_flat(_config(r.record))) for r in results], names)
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -172,10 +172,11 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def provenance_table(results: Sequence[Result], names: Sequence[str]) -> str:
     """Where each result comes from."""
     facts = [{head: get(r.record) for head, get in PROVENANCE.items()} for r in results]
-    return _facts([{k: v for k, v in f.items() if v is not None} for f in facts], names)
+    return facts_table([{k: v for k, v in f.items() if v is not None} for f in facts], names)
 
 
-def _facts(columns: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+def facts_table(columns: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """A row for every key, a column for every name; rows whose cells differ are marked."""
     keys = list(dict.fromkeys(key for column in columns for key in column))
     if not keys:
         return "<p>Not recorded.</p>"

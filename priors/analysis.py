@@ -48,15 +48,15 @@ class Analysis(Prior):
 
     @property
     def weak_convexity(self) -> float:
-        return (
-            0.0 if self.convex else self._squared_norm * float(largest(self.prior.weight)) * self.prior.weak_convexity
-        )
+        if self.convex:
+            return 0.0
+        return self._squared_norm * float(largest(self.prior.weight)) * float(self.prior.weak_convexity)
 
     @cached_property
     def _squared_norm(self) -> float:
         """``||K||^2``, from above."""
         device = next((b.device for b in self.transform.buffers()), None)
-        return squared_norm(self.transform, torch.empty(1, *self.transform.img_size, device=device))
+        return squared_norm(self.transform, torch.empty(1, *(self.transform.img_size or ()), device=device))
 
     def fn(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         return self.prior.fn(self.transform.A(x), *args, **kwargs)

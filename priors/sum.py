@@ -56,7 +56,7 @@ class Sum(Prior):
 
     @property
     def weak_convexity(self) -> float:
-        return sum(float(largest(p.weight)) * p.weak_convexity for p in self.priors if not p.convex)
+        return sum(float(largest(p.weight)) * float(p.weak_convexity) for p in self.priors if not p.convex)
 
     def fn(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return torch.stack([p.fn(x, *args, **kwargs) for p in self.priors]).sum(0)

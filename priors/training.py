@@ -94,7 +94,7 @@ def repeat(
     for k in range(done, steps):
         value = step(k)
         done = k + 1
-        stop = _anywhere(after(Step(done, value, rate(k))))
+        stop = anywhere(after(Step(done, value, rate(k))))
         if checkpoint and (stop or done == steps or checkpoint.due()):
             checkpoint.save(done, *state)
         if stop:
@@ -169,7 +169,7 @@ def _averaged(value: Tensor) -> float:
     return float(value) / count
 
 
-def _anywhere(flag: bool) -> bool:
+def anywhere(flag: bool) -> bool:
     """Whether any process raises ``flag``, so that all of them stop at the same step."""
     if processes()[1] == 1:
         return flag

@@ -2,10 +2,12 @@
 
 from .accelerated_maid import AcceleratedMAID
 from .fixed_accuracy import FixedAccuracy
+from .fixed_point import FixedPoint
 from .grid import Grid
 from .hoag import HOAG, geometric, polynomial
 from .hypergradient import Constants, Hypergradient, hypergradient
 from .implicit import implicit, implicit_solve
+from .joint import Joint, Part
 from .losses import (
     SURE,
     DiscrepancyPrinciple,
@@ -28,8 +30,8 @@ from .upper_level import Bounds, Loss, SquaredError, UpperLevel
 
 __all__ = [
     "HOAG", "MAID", "SURE", "AcceleratedMAID", "Bounds", "Constants", "DiscrepancyPrinciple", "Energy",
-    "FixedAccuracy", "Grid", "HeldOut", "Hypergradient", "Known", "Learned", "Loss", "LowerLevel", "LowerSolution",
-    "MeanSquare", "Measure", "Method", "OptunaSearch", "Parameters", "ProjectedSURE", "Reconstruction", "Search",
-    "SquaredError", "State", "StructuralDissimilarity", "UpperLevel", "UpperLoss", "geometric", "hypergradient",
-    "implicit", "implicit_solve", "polynomial", "substitute",
+    "FixedAccuracy", "FixedPoint", "Grid", "HeldOut", "Hypergradient", "Joint", "Known", "Learned", "Loss",
+    "LowerLevel", "LowerSolution", "MeanSquare", "Measure", "Method", "OptunaSearch", "Parameters", "Part",
+    "ProjectedSURE", "Reconstruction", "Search", "SquaredError", "State", "StructuralDissimilarity", "UpperLevel",
+    "UpperLoss", "geometric", "hypergradient", "implicit", "implicit_solve", "polynomial", "substitute",
 ]  # fmt: skip

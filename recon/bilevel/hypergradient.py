@@ -20,7 +20,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...operators.krylov import conjugate_residuals
 from ...operators.norm import largest_eigenvalue
 from ..problem import norms
 from .lower_level import LowerLevel
@@ -126,7 +125,7 @@ def hypergradient(
     lower = upper.lower
     here, right = Linearised(lower, theta, x), upper.image_gradient(x)
     tol = torch.full((len(x),), delta, dtype=x.real.dtype, device=x.device)
-    q, products = conjugate_residuals(here.hessian, right, tol, max_products, dual)
+    q, products = lower.solve_adjoint(here.hessian, right, tol, max_products, dual)
     missed = norms(here.hessian(q) - right)
     eps = lower.certificate(here.residual.detach(), theta)
     value = upper.penalty_gradient(theta) - here.jacobian_adjoint(q) / len(x)

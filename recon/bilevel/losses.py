@@ -25,6 +25,9 @@ from ...operators import Operator, Restricted, squared_norm
 from ..linear import conjugate_gradient
 from ..problem import inner, norms
 
+#: Added to the seeds of probes.
+DISPLACEMENT = 7_778_742_049
+
 
 class Known(NamedTuple):
     """What is known of a batch of images.
@@ -294,8 +297,12 @@ def structural_similarity(x: Tensor, truth: Tensor, peak: Tensor) -> Tensor:
 
 
 def probes(y: Tensor, count: int, seed: int) -> list[Tensor]:
-    """Random directions like ``y`` of unit variance per sample, always the same of one seed, on any device."""
-    generator = torch.Generator().manual_seed(seed)
+    """Random directions like ``y`` of unit variance per sample, always the same of one seed, on any device.
+
+    The seed is displaced: simulated noise of the same seed would be the same numbers, and a direction like the noise
+    is no sample of all directions.
+    """
+    generator = torch.Generator().manual_seed(DISPLACEMENT + seed)
     return [torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y.device) for _ in range(count)]
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...operators.krylov import Map, conjugate_residuals
 from ..loop import run
 from ..stopping import FixedPointResidual
 from .fast_gradient import FastGradient, Given, certificate
@@ -68,6 +69,12 @@ class LowerLevel(ABC):
     def certificate(self, gradient: Tensor, theta: Tensor) -> Tensor:
         """``||grad_x h|| / mu`` per image; over L where mu is not above 0."""
         return certificate(gradient, self.strong_convexity(theta), self.smoothness(theta))
+
+    def solve_adjoint(
+        self, product: Map, right: Tensor, tol: Tensor, max_products: int, start: Tensor | None
+    ) -> tuple[Tensor, int]:
+        """The q with ``H^T q = right`` and the products used; H is symmetric here."""
+        return conjugate_residuals(product, right, tol, max_products, start)
 
     @torch.no_grad()
     def solve(self, theta: Tensor, eps: float, x0: Tensor | None = None, max_iter: int = 10_000) -> LowerSolution:

@@ -38,6 +38,10 @@ class Parameters:
             if name in self.logarithmic and (value.is_complex() or not bool((value > 0).all())):
                 raise ValueError(f"{name}: found {value.tolist()!s:.40}, expected above 0 for its logarithm")
 
+    def values(self) -> dict[str, Tensor]:
+        """The named tensors as the modules have them."""
+        return {name: self._found(name) for name in self.names}
+
     def gather(self) -> Tensor:
         """theta as the modules have it, ``(p,)``, real; differentiable to their own tensors."""
         pieces = []
@@ -78,9 +82,10 @@ class Parameters:
         if owner is None or not path:
             raise ValueError(f"{name}: found no such parameter, expected a name in {', '.join(self.modules)}")
         for part in path.split("."):
-            if not hasattr(owner, part):
+            listed = isinstance(owner, list) and part.isdigit() and int(part) < len(owner)
+            if not listed and not hasattr(owner, part):
                 raise ValueError(f"{name}: found no {part} in {type(owner).__name__}, expected a tensor or a number")
-            owner = getattr(owner, part)
+            owner = owner[int(part)] if listed else getattr(owner, part)
         if isinstance(owner, float | int) and not isinstance(owner, bool):
             owner = torch.tensor(float(owner), dtype=torch.float64)
         if not isinstance(owner, Tensor) or not (owner.is_floating_point() or owner.is_complex()):
@@ -99,7 +104,9 @@ def substitute(module: nn.Module, path: str, value: Tensor) -> nn.Module:
     twin = copy.copy(module)
     for name in ("_parameters", "_buffers", "_modules"):
         twin.__dict__[name] = dict(module.__dict__[name])
-    if rest:
+    if rest and isinstance(listed := twin.__dict__.get(part), list):
+        twin.__dict__[part] = [value if i == int(rest) else old for i, old in enumerate(listed)]
+    elif rest:
         twin._modules[part] = substitute(getattr(module, part), rest, value)
     elif part in twin._parameters:
         twin._parameters[part] = value

@@ -144,7 +144,7 @@ PROXIMAL = [n for n, c in CASES.items() if c.make().has_prox]
 CONVEX = [n for n in PROXIMAL if CASES[n].make().convex]
 EXPLICIT = [n for n in PROXIMAL if CASES[n].make().has_value]
 DIFFERENTIABLE = [n for n, c in CASES.items() if c.make().has_grad]
-SMOOTH = [n for n in DIFFERENTIABLE if not isinstance(CASES[n].make(), Magnitude)]
+SMOOTH = [n for n in DIFFERENTIABLE if not isinstance(CASES[n].make(), Magnitude | LearnedProximal)]
 
 
 def random(case, dtype=C128, batch=3):
@@ -304,6 +304,11 @@ def test_curvature_of_pairs_stays_within_its_bounds(case, dtype):
         turn = prior.grad(a + d) - prior.grad(a)
         assert (energy(turn) <= (high * (1 + 1e-9)) ** 2 * energy(d)).all()
         assert (inner(turn, d) >= low * energy(d) * (1 + 1e-9) - 1e-9 * size**2).all()
+
+
+@pytest.mark.slow
+def test_curvature_of_a_learned_proximal_network_stays_within_its_bounds():
+    test_curvature_of_pairs_stays_within_its_bounds(CASES["LearnedProximal"], F64)
 
 
 @by_name(SMOOTH)

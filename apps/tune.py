@@ -1,0 +1,343 @@
+"""``resolvent tune FILE… --parameter NAME … --out DIR``: the parameters of a reconstruction, learnt from files.
+
+Processes of ``torchrun`` share the images, and all take the same steps: those of one process within rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .. import operators, priors, recon  # noqa: F401  (their classes are named on the command line)
+from ..datasets import InputError
+from ..datasets.hdf5 import sha256
+from ..operators.files import atomic
+from ..priors.training import anywhere, processes
+from ..recon import Diverged
+from ..recon.bilevel import Method, State, UpperLevel, UpperLoss
+from .arguments import instantiate, new_parser, parse
+from .cli import Interrupted, NumericalFailure, UsageError
+from .method import add_method_options, choose, preset_for, settings_of
+from .reconstruct import choose_device, weights_of
+from .train import late_signals, process_group, say
+from .training_log import TrainingLog
+from .tuning_checkpoint import TuningCheckpoint, nothing
+from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_level
+
+#: What of the command line, beside the reconstruction's own, determines the parameters.
+SETTINGS = ("parameter", "method", "loss", "steps", "budget", "least_eigenvalue")
+#: The method and the loss where none is chosen.
+DEFAULTS = {
+    "method": {"class_path": "AcceleratedMAID", "init_args": {"eps": 1e-4, "delta": 1e-4, "step_size": 30.0}},
+    "loss": {"class_path": "resolvent.recon.bilevel.MeanSquare"},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its objects, made from the settings, and where its files go."""
+
+    tuned: Tuned
+    method: Method
+    upper: UpperLevel
+    loss: Relative
+    scans: list[Scan]
+    held_out: UpperLevel | None
+    settings: dict[str, Any]
+    digests: list[str]
+    out: Path
+    device: str
+
+    @property
+    def fingerprint(self) -> str:
+        """What the parameters depend on: settings, the files' bytes and version."""
+        parts = [self.settings, self.digests, weights_of(self.settings), version("resolvent")]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    chosen = {word.split("=")[0].removeprefix("--") for word in argv}
+    parser = build_parser(preset_for(argv) | {k: v for k, v in DEFAULTS.items() if k not in chosen})
+    config = parse(parser, argv)
+    check(config)
+    with process_group(config):
+        run = make(parser, config)
+        if finished(run):
+            say(config, "finished", file=str(run.out / "tuned.yaml"))
+            return 0
+        with late_signals() as asked, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "hypergradient: found strong convexity")
+            carry_out(run, config, asked)
+            if asked:
+                raise Interrupted(asked[0])
+    return 0
+
+
+def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
+    """The verb's parser; ``defaults`` are the modality's."""
+    parser = new_parser("tune", "Tune parameters of a reconstruction on measurement files; write its configuration.")
+    add = parser.add_argument
+    add("files", nargs="*", help="measurement files to learn from")
+    add_method_options(parser)
+    add("--out", type=str | None, help="folder for tuned.yaml, report.html, the log and the checkpoint")
+    add("--parameter", action="append", help="name of what is tuned, such as prior.weight; may be given several times")
+    add("--method", type=Method, help="class and arguments: AcceleratedMAID, MAID, HOAG, FixedAccuracy, Grid, …")
+    add("--loss", type=UpperLoss, help="class and arguments; MeanSquare and StructuralDissimilarity need a truth")
+    add("--validation", type=list[str], default=[], help="measurement files that are only watched: [a.h5,b.h5]")
+    add("--steps", type=int, default=50, help="steps of the method at most")
+    add("--budget", type=float, default=math.inf, help="gradients and products at which no further step begins")
+    add("--least_eigenvalue", type=float, default=0.0, help="a bound from below on the eigenvalues of A^H A")
+    add("--report", type=bool, default=True, help="write an HTML report")
+    add("--checkpoint_every", type=float, default=10.0, help="seconds between checkpoints")
+    add("--json", action="store_true", help="the log's lines on standard output")
+    parser.set_defaults(defaults)
+    return parser
+
+
+def check(config: Namespace) -> None:
+    """Refuse what no run has.
+
+    :raises UsageError: naming the option.
+    """
+    if not config.files:
+        raise UsageError("files: found none, expected measurement files to learn from")
+    if config.out is None:
+        raise UsageError("--out: found none, expected a folder")
+    if not config.parameter:
+        raise UsageError("--parameter: found none, expected the name of what is tuned, such as prior.weight")
+    if config.steps < 1:
+        raise UsageError(f"--steps: found {config.steps}, expected at least 1")
+
+
+def make(parser: ArgumentParser, config: Namespace) -> Run:
+    """The objects that a configuration names, and the files' data.
+
+    :raises UsageError: if the settings make no sense.
+    :raises InputError: if a file cannot be used.
+    """
+    method_settings = settings_of(parser, config)
+    everything = json.loads(parser.dump(config, format="json"))
+    settings = method_settings | {name: everything[name] for name in SETTINGS} | {"files": len(config.files)}
+    torch.manual_seed(config.seed)
+    made, device = instantiate(parser, config), choose_device(config.device)
+    solver, prior = choose(parser, method_settings)
+    tuned = tuned_of(solver, prior, config.parameter, device, config.least_eigenvalue)
+    paths = [Path(name) for name in (*config.files, *config.validation)]
+    digests = [_digest(path) for path in paths]
+    scans = [load_scan(path, tuned, method_settings["strength"], device) for path in paths]
+    learnt, watched = scans[: len(config.files)], scans[len(config.files) :]
+    try:
+        upper = upper_level(learnt, tuned, made.loss)
+        held_out = upper_level(watched, tuned, made.loss) if watched else None
+        relative = Relative(upper)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"files: {error}") from error
+    upper = UpperLevel(upper.lower, relative)
+    return Run(tuned, made.method, upper, relative, learnt, held_out, settings, digests, Path(config.out), device)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}), expected a measurement file") from error
+
+
+def finished(run: Run) -> bool:
+    """Whether the run's configuration is there already; that of another run is not touched.
+
+    :raises InputError: if there is another.
+    """
+    path = run.out / "tuned.yaml"
+    if not path.exists():
+        return False
+    if run.fingerprint in path.read_text():
+        return True
+    raise InputError(f"{path}: exists, made with other settings, data or version; expected another --out")
+
+
+def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
+    """Tune, or go on with it, and write what was found at the end.
+
+    :param asked: the signals that arrived; the first ends the run after its step.
+    """
+    first = processes()[0] == 0
+    checkpoint = TuningCheckpoint(run.out / "checkpoint.safetensors", run.fingerprint, config.checkpoint_every, first)
+    kept = checkpoint.load(run.device)
+    theta = run.tuned.parameters.gather().detach()
+    if run.held_out is None and len(run.upper.lower.start()) == 1:
+        say(config, "note", about="one image and no --validation: the parameters are the best for that image")
+    try:
+        done, state, rows = kept or (0, run.method.init(run.upper, theta), nothing())
+        with observer(run, config, done) as after:
+            rows = after(done, state, rows) if kept is None else rows
+            done, state, stopped = descend(run, config, checkpoint, (done, state, rows), after, asked)
+    except Diverged as error:
+        raise NumericalFailure(
+            f"{error} The last good checkpoint is kept; a larger --method.eps, a smaller --method.step_size or another "
+            "start of the parameters helps"
+        ) from error
+    except InputError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"--parameter: {error}") from error
+    except OSError as error:
+        raise InputError(
+            f"{run.out}: cannot be written ({error}), expected space; the last checkpoint is kept"
+        ) from error
+    if not stopped and first:
+        write(run, config, state)
+
+
+def descend(
+    run: Run,
+    config: Namespace,
+    checkpoint: TuningCheckpoint,
+    begin: tuple[int, State, Tensor],
+    after: Callable[[int, State, Tensor], Tensor],
+    asked: list[int],
+) -> tuple[int, State, bool]:
+    """The method's steps, each with its line and maybe its checkpoint; whether a signal cut them short."""
+    done, state, rows = begin
+    stopped = False
+
+    def watch(now: State) -> bool:
+        nonlocal done, rows, stopped
+        if not bool(now.theta.isfinite().all() & now.low.isfinite() & now.high.isfinite()):
+            raise NumericalFailure(
+                f"loss: found {float(now.high):.3g} in step {done + 1}, expected finite; the last good checkpoint is "
+                "kept, a smaller --method.step_size helps"
+            )
+        done += 1
+        rows = after(done, now, rows)
+        stopped = anywhere(bool(asked))
+        if stopped or checkpoint.due():
+            checkpoint.save(done, now, rows)
+        return not stopped
+
+    if done == 0:
+        checkpoint.save(done, state, rows)
+    if done < config.steps:
+        found = run.method.minimise(
+            run.upper, state=state, max_steps=config.steps - done, budget=config.budget, callback=watch
+        )
+        state = found.state
+    checkpoint.save(done, state, rows)
+    return done, state, stopped
+
+
+@contextlib.contextmanager
+def observer(run: Run, config: Namespace, done: int) -> Iterator[Callable[[int, State, Tensor], Tensor]]:
+    """What follows each step: the loss of the files that are only watched, and the line of the process that logs."""
+    log, start = None, time.monotonic()
+    if processes()[0] == 0:
+        log = TrainingLog(run.out / "log.jsonl", done if done else -1, config.steps, config.json, None)
+
+    def after(step: int, state: State, rows: Tensor) -> Tensor:
+        facts = facts_of(run, state)
+        if run.held_out is not None and (step == 0 or bool(state.accepted)):
+            x0 = rows.to(state.x) if len(rows) else None
+            solution = run.held_out.lower.solve(state.theta, float(state.eps), x0)
+            rows, facts["validation"] = solution.x, float(run.held_out.loss(solution.x).mean())
+        if log is not None:
+            log.step()
+            log.write(step, **facts, seconds=time.monotonic() - start)
+            if not config.json:
+                print(sentence(step, facts), flush=True)
+        return rows
+
+    try:
+        yield after
+    finally:
+        if log is not None:
+            log.close()
+
+
+def facts_of(run: Run, state: State) -> dict[str, Any]:
+    """The numbers of a step: the loss with its bounds, parameters, accuracies, cost."""
+    theta, scale = state.theta, run.loss.scale
+    value = float(run.upper.value(state.x, theta)) * scale
+    found = run.tuned.parameters.scatter(theta)
+    return {
+        "loss": value, "low": float(state.low) * scale, "high": float(state.high) * scale,
+        "parameters": {name: _plain(value) for name, value in found.items()},
+        "gradient": float(torch.linalg.vector_norm(state.gradient)) * scale,
+        "eps": float(state.eps), "delta": float(state.delta), "certificate": float(state.certificate.max()),
+        "step_size": float(state.step_size), "accepted": bool(state.accepted),
+        "gradients": int(state.gradients), "products": int(state.products),
+        "cost": int(state.gradients) + int(state.products),
+    }  # fmt: skip
+
+
+def _plain(value: Tensor) -> float | dict[str, float]:
+    """A number, or a tensor's norm."""
+    return float(value) if value.ndim == 0 else {"norm": float(torch.linalg.vector_norm(value))}
+
+
+def sentence(step: int, facts: dict[str, Any]) -> str:
+    """A step's line for people."""
+    named = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} of norm {value['norm']:.4g}"
+        for name, value in facts["parameters"].items()
+    )
+    held_out = f", validation {facts['validation']:.5g}" if "validation" in facts else ""
+    how = "start" if step == 0 else "accepted" if facts["accepted"] else "kept"
+    return (f"step {step}: {how}, loss {facts['loss']:.5g}{held_out}; {named}; "
+            f"accuracy {facts['eps']:.2g}, cost {facts['cost']}")  # fmt: skip
+
+
+def write(run: Run, config: Namespace, state: State) -> None:
+    """The configuration that was found, and the report; the configuration last, for it says that the run is over."""
+    from .tuning_report import write_report
+
+    values = run.tuned.parameters.scatter(state.theta)
+    settings = {k: v for k, v in run.settings.items() if k not in (*SETTINGS, "files")}
+    tensors = {name: t.contiguous().cpu() for name, t in values.items() if t.ndim}
+    if tensors:
+        path = run.out / "tuned.safetensors"
+        with atomic(path) as partial:
+            save_file(tensors, partial)
+        settings["parameters"] = str(path.resolve())
+    for name, value in values.items():
+        if not value.ndim:
+            settings["prior"] = replaced(settings["prior"], name.split(".")[1:], float(value))
+    if config.report:
+        write_report(run, state, run.out / "report.html")
+    head = f"# Tuned by resolvent {version('resolvent')}: {', '.join(values)}.\n# fingerprint: {run.fingerprint}\n"
+    with atomic(run.out / "tuned.yaml") as partial:
+        partial.write_text(head + yaml.safe_dump(settings, sort_keys=False))
+    say(config, "tuned", file=str(run.out / "tuned.yaml"), parameters={n: _plain(v) for n, v in values.items()})
+
+
+def replaced(spec: Any, path: list[str], value: float) -> Any:
+    """A class's settings, a list of them or a number, with another number at ``path``.
+
+    The index of a list's only entry may be left out in the settings.
+    """
+    if not path:
+        return value
+    name, *rest = path
+    if isinstance(spec, list):
+        return [replaced(entry, rest, value) if i == int(name) else entry for i, entry in enumerate(spec)]
+    if not isinstance(spec, dict):
+        return value
+    arguments = dict(spec.get("init_args") or {})
+    return {**spec, "init_args": arguments | {name: replaced(arguments.get(name), rest, value)}}

@@ -1,0 +1,211 @@
+"""The bilevel problem of some measurement files: their reconstructions under the parameters that are tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..datasets import InputError, Measurement, load_measurement
+from ..priors import Prior
+from ..recon import Problem, Solver
+from ..recon.bilevel import (
+    FixedPoint,
+    Joint,
+    Known,
+    Measure,
+    Parameters,
+    Part,
+    Reconstruction,
+    UpperLevel,
+    UpperLoss,
+)
+from ..recon.problem import norms
+from ..recon.start import fitted
+from .cli import UsageError
+from .method import prior_strength
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A file, on the device and in double precision, and what multiplies the prior's weight for it."""
+
+    path: Path
+    measurement: Measurement
+    strength: float | Tensor
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What is tuned: a solver's prior, and the names of its tensors.
+
+    :param make: a solver of a prior.
+    :param parameters: of the modules ``{"prior": prior}``.
+    :param least_eigenvalue: ``lambda_min(A^H A)`` where it is known.
+    """
+
+    make: Callable[[Prior], Solver]
+    prior: Prior
+    parameters: Parameters
+    least_eigenvalue: float
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the solver descends along gradients: then its images are minimisers with a certificate."""
+        return self.make(self.prior).needs == "grad"
+
+    def prior_at(self, theta: Tensor, strength: float | Tensor) -> Prior:
+        """The prior of a file with the parameters ``theta``."""
+        found = self.parameters.substituted(theta)["prior"]
+        assert isinstance(found, Prior)
+        return found.scaled(strength)
+
+
+class ScaledReconstruction(Reconstruction):
+    """A reconstruction whose prior's weight is multiplied by a strength of its own."""
+
+    def __init__(self, tuned: Tuned, problem: Problem, strength: float | Tensor):
+        self.tuned, self.strength = tuned, strength
+        names, logarithmic = tuned.parameters.names, tuple(tuned.parameters.logarithmic)
+        super().__init__(problem, names, logarithmic, tuned.least_eigenvalue, fitted(problem))
+
+    def at(self, theta: Tensor) -> Problem:
+        problem = super().at(theta)
+        problem.priors = (self.tuned.prior_at(theta, self.strength),)
+        return problem
+
+
+def tuned_of(
+    make: Callable[[Prior], Solver], prior: Prior | None, names: Sequence[str], device: str, least_eigenvalue: float
+) -> Tuned:
+    """The prior's named tensors, numbers above 0 by their logarithm.
+
+    :raises UsageError: for a name that is not there, or of something without a derivative.
+    """
+    if prior is None:
+        raise UsageError("--prior: found none, expected the prior whose parameters are tuned")
+    prior = prior.to(device, torch.float64).requires_grad_(False)
+    full = [_list_entry(prior, name) for name in names]
+    known = sorted(numbers(prior, "prior"))
+    try:
+        values = Parameters({"prior": prior}, full).values()
+        _refuse_whole(names, known)
+        logarithmic = [name for name, value in values.items() if value.ndim == 0 and bool(value > 0)]
+        return Tuned(make, prior, Parameters({"prior": prior}, full, logarithmic), least_eigenvalue)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--parameter: {error}; this prior has {', '.join(known) or 'none'}") from error
+
+
+def _refuse_whole(names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse numbers without a derivative.
+
+    :raises ValueError: naming the first.
+    """
+    for name in names:
+        if name not in known and name.rpartition(".")[0] not in known:
+            raise ValueError(f"{name}: found a whole number, expected one with a derivative")
+
+
+def _list_entry(prior: Prior, name: str) -> str:
+    """The only entry of a list is meant by the list's name."""
+    owner: Any = prior
+    for part in name.split(".")[1:]:
+        owner = getattr(owner, part, None)
+    return f"{name}.0" if isinstance(owner, list) and len(owner) == 1 else name
+
+
+def numbers(module: torch.nn.Module, name: str) -> Iterator[str]:
+    """Names of what can be tuned in a module: fractional numbers, tensors, lists of one number."""
+    for own, value in {**vars(module), **module._parameters}.items():
+        entry = value[0] if isinstance(value, list) and len(value) == 1 else value
+        tensor = isinstance(entry, Tensor) and entry.is_floating_point()
+        if not own.startswith("_") and (isinstance(entry, float) or tensor):
+            yield f"{name}.{own}"
+    for own, child in module.named_children():
+        yield from numbers(child, f"{name}.{own}")
+
+
+def load_scan(path: Path, tuned: Tuned, strength: float | str, device: str) -> Scan:
+    """A file's data in double precision, and its strength."""
+    m = load_measurement(path)
+    y, physics = m.y.to(device), m.physics.to(device)
+    y = y.to(torch.promote_types(y.dtype, torch.float64))
+    truth = None if m.truth is None else m.truth.to(device, torch.promote_types(m.truth.dtype, torch.float64))
+    m = Measurement(y, physics, truth, m.noise_std, m.meta)
+    problem, solver = Problem(y, physics), tuned.make(tuned.prior)
+    with torch.no_grad():
+        return Scan(path, m, prior_strength(strength, solver, tuned.prior, problem, m.noise_std))
+
+
+def part_of(scan: Scan, tuned: Tuned, loss: UpperLoss, theta: Tensor) -> Part:
+    """A file's images as a part of the bilevel problem.
+
+    :raises InputError: if the loss needs what the file does not have.
+    """
+    m = scan.measurement
+    truth = m.truth
+    if truth is not None and m.y.is_complex() and not truth.is_complex():
+        truth = truth.to(m.y.dtype)
+    try:
+        posed = loss.pose(Known(m.y, m.physics, m.noise_std, truth))
+    except ValueError as error:
+        raise InputError(f"{scan.path}: {error}") from error
+    problem = Problem(posed.y, posed.physics, (tuned.prior,))
+    unit = float(norms(fitted(problem)).mean())
+    if not 0 < unit < float("inf"):
+        raise InputError(f"{scan.path}: found data of norm {unit:g}, expected some that are not zero")
+    if tuned.smooth:
+        lower = ScaledReconstruction(tuned, problem, scan.strength)
+        return Part(lower, posed.measure, unit, lower.start())
+    fixed = FixedPoint(
+        posed.y, posed.physics, lambda theta: tuned.make(tuned.prior_at(theta, scan.strength)), theta
+    )  # fmt: skip
+    measure = Measure(lambda s: posed.measure(fixed.image(s)), posed.measure.smoothness, posed.measure.convex)
+    return Part(fixed, measure, unit, fixed.start())
+
+
+def upper_level(scans: Sequence[Scan], tuned: Tuned, loss: UpperLoss) -> UpperLevel:
+    """The mean loss of all files' images.
+
+    :raises UsageError: if a solver of smooth problems has one that is not strongly convex.
+    """
+    theta = tuned.parameters.gather().detach()
+    try:
+        joint = Joint([part_of(scan, tuned, loss, theta) for scan in scans])
+    except TypeError as error:
+        raise UsageError(f"--solver: {error}; a solver with a proximal step, such as ADMM, takes this prior") from error
+    if tuned.smooth and not joint.certifies(theta):
+        mu = float(joint.strong_convexity(theta))
+        raise UsageError(
+            f"--solver: found a problem with strong convexity {mu:.3g}, expected above 0 for a certificate: add "
+            "Tikhonov to the prior by Sum, state --least_eigenvalue of A^H A, or take a proximal solver such as FISTA"
+        )
+    return UpperLevel(joint, joint.loss())
+
+
+class Relative:
+    """The loss over a number: its gradient in an image at the start has norm 1 in the mean."""
+
+    def __init__(self, upper: UpperLevel):
+        self._loss = upper.loss
+        steep = float(norms(upper.image_gradient(upper.lower.start())).mean())
+        self.scale = steep if 0 < steep < float("inf") else 1.0
+        self.smoothness, self.convex = self._loss.smoothness / self.scale, self._loss.convex
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._loss(x) / self.scale
+
+
+def images_of(upper: UpperLevel, rows: Tensor, scans: Sequence[Scan]) -> list[Tensor]:
+    """Each file's images; of what a loss asks for besides, nothing."""
+    joint = upper.lower
+    assert isinstance(joint, Joint)
+    found = []
+    for part, variable, scan in zip(joint.parts, joint.split(rows), scans, strict=True):
+        image = part.lower.image(variable) if isinstance(part.lower, FixedPoint) else variable
+        found.append(image[: len(scan.measurement.y)])
+    return found

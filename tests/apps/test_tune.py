@@ -1,0 +1,343 @@
+"""The tune verb: what it finds is the best of a grid; killed or not, by one process or two; bad input in one line."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from resolvent.apps import tune as verb
+from resolvent.apps.cli import INPUT, NUMERICAL, TERMINATED, USAGE, main
+from resolvent.datasets import load_measurement, load_result, save_measurement
+from resolvent.operators import CartesianMRI, Dense
+from resolvent.recon.bilevel import Method
+
+SHAPE = (1, 8, 8)
+SMOOTH = ["--prior", "SmoothedTV", "--prior.weight", "0.02", "--prior.nu", "0.05", "--solver", "ConjugateGradient",
+          "--strength", "0.1", "--least_eigenvalue", "1"]  # fmt: skip
+SPARSE = ["--prior", "L1", "--prior.weight", "0.1", "--solver", "FISTA", "--strength", "0.1"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums over threads may differ in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def scan(path, seed=0, truth=True, images=1, noise_std=0.1):
+    """A box in noise, whose operator is the identity."""
+    generator, x = torch.Generator().manual_seed(seed), torch.zeros(images, *SHAPE)
+    x[..., 2:6, 1 + seed % 3 : 6] = 1
+    y = x.reshape(images, 64) + 0.1 * torch.randn(images, 64, generator=generator)
+    save_measurement(path, y, Dense(torch.eye(64), SHAPE), x if truth else None, noise_std)
+    return str(path)
+
+
+@pytest.fixture
+def box(tmp_path):
+    return scan(tmp_path / "box.h5")
+
+
+def command(files, out, *more, method=SMOOTH, parameter=("prior.weight",), steps=8):
+    named = [word for name in parameter for word in ("--parameter", name)]
+    return ["tune", *files, *method, *named, "--out", str(out), "--steps", str(steps), "--report", "false", *more]
+
+
+def log(out):
+    return [json.loads(line) for line in (Path(out) / "log.jsonl").read_text().splitlines()]
+
+
+def way(out):
+    """The log without the time."""
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in log(out)]
+
+
+def tuned(arguments, out):
+    assert main(arguments) == 0
+    return yaml.safe_load((Path(out) / "tuned.yaml").read_text())
+
+
+def refused(capsys, arguments, code, message):
+    assert main(arguments) == code
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1, error
+
+
+def test_the_weight_found_is_the_best_of_a_grid(tmp_path, box):
+    """Of 41 weights none does better, and the file written reconstructs the image of the last loss."""
+    found = tuned(command([box], tmp_path / "out", steps=15), tmp_path / "out")
+    grid = ["--method", "Grid", "--method.low", "-5", "--method.high", "0", "--method.points", "41",
+            "--method.eps", "1e-5"]  # fmt: skip
+    tuned(command([box], tmp_path / "grid", *grid, steps=50), tmp_path / "grid")
+    last, best = log(tmp_path / "out")[-1], min(line["loss"] for line in log(tmp_path / "grid"))
+    assert last["low"] <= best * (1 + 1e-3) and last["loss"] < 0.9 * log(tmp_path / "out")[0]["loss"]
+    assert found["prior"]["init_args"]["weight"] == last["parameters"]["prior.weight"]
+    image = tmp_path / "image.h5"
+    config = str(tmp_path / "out" / "tuned.yaml")
+    stop = ["--solver.max_iter", "2000", "--solver.stop", "RelativeChange", "--solver.stop.tol", "1e-7"]
+    assert main(["reconstruct", box, "--config", config, *stop, "--out", str(image), "--report", "false"]) == 0
+    result, truth = load_result(image), load_measurement(box).truth
+    assert float((result.image - truth).square().mean()) == pytest.approx(last["loss"], rel=2e-3)
+
+
+@pytest.mark.parametrize("method", ["MAID", "HOAG", "FixedAccuracy"])
+def test_methods_by_name(tmp_path, box, method):
+    own = ["--method", method, "--method.eps", "1e-3"]
+    own += [] if method == "HOAG" else ["--method.delta", "1e-3", "--method.step_size", "100"]
+    tuned(command([box], tmp_path / "out", *own, steps=4), tmp_path / "out")
+    lines = log(tmp_path / "out")
+    assert min(line["loss"] for line in lines) < lines[0]["loss"]
+
+
+@pytest.mark.parametrize("loss", ["SURE", "DiscrepancyPrinciple", "StructuralDissimilarity"])
+def test_losses_by_name(tmp_path, loss):
+    source = scan(tmp_path / "scan.h5", truth=loss == "StructuralDissimilarity")
+    tuned(command([source], tmp_path / "out", "--loss", loss, steps=4), tmp_path / "out")
+    lines = log(tmp_path / "out")
+    assert min(line["loss"] for line in lines) < lines[0]["loss"]
+
+
+def test_stein_finds_nearly_what_the_truth_finds(tmp_path):
+    """Sixty images, on a grid of weights each e^(1/2) times the one before: the same or a neighbour."""
+    files = [scan(tmp_path / f"{i}.h5", i, images=20) for i in range(3)]
+    grid = ["--method", "Grid", "--method.low", "-4", "--method.high", "0", "--method.points", "9",
+            "--method.eps", "1e-3"]  # fmt: skip
+    for loss in ("MeanSquare", "SURE"):
+        tuned(command(files, tmp_path / loss, "--loss", loss, *grid, steps=20), tmp_path / loss)
+    supervised, stein = (log(tmp_path / loss) for loss in ("MeanSquare", "SURE"))
+    assert stein[-1]["loss"] == pytest.approx(supervised[-1]["loss"], rel=0.25)
+    ratio = stein[-1]["parameters"]["prior.weight"] / supervised[-1]["parameters"]["prior.weight"]
+    assert abs(math.log(ratio)) < 0.51
+
+
+def test_fixed_points_of_proximal_solvers(tmp_path, box):
+    """Sparsity by FISTA: no certificate is claimed, the loss falls."""
+    found = tuned(command([box], tmp_path / "out", method=SPARSE, steps=6), tmp_path / "out")
+    lines = log(tmp_path / "out")
+    assert lines[-1]["loss"] < lines[0]["loss"] and found["prior"]["init_args"]["weight"] != 0.1
+
+
+def test_tensors_go_to_a_file_that_reconstruct_takes(tmp_path, box):
+    experts = ["--prior", "FieldsOfExperts", "--prior.kernel", "3", "--prior.nu", "0.1", "--prior.weight", "0.3",
+               "--solver", "ConjugateGradient", "--strength", "0.1", "--least_eigenvalue", "1"]  # fmt: skip
+    arguments = command(
+        [box], tmp_path / "out", method=experts, parameter=("prior.log_weights", "prior.filters"), steps=2
+    )
+    found = tuned(arguments, tmp_path / "out")
+    tensors = load_file(found["parameters"])
+    assert {name: tuple(t.shape) for name, t in tensors.items()} == {
+        "prior.log_weights": (8, 1, 1), "prior.filters": (8, 1, 3, 3),
+    }  # fmt: skip
+    config = ["--config", str(tmp_path / "out" / "tuned.yaml"), "--report", "false"]
+    assert main(["reconstruct", box, *config, "--out", str(tmp_path / "after.h5")]) == 0
+    before = ["reconstruct", box, *experts[:-2], "--report", "false", "--out", str(tmp_path / "before.h5")]
+    assert main(before) == 0
+    assert not torch.equal(load_result(tmp_path / "after.h5").image, load_result(tmp_path / "before.h5").image)
+
+
+def test_validation_and_report(tmp_path, box, capsys):
+    other = scan(tmp_path / "other.h5", 1, images=2)
+    out = tmp_path / "out"
+    arguments = command([box], out, "--report", "true", "--validation", f"[{other}]", "--json", steps=3)
+    assert main(arguments) == 0
+    assert all("validation" in line for line in log(out) if line["accepted"])
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["step"] for line in printed if "step" in line] == [0, 1, 2, 3] and printed[-1]["event"] == "tuned"
+    page = (out / "report.html").read_text()
+    assert page.count("<img") > 3 and "prior.weight" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_finished_run_is_left_alone(tmp_path, box, capsys):
+    tuned(command([box], tmp_path / "out", steps=2), tmp_path / "out")
+    before = (tmp_path / "out" / "tuned.yaml").stat().st_mtime_ns
+    assert main(command([box], tmp_path / "out", steps=2)) == 0
+    assert (tmp_path / "out" / "tuned.yaml").stat().st_mtime_ns == before
+    refused(
+        capsys, command([box], tmp_path / "out", steps=3), INPUT, "exists, made with other settings, data or version"
+    )
+
+
+def test_signal_ends_after_a_step_and_the_run_goes_on(tmp_path, box, monkeypatch, capsys):
+    tuned(command([box], tmp_path / "whole", steps=6), tmp_path / "whole")
+    facts = verb.facts_of
+
+    def interrupting(run, state):
+        if len(log(run.out)) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return facts(run, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verb, "facts_of", interrupting)
+        refused(capsys, command([box], tmp_path / "cut", steps=6), TERMINATED, "the same command goes on")
+    assert [line["step"] for line in log(tmp_path / "cut")] == [0, 1, 2, 3]
+    tuned(command([box], tmp_path / "cut", steps=6), tmp_path / "cut")
+    assert way(tmp_path / "cut") == way(tmp_path / "whole")
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from resolvent.apps import reconstruct, tune
+from resolvent.apps.cli import main
+
+out, arguments = Path(sys.argv[1]), sys.argv[2:]
+
+def lines():
+    path = out / "log.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+kills = 0
+while True:
+    aim = lines() + random.randint(1, 3)
+    child = os.fork()
+    if not child:
+        os._exit(main(arguments))
+    while not (ended := os.waitpid(child, os.WNOHANG)[0]) and lines() < aim:
+        time.sleep(0.001)
+    if not ended:
+        time.sleep(random.uniform(0, 0.2))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        kills += os.WIFSIGNALED(status)
+    elif (out / "tuned.yaml").exists():
+        break
+    else:
+        sys.exit("ended without a configuration")
+print(kills)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("every", ["0", "0.3"])
+@pytest.mark.parametrize("method", [SMOOTH, SPARSE], ids=["smooth", "fixed point"])
+def test_killed_at_any_moment(tmp_path, box, every, method):
+    """SIGKILL after random steps, at a random moment of the next: the same configuration and log, bit for bit."""
+    arguments = command([box], tmp_path / "killed", "--checkpoint_every", every, method=method, steps=12)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) >= 2
+    tuned(command([box], tmp_path / "whole", method=method, steps=12), tmp_path / "whole")
+    assert way(tmp_path / "killed") == way(tmp_path / "whole")
+    assert (tmp_path / "killed" / "tuned.yaml").read_text() == (tmp_path / "whole" / "tuned.yaml").read_text()
+    assert not list((tmp_path / "killed").glob(".*.partial"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [SMOOTH, SPARSE], ids=["smooth", "fixed point"])
+def test_two_processes_are_one(tmp_path, method):
+    """Three files of unlike shapes, dealt out: the same steps within rounding."""
+    files = [scan(tmp_path / f"{i}.h5", i, images=i + 1) for i in range(3)]
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = Path(__file__).with_name("one_process.py")
+    arguments = command(files, tmp_path / "two", method=method, steps=5)
+    done = subprocess.run([*program, str(script), *arguments], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    tuned(command(files, tmp_path / "one", method=method, steps=5), tmp_path / "one")
+    one, two = log(tmp_path / "one"), log(tmp_path / "two")
+    assert [line["cost"] for line in one] == [line["cost"] for line in two]
+    for name in ("loss", "high", "gradient"):
+        assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-6)
+    weights = [[line["parameters"]["prior.weight"] for line in lines] for lines in (one, two)]
+    assert weights[1] == pytest.approx(weights[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"parameter": ["prior.wight"]}, "prior.wight: found no wight in SmoothedTV, expected a tensor or a number; "
+                                         "this prior has prior.nu, prior.weight"),
+        ({"parameter": ["prior.has_prox"]}, "prior.has_prox: found bool, expected floating point"),
+        ({"parameter": ["prior.dim"]}, "prior.dim: found a whole number, expected one with a derivative; this prior"),
+        ({"parameter": []}, "--parameter: found none"),
+        ({"steps": 0}, "--steps: found 0, expected at least 1"),
+        ({"more": ["--least_eigenvalue", "0"]}, "--solver: found a problem with strong convexity 0, expected above 0"),
+        ({"more": ["--method", "Nothing"]}, "Nothing"),
+        ({"more": ["--method", "MAID", "--method.eps", "-1"]}, "eps: found -1.0, expected a finite number above 0"),
+        ({"method": ["--prior", "TV", "--solver", "ConjugateGradient"]}, "found TV, expected a prior with a grad"),
+        ({"method": ["--solver", "BackProjection", "--prior", "null"]}, "--prior: found none"),
+    ],
+)  # fmt: skip
+def test_refused_options(tmp_path, box, capsys, change, message):
+    more = change.pop("more", [])
+    refused(capsys, command([box], tmp_path / "out", *more, **change), USAGE, message)
+
+
+def test_refused_data(tmp_path, capsys):
+    blind = scan(tmp_path / "blind.h5", truth=False)
+    refused(capsys, command([blind], tmp_path / "out"), INPUT,
+            "found no truth, expected it in the file, or a loss that needs none: SURE")  # fmt: skip
+    silent = scan(tmp_path / "silent.h5", noise_std=None)
+    refused(capsys, command([silent], tmp_path / "out", "--loss", "SURE"), INPUT, "found noise_std None")
+    refused(capsys, command([str(tmp_path / "none.h5")], tmp_path / "out"), INPUT, "none.h5")
+    save_measurement(tmp_path / "zero.h5", torch.zeros(1, 64), Dense(torch.eye(64), SHAPE), torch.ones(1, *SHAPE))
+    refused(capsys, command([str(tmp_path / "zero.h5")], tmp_path / "out"), INPUT, "expected some that are not zero")
+
+
+def test_lower_level_that_is_not_solved(tmp_path, box, capsys):
+    short = ["--method", "MAID", "--method.max_lower", "3", "--method.eps", "1e-9"]
+    refused(capsys, command([box], tmp_path / "out", *short), NUMERICAL, "lower level: found an accuracy of")
+
+
+def test_numbers_that_are_not_finite(tmp_path, box, monkeypatch, capsys):
+    """The last good checkpoint is whole: without the bad step the run ends as if nothing had happened."""
+    every = ["--checkpoint_every", "0"]
+    step = Method.minimise
+
+    def minimise(self, upper, theta=None, *, state=None, callback=None, **kwargs):
+        def worse(now):
+            seen = len(log(tmp_path / "bad"))
+            return callback(now._replace(high=now.high * float("nan")) if seen == 4 else now)
+
+        return step(self, upper, theta, state=state, callback=worse, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Method, "minimise", minimise)
+        refused(capsys, command([box], tmp_path / "bad", *every, steps=6), NUMERICAL, "loss: found nan in step 4")
+    tuned(command([box], tmp_path / "whole", steps=6), tmp_path / "whole")
+    tuned(command([box], tmp_path / "bad", *every, steps=6), tmp_path / "bad")
+    assert way(tmp_path / "bad") == way(tmp_path / "whole")
+
+
+def test_checkpoints_that_cannot_be_used(tmp_path, box, capsys):
+    tuned(command([box], tmp_path, steps=2), tmp_path)
+    (tmp_path / "tuned.yaml").unlink()
+    refused(capsys, command([box], tmp_path, steps=3), INPUT, "found other settings, data or version")
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    refused(capsys, command([box], tmp_path, steps=2), INPUT, "checkpoint.safetensors: found a damaged checkpoint")
+
+
+def test_data_held_out(tmp_path):
+    """Lines of k-space are predicted from the others: no truth, no noise level."""
+    truth = torch.zeros(1, 1, 8, 8, dtype=torch.complex64)
+    truth[..., 2:6, 2:5] = 1
+    physics = CartesianMRI(torch.ones(8, 8))
+    y = physics.A(truth)
+    y = y + 0.2 * torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0))
+    save_measurement(tmp_path / "scan.h5", y, physics)
+    wavelets = ["--prior", "InWavelets", "--prior.wavelet", "haar", "--prior.prior", "L1", "--prior.prior.weight",
+                "0.3", "--strength", "0.1", "--solver", "FISTA", "--loss", "HeldOut"]  # fmt: skip
+    arguments = command(
+        [str(tmp_path / "scan.h5")], tmp_path / "out", method=wavelets, parameter=("prior.prior.weight",)
+    )
+    found = tuned(arguments, tmp_path / "out")
+    lines = log(tmp_path / "out")
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    weight = found["prior"]["init_args"]["prior"]["init_args"]["weight"]
+    assert weight == lines[-1]["parameters"]["prior.prior.weight"] != 0.3
