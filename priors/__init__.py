@@ -33,7 +33,7 @@ from .noise2score import (
 )
 from .normalised import Normalised
 from .prior import Prior
-from .proximal_matching import ProximalMatching, StagedMatching, match, staged_gammas
+from .proximal_matching import ProximalMatching, StagedMatching
 from .ridge_denoiser import RidgeDenoiser
 from .schedule import Cosine, FlowMatching, Schedule, VarianceExploding, VariancePreserving
 from .self_tuning import STN, DeltaSTN, SelfTuner
@@ -59,6 +59,6 @@ __all__ = [
     "ResidualDenoising", "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner",
     "SingleLevel", "SmoothedL1", "SmoothedTV", "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint",
     "TrainingLoss", "VarianceExploding", "VariancePreserving", "VelocityDiffusion", "VelocityMatching",
-    "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "match", "recover",
-    "repeat", "residual_denoising_loss", "save_weights", "staged_gammas", "train",
+    "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "recover", "repeat",
+    "residual_denoising_loss", "save_weights", "train",
 ]  # fmt: skip
