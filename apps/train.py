@@ -236,7 +236,8 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     network = channels_last(made.network.to(device))
     average = MovingAverage(network, config.average) if config.average else None
     run = Run(
-        network, made.data, learnt, held_out, made.noise, made.loss, average, settings, Path(config.out), device, tuned_on
+        network, made.data, learnt, held_out, made.noise, made.loss, average, settings, Path(config.out), device,
+        tuned_on,
     )  # fmt: skip
     _check_channels(run)
     _check_loss(run)
