@@ -124,7 +124,7 @@ def test_average_is_its_recursion():
     average = MovingAverage(network, 0.6)
 
     def after(step):
-        seen.append((float(network.slope), float(average.network.slope)))
+        seen.append((network.slope.item(), average.network.slope.item()))
         return False
 
     train(network, batches, ScoreMatching(), 12, cosine(0.05, 0.05, 12), after=after, average=average)
