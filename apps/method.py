@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import json
 from collections.abc import Callable
@@ -100,7 +101,7 @@ def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[
 
     :raises UsageError: if the settings do not make a solver.
     """
-    chosen = instantiate(parser, parser.parse_object({"files": [], **settings}))
+    chosen = instantiate(parser, parser.parse_object({"files": [], **copy.deepcopy(settings)}))
     if chosen.solver is None:
         raise UsageError("--solver: found none, and this modality has no default; expected a solver")
     strength = settings["strength"]

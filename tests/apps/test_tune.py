@@ -341,3 +341,25 @@ def test_data_held_out(tmp_path):
     assert lines[-1]["loss"] < lines[0]["loss"]
     weight = found["prior"]["init_args"]["prior"]["init_args"]["weight"]
     assert weight == lines[-1]["parameters"]["prior.prior.weight"] != 0.3
+
+
+def test_a_weight_within_a_sum(tmp_path, box):
+    """The configuration written keeps all terms, and changes the one that was tuned."""
+    terms = "[{class_path: L1, init_args: {weight: 0.1}}, {class_path: Tikhonov, init_args: {weight: 0.2}}]"
+    both = ["--prior", "Sum", "--prior.priors", terms, "--solver", "FISTA", "--strength", "0.1"]
+    grid = [
+        "--method",
+        "Grid",
+        "--method.low",
+        "-9",
+        "--method.high",
+        "-1",
+        "--method.points",
+        "2",
+        "--method.eps",
+        "0.1",
+    ]
+    arguments = command([box], tmp_path / "out", *grid, method=both, parameter=("prior.priors.1.weight",), steps=2)
+    first, second = tuned(arguments, tmp_path / "out")["prior"]["init_args"]["priors"]
+    assert first["init_args"]["weight"] == 0.1
+    assert second["init_args"]["weight"] == log(tmp_path / "out")[-1]["parameters"]["prior.priors.1.weight"]
