@@ -73,6 +73,7 @@ class Sampler(Solver):
     """
 
     needs = "mean, a Diffusion"
+    at_the_end = "completed"
 
     def __init__(self, prior: Diffusion, steps: int, noise_std: float | None = None, stop: Criterion | None = None):
         super().__init__(prior, steps, stop or RelativeChange(0))

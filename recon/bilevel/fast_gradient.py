@@ -44,6 +44,8 @@ class FastGradientState(NamedTuple):
 class FastGradient:
     """The algorithm as the loop of all solvers runs it."""
 
+    at_the_end = "max_iter"
+
     def init(self, problem: Given, x0: Tensor) -> FastGradientState:
         """At ``x0``, for one gradient."""
         t = torch.ones(len(x0), dtype=x0.real.dtype, device=x0.device)
