@@ -1,9 +1,11 @@
-r"""DRUNet at a size that a processor can train: residual blocks in a U-Net without constants, told the noise level,
+r"""DRUNet at a size that a processor can train: residual blocks in a U-Net U without constants, told the noise level,
 
-.. math:: D(\alpha x, \alpha \sigma) = \alpha D(x, \sigma) \quad\text{for } \alpha > 0 .
+.. math:: D(x, \sigma) = x + U(x, \sigma 1), \qquad
+          D(\alpha x, \alpha \sigma) = \alpha D(x, \sigma) \quad\text{for } \alpha > 0 .
 
 Zhang, Li, Zuo, Zhang, Van Gool and Timofte, IEEE TPAMI 44:6360 (2022). The network is deepinv's; here are its smaller
-sizes, images of any size in one piece in 3-D too, and the channels of a gray image.
+sizes, images of any size in one piece in 3-D too, and the channels of a gray image. That U gives the noise and not the
+image is ours: a small network then need not learn to pass the image through.
 """
 
 from __future__ import annotations
@@ -36,4 +38,4 @@ class DRUNet(Network):
         self.unet = deepinv.models.DRUNet(channels, channels, tuple(widths), blocks, pretrained=None, dim=dim)
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return padded(self.unet.forward_unet, torch.cat([self.checked(x), noise_map(sigma, x)], 1), 8)
+        return x + padded(self.unet.forward_unet, torch.cat([self.checked(x), noise_map(sigma, x)], 1), 8)
