@@ -12,12 +12,11 @@ from .operator import Operator
 from .restricted import Restricted
 from .sampling import cartesian_lines, poisson_disc
 from .scaled import Scaled, has_exact_prox
-from .selected import Selected
 from .ultrasound import FullMatrixCapture, PlaneWaveIQ
 from .wavelet import Wavelet
 
 __all__ = [
     "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Dense", "FiniteDifferences", "FullMatrixCapture",
-    "NearFieldMIMO", "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Restricted", "Scaled", "Selected", "Wavelet",
-    "cartesian_lines", "density_compensation", "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",
+    "NearFieldMIMO", "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Restricted", "Scaled", "Wavelet", "cartesian_lines",
+    "density_compensation", "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",
 ]  # fmt: skip

@@ -98,44 +98,49 @@ class DenoiserDiffusion(Diffusion):
         return torch.complex(*parts.chunk(2))
 
 
-class VelocityDiffusion(Diffusion):
+class InTimeDiffusion(Diffusion):
+    """Base class of the priors made from a network of times.
+
+    :param network: called as ``network(x, t)`` with ``(B,)`` times or one; or the file or name of trained weights.
+    :param schedule: the one that it was trained for.
+    """
+
+    def __init__(
+        self, network: nn.Module | InTime | str, schedule: Schedule | None = None, weight: float | Tensor = 1.0
+    ):
+        super().__init__(schedule, weight)
+        self.network = load_denoiser(network) if isinstance(network, str) else network
+
+    def mean(self, x: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+        x, t, a, s = on_path(self.schedule, x, signal, noise)
+        return self.from_output(self.network(x, per_image_or_one(t)), x, t, a, s)
+
+    @abstractmethod
+    def from_output(self, output: Tensor, x: Tensor, t: Tensor, a: Tensor, s: Tensor) -> Tensor:
+        """The mean of the image from what the network says of ``x = a x_0 + s n`` at time t."""
+
+
+class VelocityDiffusion(InTimeDiffusion):
     r"""The prior of a network that was trained to give the velocity of a schedule.
 
     .. math:: \hat x = \frac{\dot s\, x_t - s\, v}{a \dot s - \dot a\, s} .
 
-    :param network: called as ``network(x, t)`` with ``(B,)`` times or one; or the file or name of trained weights.
-    :param schedule: the one that it was trained for.
+    Parameters as :class:`InTimeDiffusion`.
     """
 
-    def __init__(
-        self, network: nn.Module | InTime | str, schedule: Schedule | None = None, weight: float | Tensor = 1.0
-    ):
-        super().__init__(schedule, weight)
-        self.network = load_denoiser(network) if isinstance(network, str) else network
-
-    def mean(self, x: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
-        x, t, a, s = on_path(self.schedule, x, signal, noise)
+    def from_output(self, output: Tensor, x: Tensor, t: Tensor, a: Tensor, s: Tensor) -> Tensor:
         a_rate, s_rate = self.schedule.rates(t)
-        v = self.network(x, per_image_or_one(t))
-        return (s_rate * x - s * v) / (a * s_rate - a_rate * s)
+        return (s_rate * x - s * output) / (a * s_rate - a_rate * s)
 
 
-class ScoreDiffusion(Diffusion):
+class ScoreDiffusion(InTimeDiffusion):
     r"""The prior of a network that was trained to give the score of a schedule, :math:`\hat x = (x_t + s^2 S)/a`.
 
-    :param network: called as ``network(x, t)`` with ``(B,)`` times or one; or the file or name of trained weights.
-    :param schedule: the one that it was trained for.
+    Parameters as :class:`InTimeDiffusion`.
     """
 
-    def __init__(
-        self, network: nn.Module | InTime | str, schedule: Schedule | None = None, weight: float | Tensor = 1.0
-    ):
-        super().__init__(schedule, weight)
-        self.network = load_denoiser(network) if isinstance(network, str) else network
-
-    def mean(self, x: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
-        x, t, a, s = on_path(self.schedule, x, signal, noise)
-        return (x + s.square() * self.network(x, per_image_or_one(t))) / a
+    def from_output(self, output: Tensor, x: Tensor, t: Tensor, a: Tensor, s: Tensor) -> Tensor:
+        return (x + s.square() * output) / a
 
 
 def on_path(schedule: Schedule, x: Tensor, signal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ..operators import Operator, Selected
+from ..operators import Operator, Restricted
 from .problem import Problem
 from .sampler import Sampler, new_seed
 from .solver import Diverged
@@ -152,7 +152,7 @@ class ActiveSampling:
 
     def _problem(self, physics: Operator, mask: Tensor, y: Tensor) -> Problem:
         repeated = y.expand(self.particles, *y.shape[1:])
-        return Problem(repeated, Selected(physics, mask), self.sampler.priors)
+        return Problem(repeated, Restricted(physics, mask), self.sampler.priors)
 
     def _next(self, physics: Operator, x: Tensor, k: int, taken: Sequence[int]) -> int:
         predicted = physics.A(self.sampler.prior.estimate(x, self.sampler.level(k).t))

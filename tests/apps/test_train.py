@@ -188,48 +188,14 @@ def test_signal_ends_after_a_step_and_the_run_goes_on(tmp_path, monkeypatch, cap
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
-KILLED = """
-import os, random, signal, sys, time
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from resolvent.apps import reconstruct, train
-from resolvent.apps.cli import main
-
-out, arguments = Path(sys.argv[1]), sys.argv[2:]
-
-def lines():
-    path = out / "log.jsonl"
-    return len(path.read_text().splitlines()) if path.exists() else 0
-
-kills = 0
-while True:
-    aim = lines() + random.randint(1, 12)
-    child = os.fork()
-    if not child:
-        os._exit(main(arguments))
-    while not (ended := os.waitpid(child, os.WNOHANG)[0]) and lines() < aim:
-        time.sleep(0.001)
-    if not ended:
-        time.sleep(random.uniform(0, 0.02))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        kills += os.WIFSIGNALED(status)
-    elif (out / "weights.safetensors").exists():
-        break
-    else:
-        sys.exit("ended without weights")
-print(kills)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("every, tune", [("0", []), ("0.03", []), ("0", TUNE), ("0.03", TUNE)])
 def test_killed_at_any_moment(tmp_path, every, tune):
     """SIGKILL after random steps, at a random moment of the next: the same weights and log, bit for bit."""
     arguments = command(tmp_path / "killed", 40, "--checkpoint_every", every, *tune)
+    wait = [str(tmp_path / "killed" / "log.jsonl"), str(tmp_path / "killed" / "weights.safetensors"), "12", "0.02"]
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "killed"), *arguments],
+        [sys.executable, str(Path(__file__).with_name("killed.py")), *wait, *arguments],
         capture_output=True,
         text=True,
         timeout=300,

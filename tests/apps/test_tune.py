@@ -183,49 +183,15 @@ def test_signal_ends_after_a_step_and_the_run_goes_on(tmp_path, box, monkeypatch
     assert way(tmp_path / "cut") == way(tmp_path / "whole")
 
 
-KILLED = """
-import os, random, signal, sys, time
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from resolvent.apps import reconstruct, tune
-from resolvent.apps.cli import main
-
-out, arguments = Path(sys.argv[1]), sys.argv[2:]
-
-def lines():
-    path = out / "log.jsonl"
-    return len(path.read_text().splitlines()) if path.exists() else 0
-
-kills = 0
-while True:
-    aim = lines() + random.randint(1, 3)
-    child = os.fork()
-    if not child:
-        os._exit(main(arguments))
-    while not (ended := os.waitpid(child, os.WNOHANG)[0]) and lines() < aim:
-        time.sleep(0.001)
-    if not ended:
-        time.sleep(random.uniform(0, 0.2))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        kills += os.WIFSIGNALED(status)
-    elif (out / "tuned.yaml").exists():
-        break
-    else:
-        sys.exit("ended without a configuration")
-print(kills)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("every", ["0", "0.3"])
 @pytest.mark.parametrize("method", [SMOOTH, SPARSE], ids=["smooth", "fixed point"])
 def test_killed_at_any_moment(tmp_path, box, every, method):
     """SIGKILL after random steps, at a random moment of the next: the same configuration and log, bit for bit."""
     arguments = command([box], tmp_path / "killed", "--checkpoint_every", every, method=method, steps=12)
+    wait = [str(tmp_path / "killed" / "log.jsonl"), str(tmp_path / "killed" / "tuned.yaml"), "2", "0.02"]
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "killed"), *arguments],
+        [sys.executable, str(Path(__file__).with_name("killed.py")), *wait, *arguments],
         capture_output=True,
         text=True,
         timeout=900,

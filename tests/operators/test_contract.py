@@ -20,7 +20,6 @@ from resolvent.operators import (
     PlaneWaveIQ,
     Restricted,
     Scaled,
-    Selected,
     Wavelet,
     squared_norm,
 )
@@ -101,8 +100,7 @@ CASES = {
     "full matrix": full_matrix,
     "full matrix, analytic": lambda: full_matrix(carrier_frequency=0.0),
     "scaled": lambda: Scaled(radar(), -2.5),
-    "selected": lambda: Selected(radar(), torch.rand(radar().data_shape) > 0.4),
-    "selected, dense": lambda: Selected(dense(F64), torch.rand(dense(F64).data_shape) > 0.4),
+    "restricted, radar": lambda: Restricted(radar(), torch.rand(radar().data_shape) > 0.4),
     "scaled, complex": lambda: Scaled(radar(), 0.3 - 2j),
     "scaled, dense": lambda: Scaled(dense(F64), 3),
     "restricted, MRI": lambda: Restricted(CartesianMRI(sampling(4, 6), coil_maps(2, 4, 6)), sampling(1, 6)),

@@ -106,8 +106,18 @@ def shrink(x, sigma):
 FIXED = {
     "FISTA, L1": (lambda p: FISTA(p), lambda: L1(0.1), ["prior.weight"], C128),
     "FISTA, wavelets": (lambda p: FISTA(p), lambda: InWavelets(L1(0.1), "haar"), ["prior.prior.weight"], C128),
-    "ADMM, L1": (lambda p: ADMM(p, step_size=0.7, cg_iterations=50, cg_rtol=1e-12), lambda: L1(0.1), ["prior.weight"], C128),
-    "ADMM, TV": (lambda p: ADMM(p, step_size=0.7, cg_iterations=50, cg_rtol=1e-12), lambda: TV(0.1, iterations=4), ["prior.weight"], F64),
+    "ADMM, L1": (
+        lambda p: ADMM(p, step_size=0.7, cg_iterations=50, cg_rtol=1e-12),
+        lambda: L1(0.1),
+        ["prior.weight"],
+        C128,
+    ),
+    "ADMM, TV": (
+        lambda p: ADMM(p, step_size=0.7, cg_iterations=50, cg_rtol=1e-12),
+        lambda: TV(0.1, iterations=4),
+        ["prior.weight"],
+        F64,
+    ),
     "plug and play": (lambda p: FISTA(p), lambda: Denoiser(shrink, 0.3), ["prior.sigma.0"], F64),
 }
 
