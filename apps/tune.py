@@ -187,7 +187,7 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
         say(config, "note", about="one image and no --validation: the parameters are the best for that image")
     try:
         done, state, rows = kept or (0, run.method.init(run.upper, theta), nothing())
-        with observer(run, config, done) as after:
+        with observer(run, config, done if kept else -1) as after:
             rows = after(done, state, rows) if kept is None else rows
             done, state, stopped = descend(run, config, checkpoint, (done, state, rows), after, asked)
     except Diverged as error:
@@ -245,11 +245,14 @@ def descend(
 
 
 @contextlib.contextmanager
-def observer(run: Run, config: Namespace, done: int) -> Iterator[Callable[[int, State, Tensor], Tensor]]:
-    """What follows each step: the loss of the files that are only watched, and the line of the process that logs."""
+def observer(run: Run, config: Namespace, logged: int) -> Iterator[Callable[[int, State, Tensor], Tensor]]:
+    """What follows each step: the loss of the files that are only watched, and the line of the process that logs.
+
+    :param logged: the last step whose line is kept from an earlier run; -1 if none is.
+    """
     log, start = None, time.monotonic()
     if processes()[0] == 0:
-        log = TrainingLog(run.out / "log.jsonl", done if done else -1, config.steps, config.json, None)
+        log = TrainingLog(run.out / "log.jsonl", logged, config.steps, config.json, None)
 
     def after(step: int, state: State, rows: Tensor) -> Tensor:
         facts = facts_of(run, state)
