@@ -48,6 +48,10 @@ class GaussianPrior(Diffusion):
         self.register_buffer("variances", variances)
         self.basis = basis
 
+    @property
+    def lipschitz(self) -> Tensor:
+        return 1 / torch.as_tensor(self.variances).amin()
+
     @classmethod
     def dense(
         cls, mean: Tensor, covariance: Tensor, schedule: Schedule | None = None, weight: float | Tensor = 1.0
