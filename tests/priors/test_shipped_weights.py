@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from resolvent.datasets import ImageFolder, blobs
-from resolvent.priors import Denoiser, LearnedProximalNetwork, load_denoiser
-from resolvent.priors.inspection import asymmetry
+from resolvent.priors import Denoiser, load_denoiser
 from resolvent.priors.weights_file import read_description, shipped
 
 NAMES = sorted(shipped())
@@ -28,7 +27,7 @@ def gain(denoise, clean, sigma):
 
 
 def test_the_promised_ones_are_there():
-    assert {"image-denoiser", "learned-proximal", "magnitude-denoiser"} <= set(NAMES)
+    assert {"image-denoiser", "magnitude-denoiser"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,15 +54,6 @@ def test_magnitudes_of_unseen_scenes():
     assert (denoise(clean, 0.1) >= 0).all()
     for sigma in (0.05, 0.1, 0.2):
         assert gain(denoise, clean, sigma) > 10
-
-
-def test_learned_proximal(shared_data):
-    """A proximal operator of a useful prior."""
-    network, clean = load_denoiser("learned-proximal"), photographs(shared_data)
-    assert isinstance(network, LearnedProximalNetwork) and network.strong_convexity > 0
-    assert all(float(w.min()) >= 0 for w in network.potential.constrained())
-    assert asymmetry(network.double(), clean[:1, :, :24, :24].double()) < 1e-6
-    assert gain(load_denoiser("learned-proximal"), clean, 0.1) > 6
 
 
 @pytest.mark.parametrize("name", NAMES)
