@@ -7,31 +7,24 @@ same for any number of them.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import re
-import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import yaml
 from jsonargparse import ArgumentParser, Namespace
-from torch import Tensor
 
 from .. import datasets, priors  # noqa: F401  (their classes are named on the command line)
 from ..datasets import InputError, Source
-from ..datasets.sources import counted, draw, split
+from ..datasets.sources import counted, split
 from ..operators.files import atomic
 from ..priors import (
-    Batch,
     Corruption,
     DeltaSTN,
     MovingAverage,
@@ -44,16 +37,16 @@ from ..priors import (
     save_weights,
     train,
 )
-from ..priors.hyperparameters import Values
 from ..priors.training import NotFinite, Step, processes
 from ..priors.weights_file import read_description
 from .arguments import instantiate, new_parser, parse
-from .cli import INTERRUPTED, TERMINATED, Interrupted, NumericalFailure, UsageError
+from .cli import Interrupted, NumericalFailure, UsageError
+from .long_run import late_signals, process_group, say
 from .method import chosen_keys
-from .progress import Reporter
 from .reconstruct import choose_device
 from .training_log import TrainingLog
-from .tuning import augmented, hyperparameters, rows, with_arguments
+from .training_run import Run, denoised, mean_psnr, quality
+from .tuning import hyperparameters
 
 #: What of the command line determines the weights; kept in their description and hashed into the fingerprint.
 SETTINGS = (
@@ -66,82 +59,6 @@ TUNING = ("tune", "tune_layers", "tuning_rate")
 #: how many batches a check of the responses takes.
 TUNED_ON, WARM_UP, CHECKED = 5, 0.05, 4
 TUNABLE = "dropout, weight_decay, augmentation, or a number of the noise such as noise.high"
-#: The second counter of the generators of validation images, which no step has.
-VALIDATION = -1
-SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run: its objects, made from the settings, and where its files go."""
-
-    network: Network
-    source: Source
-    learnt: list[int]
-    held_out: tuple[Source, list[int]]
-    noise: Corruption
-    loss: TrainingLoss
-    average: MovingAverage | None
-    settings: dict[str, Any]
-    out: Path
-    device: str
-    tuned_on: list[int]
-
-    @property
-    def mixed(self) -> bool:
-        """Whether products are computed in bfloat16."""
-        chosen = self.settings.get("mixed_precision")  # an option that is null is not kept
-        return self.device.startswith("cuda") if chosen is None else chosen
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """What was learnt from and validated on."""
-        return {"training": self.source.origin(), "validation": self.held_out[0].origin()}
-
-    @property
-    def fingerprint(self) -> str:
-        """What the weights depend on: settings, data and version."""
-        parts = json.dumps([self.settings, self.data, version("resolvent")], sort_keys=True)
-        return hashlib.sha256(parts.encode()).hexdigest()
-
-    @property
-    def result(self) -> Network:
-        """The network that is judged and written."""
-        return self.average.network if self.average else self.network
-
-    def batch(self, step: int, values: Values | None = None) -> Batch:
-        """This process's share of the batch of one step; ``values`` are each image's tuned hyperparameters."""
-        seed, rank = self.settings["seed"], processes()[0]
-        torch.manual_seed(counted(seed, step, "share", rank).initial_seed())
-        drawn = [draw(self.source, self.learnt, seed, step, place) for place in self._places()]
-        return self._corrupted(drawn, step / self.settings["steps"], values)
-
-    def tuning_batch(self, step: int) -> Batch:
-        """This process's share of what the hyperparameters learn from in one step, at the noise aimed at."""
-        seed = self.settings["seed"]
-        drawn = [draw(self.source, self.tuned_on, seed, f"tuning {step}", place) for place in self._places()]
-        return self._corrupted(drawn, step / self.settings["steps"])
-
-    def _places(self) -> range:
-        rank, world = processes()
-        return range(rank, self.settings["batch_size"], world)
-
-    def validation(self, count: int) -> Batch:
-        """The first ``count`` of the images held out, with the same noise whenever it is asked for."""
-        source, indices = self.held_out
-        generators = [counted(self.settings["seed"], VALIDATION, i) for i in indices[:count]]
-        drawn = [(source.sample(i, g), g) for i, g in zip(indices[:count], generators, strict=True)]
-        return self._corrupted(drawn, 1.0)
-
-    def _corrupted(
-        self, drawn: list[tuple[Tensor, torch.Generator]], progress: float, values: Values | None = None
-    ) -> Batch:
-        each, arguments = rows(values or {}, len(drawn)), self.settings["noise"].get("init_args", {})
-        drawn = [(augmented(image, one, g), g) for (image, g), one in zip(drawn, each, strict=True)]
-        noises = [with_arguments(self.noise, arguments, one) for one in each]
-        noisy, sigma = zip(*(noise(image, g) for noise, (image, g) in zip(noises, drawn, strict=True)), strict=True)
-        clean = torch.stack([image for image, _ in drawn])
-        return Batch(clean, torch.stack(noisy), torch.stack(sigma), progress).to(self.device)
 
 
 def main(argv: list[str]) -> int:
@@ -429,28 +346,6 @@ def responses(tuner: SelfTuner, config: Namespace, step: int) -> dict[str, float
     return {f"alignment of {name}": alignment.cosine for name, alignment in found.items()}
 
 
-def denoised(run: Run, batch: Batch) -> Tensor:
-    """The images of a batch as the network sees them, one at a time."""
-    network = run.result.eval()
-    with torch.no_grad():
-        pairs = zip(batch.noisy, batch.sigma, strict=True)
-        return torch.cat([run.loss.estimate(network, noisy[None], sigma[None]) for noisy, sigma in pairs])
-
-
-@torch.no_grad()
-def quality(run: Run, estimate: Tensor, batch: Batch, psnr: str = "psnr") -> dict[str, float]:
-    """PSNR of estimates under the name ``psnr``; where no image is clean, the loss."""
-    if run.noise.from_clean:
-        return {psnr: mean_psnr(estimate, batch.clean)}
-    return {"validation_loss": float(run.loss(run.result, batch))}
-
-
-def mean_psnr(estimate: Tensor, truth: Tensor) -> float:
-    """PSNR at peak 1 in dB, the mean over images."""
-    error = (estimate - truth).square().flatten(1).mean(1)
-    return float((-10 * torch.log10(error.clamp_min(torch.finfo(error.dtype).tiny))).mean())
-
-
 def write_weights(run: Run, tuner: SelfTuner | None) -> None:
     """The network with its description: data, settings, PSNR on all that was held out."""
     held_out = run.validation(len(run.held_out[1]))
@@ -465,46 +360,3 @@ def write_weights(run: Run, tuner: SelfTuner | None) -> None:
     save_weights(path, run.result, **about, fingerprint=run.fingerprint, version=version("resolvent"))
     with atomic(run.out / "weights.json") as partial:
         partial.write_text(json.dumps(read_description(path), indent=1) + "\n")
-
-
-@contextlib.contextmanager
-def late_signals() -> Iterator[list[int]]:
-    """Signals that ask for the end are noted, so that a step is never half done; a second one ends at once."""
-    asked: list[int] = []
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-
-    def note(number: int, _: Any) -> None:
-        asked.append(SIGNALS[signal.Signals(number)])
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    try:
-        for number in SIGNALS:
-            signal.signal(number, note)
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def process_group(config: Namespace) -> Iterator[None]:
-    """The processes that ``torchrun`` started, if it did; each with its accelerator where there are any."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield
-        return
-    cuda = torch.cuda.is_available() and config.device in ("auto", "cuda")
-    if cuda:
-        config.device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(config.device)
-    dist.init_process_group("nccl" if cuda else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-
-
-def say(config: Namespace, event: str, **facts: Any) -> None:
-    """One event, of the first process."""
-    if processes()[0] == 0:
-        Reporter(config.json, "train").say(event, **facts)

@@ -32,9 +32,9 @@ from ..recon import Diverged
 from ..recon.bilevel import Method, State, UpperLevel, UpperLoss
 from .arguments import instantiate, new_parser, parse
 from .cli import Interrupted, NumericalFailure, UsageError
+from .long_run import late_signals, process_group, say
 from .method import add_method_options, choose, preset_for, settings_of
 from .reconstruct import choose_device, weights_of
-from .train import late_signals, process_group, say
 from .training_log import TrainingLog
 from .tuning_checkpoint import TuningCheckpoint, nothing
 from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_level
