@@ -14,13 +14,13 @@ from typing import Any, cast
 import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from ...operators.krylov import Map, gmres
 from ..loop import run
 from ..problem import Problem, norms
 from ..solver import Solver, State
 from ..stopping import Criterion
+from .layout import Layout
 from .lower_level import LowerLevel, LowerSolution
 
 #: Products of one adjoint equation at most: GMRES keeps them all.
@@ -45,34 +45,21 @@ class FixedPoint(LowerLevel):
         self.y, self.physics, self.solver = y, physics, solver
         with torch.no_grad():
             made = solver(theta.detach())
-            self._like, self._tree = pytree.tree_flatten(made.init(self._problem(made), None))
-        self._moving = [i for i, leaf in enumerate(self._like) if _moves(leaf)]
+            first = made.init(self._problem(made), None)
+        self._layout = Layout(first)
+        self._first = self._layout.flatten(first)
 
     def image(self, s: Tensor) -> Tensor:
         """The image ``(B, C, *spatial)`` of a state."""
-        return self.restored(s).x
-
-    def restored(self, s: Tensor) -> Any:
-        """A state from its vector; counters, and momentum's numbers among them, as they are at a start."""
-        leaves, sizes = list(self._like), [_row(self._like[i]).shape[1] for i in self._moving]
-        for i, piece in zip(self._moving, s.split(sizes, 1), strict=True):
-            like = self._like[i]
-            piece = piece.reshape(*like.shape, 2) if like.is_complex() else piece.reshape(like.shape)
-            leaves[i] = torch.view_as_complex(piece.contiguous()) if like.is_complex() else piece
-        return pytree.tree_unflatten(leaves, self._tree)
-
-    def flattened(self, state: Any) -> Tensor:
-        """The vector of a state."""
-        leaves = pytree.tree_leaves(state)
-        return torch.cat([_row(leaves[i]) for i in self._moving], 1)
+        return self._layout.restore(s).x
 
     def gradient(self, x: Tensor, theta: Tensor) -> Tensor:
         """``s - T(s, theta)``."""
         solver = self.solver(theta)
-        return x - self.flattened(solver.step(self._problem(solver), self.restored(x)))
+        return x - self._layout.flatten(solver.step(self._problem(solver), self._layout.restore(x)))
 
     def start(self) -> Tensor:
-        return self.flattened(pytree.tree_unflatten(self._like, self._tree))
+        return self._first
 
     def strong_convexity(self, theta: Tensor) -> Tensor:
         """0: none is known."""
@@ -90,14 +77,14 @@ class FixedPoint(LowerLevel):
     def solve(self, theta: Tensor, eps: float, x0: Tensor | None = None, max_iter: int = 10_000) -> LowerSolution:
         solver = self.solver(theta)
         problem = self._problem(solver)
-        begin = self.restored(self.start() if x0 is None else x0)
+        begin = self._layout.restore(self.start() if x0 is None else x0)
         progress = run(
             solver, problem, solver.restart(problem, begin), stop=StepLength(eps), max_iter=max_iter, record={},
             callback=None, checkpoint=None,
         )  # fmt: skip
         moved = torch.tensor(progress.history["step_length"][-1], dtype=self.y.real.dtype, device=self.y.device)
         solved = all(status == "converged" for status in progress.status)
-        return LowerSolution(self.flattened(progress.state), moved, progress.iteration, solved)
+        return LowerSolution(self._layout.flatten(progress.state), moved, progress.iteration, solved)
 
     def solve_adjoint(
         self, product: Map, right: Tensor, tol: Tensor, max_products: int, start: Tensor | None
@@ -108,13 +95,3 @@ class FixedPoint(LowerLevel):
 
     def _problem(self, solver: Solver) -> Problem:
         return Problem(self.y, self.physics, cast(Any, solver.priors))
-
-
-def _moves(leaf: Tensor) -> bool:
-    """Whether a state's tensor belongs to the fixed point: neither a counter nor one number an image."""
-    return leaf.ndim > 1 and (leaf.is_floating_point() or leaf.is_complex())
-
-
-def _row(leaf: Tensor) -> Tensor:
-    """``(B, n)``, real."""
-    return (torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf).flatten(1)

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from ...operators.krylov import Map, conjugate_residuals, gmres, implicitly
 from ..problem import Problem, norms
 from ..solver import Solution, Solver
 from .hypergradient import Linearised
+from .layout import Layout
 from .lower_level import LowerLevel, LowerSolution
 from .method import demand_solved
 from .parameters import Parameters
@@ -83,12 +83,13 @@ def implicit_solve(
         solution = there["solver"].solve(y, there["physics"], state=state)
     if not theta.requires_grad:
         return solution.image, solution
-    flat, restore = flattened(solution.state)
+    layout = Layout(solution.state)
+    flat = layout.flatten(solution.state)
 
     def advance(s: Tensor, theta: Tensor) -> Tensor:
         modules = parameters.substituted(theta)
         problem = Problem(y, modules["physics"], modules["solver"].priors)
-        return flattened(modules["solver"].step(problem, restore(s)))[0]
+        return layout.flatten(modules["solver"].step(problem, layout.restore(s)))
 
     after = advance(flat, theta)
     if not after.requires_grad:
@@ -104,24 +105,7 @@ def implicit_solve(
         _warn_missed(norms(product(q) - v), tol)
         return q
 
-    return restore(implicitly(flat, after - flat, solve)).x, solution
-
-
-def flattened(state: Any) -> tuple[Tensor, Any]:
-    """The real and complex tensors of a state as one real vector an image, ``(B, n)``, and the way back."""
-    leaves, tree = pytree.tree_flatten(state)
-    moving = [i for i, leaf in enumerate(leaves) if leaf.is_floating_point() or leaf.is_complex()]
-    rows = [torch.view_as_real(leaves[i].resolve_conj()) if leaves[i].is_complex() else leaves[i] for i in moving]
-    flat = torch.cat([row.flatten(1) if row.ndim > 1 else row[:, None] for row in rows], 1)
-
-    def restore(vector: Tensor) -> Any:
-        new, pieces = list(leaves), vector.split([row[0].numel() for row in rows], 1)
-        for i, row, piece in zip(moving, rows, pieces, strict=True):
-            piece = piece.reshape(row.shape)
-            new[i] = torch.view_as_complex(piece.contiguous()) if leaves[i].is_complex() else piece
-        return pytree.tree_unflatten(new, tree)
-
-    return flat, restore
+    return layout.restore(implicitly(flat, after - flat, solve)).x, solution
 
 
 def _warn_missed(residual: Tensor, tol: Tensor) -> None:
