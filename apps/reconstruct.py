@@ -17,11 +17,8 @@ from jsonargparse import ArgumentParser, Namespace
 from .. import operators, priors, recon  # noqa: F401  (their classes are named on the command line)
 from ..datasets import FileCheckpoint, InputError, Measurement, Result, load_measurement, load_result, save_result
 from ..datasets.hdf5 import sha256
-from ..recon import (
-    Problem,
-    data_residual,
-    objective,
-)
+from ..operators.files import remove_partials
+from ..recon import Problem, data_residual, objective
 from .arguments import new_parser, parse
 from .cli import NumericalFailure, UsageError
 from .method import add_method_options, build_solver, choose, preset_for, settings_of
@@ -131,6 +128,7 @@ def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, config: Na
         reporter.say("skipped", file=str(job.source), out=str(job.target), reason="finished")
         return
     _check_writable(job.target)
+    remove_partials(job.target)
     measurement = load_measurement(job.source)
     kept = job.target.with_name(f".{job.target.name}.checkpoint")
     checkpoint = FileCheckpoint(kept, job.fingerprint, config.checkpoint_every)

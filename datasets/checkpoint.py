@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..operators.files import atomic
+from ..operators.files import atomic, remove_partials
 
 
 class FileCheckpoint:
@@ -32,6 +32,7 @@ class FileCheckpoint:
         self.path, self.fingerprint, self.every = Path(path), fingerprint, every
         self.resumed_from = 0
         self._last = time.monotonic()
+        remove_partials(self.path)
 
     def due(self) -> bool:
         return time.monotonic() - self._last >= self.every

@@ -137,7 +137,9 @@ def test_a_run_goes_on_from_a_file_bit_for_bit(algorithm, tmp_path):
     whole = solver.solve(y, physics)
     path = tmp_path / "kept.safetensors"
     solver.solve(y, physics, checkpoint=FileCheckpoint(path, "run", 1e9), callback=lambda p: p.iteration < 5)
+    (tmp_path / ".kept.safetensors.killed.partial").touch()
     checkpoint = FileCheckpoint(path, "run", 1e9)
+    assert list(tmp_path.iterdir()) == [path]
     gone_on = solver.solve(y, physics, checkpoint=checkpoint)
     assert checkpoint.resumed_from == 5
     assert torch.equal(gone_on.image, whole.image)
