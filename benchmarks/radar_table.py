@@ -31,7 +31,7 @@ from _timing import machine, table
 
 from resolvent.datasets import blobs
 from resolvent.operators import SPEED_OF_LIGHT, NearFieldMIMO
-from resolvent.priors import L1, TV, Denoiser, Magnitude, Normalised, Prior, load_denoiser
+from resolvent.priors import L1, TV, Denoiser, Magnitude, MixedPrecision, Normalised, Prior
 from resolvent.recon import (
     FISTA,
     BackProjection,
@@ -81,12 +81,12 @@ class Score(NamedTuple):
 
 def methods(weights: str) -> dict[str, Method]:
     """All by name."""
-    net = load_denoiser(weights)
+    net = MixedPrecision(weights)
     return {
         "back-projection": Method(lambda *_: BackProjection(), (0.0,)),
         "Kirchhoff": Method(lambda *_: Kirchhoff(), (0.0,)),
-        "L1": regularised(L1, 60, (0.01, 0.04, 0.15, 0.5)),
-        "TV": regularised(lambda w: Magnitude(TV(w, iterations=5, outside="zero")), 60, (0.01, 0.04, 0.15, 0.5)),
+        "L1": regularised(L1, 60, (0.003, 0.01, 0.04, 0.15)),
+        "TV": regularised(lambda w: Magnitude(TV(w, iterations=5, outside="zero")), 60, (0.04, 0.15, 0.5, 1.5)),
         PNP: regularised(lambda sigma: Magnitude(Denoiser(net, sigma)), 30, (0.05, 0.1, 0.2)),
     }
 
