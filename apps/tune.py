@@ -43,7 +43,7 @@ from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_le
 SETTINGS = ("parameter", "method", "loss", "steps", "budget", "least_eigenvalue")
 #: The method and the loss where none is chosen.
 DEFAULTS = {
-    "method": {"class_path": "AcceleratedMAID", "init_args": {"eps": 1e-4, "delta": 1e-4, "step_size": 30.0}},
+    "method": {"class_path": "AcceleratedMAID", "init_args": {"eps": 1e-4, "delta": 1e-4}},
     "loss": {"class_path": "resolvent.recon.bilevel.MeanSquare"},
 }
 

@@ -82,7 +82,7 @@ class ScaledReconstruction(Reconstruction):
 def tuned_of(
     make: Callable[[Prior], Solver], prior: Prior | None, names: Sequence[str], device: str, least_eigenvalue: float
 ) -> Tuned:
-    """The prior's named tensors, numbers above 0 by their logarithm.
+    """The prior's named tensors, numbers above 0 by their logarithm, all others in units of their own size.
 
     :raises UsageError: for a name that is not there, or of something without a derivative.
     """
@@ -95,7 +95,8 @@ def tuned_of(
         values = Parameters({"prior": prior}, full).values()
         _refuse_whole(names, known)
         logarithmic = [name for name, value in values.items() if value.ndim == 0 and bool(value > 0)]
-        return Tuned(make, prior, Parameters({"prior": prior}, full, logarithmic), least_eigenvalue)
+        others = [name for name in full if name not in logarithmic]
+        return Tuned(make, prior, Parameters({"prior": prior}, full, logarithmic, others), least_eigenvalue)
     except (TypeError, ValueError) as error:
         raise UsageError(f"--parameter: {error}; this prior has {', '.join(known) or 'none'}") from error
 

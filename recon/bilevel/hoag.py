@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .method import Method, State, demand_solved, differentiated
+from .method import Method, State, demand_solved, differentiated, first_step
 from .upper_level import UpperLevel
 
 #: C of the test.
@@ -46,15 +46,14 @@ class HOAG(Method):
 
     def init(self, upper: UpperLevel, theta: Tensor) -> State:
         """The memory is the number of steps, the theta before, and its g."""
-        state = self.begin(upper, theta, self.eps, self.eps, self.step_size or 0.0)
+        state = self.begin(upper, theta, self.eps, self.eps, self.step_size)
         return state._replace(memory=(torch.tensor(0), theta, torch.full_like(state.low, torch.inf)))
 
     def step(self, upper: UpperLevel, state: State) -> State:
         number, before, old = state.memory
         state, _ = differentiated(upper, state)
         value = upper.value(state.x, state.theta)
-        square = torch.linalg.vector_norm(state.gradient)
-        step = state.step_size if state.step_size > 0 else len(before) ** 0.5 / square
+        step = first_step(state)
         rejected = bool(value >= 1.2 * old)
         step = step / 2 if rejected else step / 0.95 if self._kept_promise(state, value, step) else step
         theta = before if rejected else (state.theta - step * state.gradient).clamp(*self.limits)

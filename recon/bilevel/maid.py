@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .lower_level import LowerSolution
-from .method import Method, State, differentiated, solved
+from .method import Method, State, differentiated, first_step, solved
 from .upper_level import Bounds, UpperLevel
 
 
@@ -46,7 +46,7 @@ class MAID(Method):
     omega is not tested.
 
     :param eps: first accuracy of the lower level's images, in their norm; ``delta`` of q, in the norm of grad g.
-    :param step_size: alpha at first.
+    :param step_size: alpha at first; if None what moves theta by 1 an entry in the root mean square.
     :param shrink: rho, of the step while searching; ``grow`` rho_bar after success.
     :param refine: nu below, of the accuracies after failure; ``coarsen`` nu_bar after success.
     :param descent: eta; ``decrease`` lambda.
@@ -61,7 +61,7 @@ class MAID(Method):
         self,
         eps: float = 0.1,
         delta: float = 0.1,
-        step_size: float = 0.01,
+        step_size: float | None = None,
         shrink: float = 0.5,
         grow: float = 10 / 9,
         refine: float = 0.5,
@@ -74,7 +74,7 @@ class MAID(Method):
         limit: float = math.inf,
         tol: float = 0.0,
     ):
-        for name, value in (("eps", eps), ("delta", delta), ("step_size", step_size)):
+        for name, value in (("eps", eps), ("delta", delta), ("step_size", 1.0 if step_size is None else step_size)):
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name}: found {value}, expected a finite number above 0")
         for name, value in (("shrink", shrink), ("refine", refine), ("descent", descent), ("decrease", decrease)):
@@ -130,7 +130,7 @@ class MAID(Method):
 
     def _first_step(self, state: State) -> Tensor:
         """alpha to begin the search with."""
-        return state.step_size
+        return first_step(state)
 
     def _reference(self, state: State) -> Tensor:
         """What f must fall below: its bound from below at theta."""

@@ -89,10 +89,22 @@ def test_the_weight_found_is_the_best_of_a_grid(tmp_path, box):
     assert float((result.image - truth).square().mean()) == pytest.approx(last["loss"], rel=2e-3)
 
 
+def test_three_steps_on_the_scan_of_the_guide_help(tmp_path):
+    """Without a word on accuracies or steps, from weights below and above the best."""
+    source = str(tmp_path / "scan.h5")
+    simulated = ["simulate", "mri", "--size", "32", "--coils", "1", "--acceleration", "2", "--snr", "20"]
+    assert main([*simulated, "--out", source]) == 0
+    for weight in ("0.1", "1", "10"):
+        chosen = ["--parameter", "prior.prior.weight", "--prior.prior.weight", weight, "--report", "false"]
+        assert main(["tune", source, *chosen, "--steps", "3", "--out", str(tmp_path / weight)]) == 0
+        lines = log(tmp_path / weight)
+        assert lines[-1]["loss"] < 0.99 * lines[0]["loss"]
+
+
 @pytest.mark.parametrize("method", ["MAID", "HOAG", "FixedAccuracy"])
 def test_methods_by_name(tmp_path, box, method):
     own = ["--method", method, "--method.eps", "1e-3"]
-    own += [] if method == "HOAG" else ["--method.delta", "1e-3", "--method.step_size", "100"]
+    own += [] if method == "HOAG" else ["--method.delta", "1e-3"]
     tuned(command([box], tmp_path / "out", *own, steps=4), tmp_path / "out")
     lines = log(tmp_path / "out")
     assert min(line["loss"] for line in lines) < lines[0]["loss"]
