@@ -4,7 +4,8 @@ r"""Tensors of a solver, a prior or an operator, by name, as one vector.
           \text{module} \mapsto \text{module with } \theta_i \text{ (or } e^{\theta_i} \text{ or } u_i \theta_i)
           \text{ in place of its own}
 
-with u_i the root mean square of what the module has: then steps of theta are shares, whatever the units. A complex tensor is two real numbers an entry. The modules themselves never change.
+with u_i the root mean square of what the module has: then steps of theta are shares, whatever the units. A complex
+tensor is two real numbers an entry. The modules themselves never change.
 """
 
 from __future__ import annotations
