@@ -5,7 +5,8 @@ r"""Hyperparameter optimisation with approximate gradient: accuracies on a sched
 
 M falls by 5% where g fell by as much as M promises, :math:`g_k \le g_{k-1} + C\epsilon_k + (C + M)\epsilon_{k-1}\|s\| -
 M\|s\|^2` with :math:`s = \theta_k - \theta_{k-1}`; where g rose by a fifth it doubles and theta goes back. There is no
-certificate. Pedregosa, "Hyperparameter optimization with approximate gradient", ICML (2016).
+certificate, and no descent: with 1/M a little above 2 over f's curvature the rise stays below a fifth, M stays as it
+is, and theta goes to and fro for ever. Pedregosa, "Hyperparameter optimization with approximate gradient", ICML (2016).
 """
 
 from __future__ import annotations

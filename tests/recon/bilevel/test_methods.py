@@ -124,6 +124,27 @@ def test_hoag_goes_back_and_on(quadratic):
     assert problem.value(found.theta) < problem.value(problem.theta)
 
 
+def test_hoag_keeps_its_rule(quadratic):
+    """Of f in closed form: a rise by a fifth takes theta back and halves 1/M; a promise kept lengthens it by 1/0.95."""
+    problem = quadratic.Quadratic(cond=2, aligned=True)
+    method = HOAG(eps=1e-9, schedule=lambda k: 1.0, step_size=5.0, limits=(-50, 50))
+    way = method.minimise(problem.upper, problem.theta, max_steps=60).history
+    f, theta, step = [problem.value(t) for t in way["theta"]], way["theta"], way["step_size"]
+    seen = set()
+    for k in range(1, 60):
+        moved = (theta[k] - theta[k - 1]).norm()
+        promised = f[k - 1] + (0.25 + 1 / step[k]) * 1e-9 * moved - moved.square() / step[k]
+        if abs(f[k] - promised) < 1e-6:
+            continue
+        case = "back" if f[k] >= 1.2 * f[k - 1] else "kept" if f[k] <= promised else "broken"
+        rate = {"back": 0.5, "kept": 1 / 0.95, "broken": 1.0}[case]
+        target = theta[k - 1] if case == "back" else theta[k] - rate * step[k] * problem.gradient(theta[k])
+        assert float(step[k + 1] / step[k]) == pytest.approx(rate)
+        assert_close(theta[k + 1], target, rtol=0, atol=1e-5)
+        seen.add(case)
+    assert seen == {"back", "kept", "broken"}
+
+
 def test_a_grid_is_a_grid(quadratic):
     problem = quadratic.Quadratic(d=2, cond=2)
     found = Grid([-1.0, 0.0], [1.0, 2.0], 3, eps=1e-6).minimise(problem.upper, problem.theta)
