@@ -28,7 +28,7 @@ def gain(denoise, clean, sigma):
 
 
 def test_the_promised_ones_are_there():
-    assert {"image-denoiser", "learned-proximal", "magnitude-denoiser"} <= set(NAMES)
+    assert {"image-denoiser", "image-score", "learned-proximal", "magnitude-denoiser"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,6 +47,14 @@ def test_photographs(shared_data):
     denoise, clean = load_denoiser("image-denoiser"), photographs(shared_data)
     for sigma, least in ((15 / 255, 7), (25 / 255, 9), (50 / 255, 12)):
         assert gain(denoise, clean, sigma) > least
+
+
+def test_photographs_in_any_noise(shared_data):
+    """A decibel at least above what knowing no more than their variance would gain."""
+    denoise, clean = load_denoiser("image-score"), photographs(shared_data)
+    variance = clean.var()
+    for sigma in (0.05, 0.2, 1.0, 4.0):
+        assert gain(denoise, clean, sigma) > 10 * torch.log10(1 + sigma**2 / variance) + 1
 
 
 def test_magnitudes_of_unseen_scenes():
