@@ -15,6 +15,7 @@ from .gaussian import GaussianPrior
 from .gaussian_mixture import GaussianMixture
 from .group import GroupL1
 from .hyperparameters import Decades, Hyperparameters, Interval, Positive, Range, Whole
+from .joint import Joint
 from .k_support import KSupport
 from .l1 import L1
 from .learned_proximal import LearnedProximal, LearnedProximalNetwork, recover
@@ -35,7 +36,7 @@ from .normalised import Normalised
 from .prior import Prior
 from .proximal_matching import ProximalMatching, StagedMatching
 from .ridge_denoiser import RidgeDenoiser
-from .schedule import Cosine, FlowMatching, Schedule, VarianceExploding, VariancePreserving
+from .schedule import Cosine, ExponentialVariance, FlowMatching, Late, Schedule, VarianceExploding, VariancePreserving
 from .self_tuning import STN, DeltaSTN, SelfTuner
 from .smoothed import SmoothedL1, SmoothedTV
 from .sum import Sum
@@ -50,14 +51,15 @@ from .weights_file import load_denoiser, save_weights
 
 __all__ = [
     "L1", "STN", "TV", "Analysis", "AsMeasured", "Batch", "BiasFreeUNet", "BlindSpot", "BlindSpotNetwork", "Box",
-    "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet", "Decades", "DeltaSTN", "Denoiser",
-    "DenoiserDiffusion", "Diffusion", "FieldsOfExperts", "FlowMatching", "GammaTweedie", "Gaussian", "GaussianMixture",
-    "GaussianPrior", "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential", "InWavelets", "Interval",
-    "KSupport", "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet",
-    "MeanSquare", "MovingAverage", "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering",
-    "PixelPotential", "PoissonTweedie", "Positive", "Prior", "ProximalMatching", "Range", "RealImaginary",
-    "ResidualDenoising", "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner",
-    "SingleLevel", "SmoothedL1", "SmoothedTV", "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint",
+    "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet", "Decades", "DeltaSTN",
+    "Denoiser", "DenoiserDiffusion", "Diffusion", "ExponentialVariance", "FieldsOfExperts", "FlowMatching",
+    "GammaTweedie", "Gaussian", "GaussianMixture", "GaussianPrior", "GaussianTweedie", "GroupL1", "Hyperparameters",
+    "ImagePotential", "InWavelets", "Interval", "Joint", "KSupport", "Late", "LearnedProximal",
+    "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet", "MeanSquare", "MovingAverage",
+    "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering", "PixelPotential",
+    "PoissonTweedie", "Positive", "Prior", "ProximalMatching", "Range", "RealImaginary", "ResidualDenoising",
+    "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner", "SingleLevel",
+    "SmoothedL1", "SmoothedTV", "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint",
     "TrainingLoss", "VarianceExploding", "VariancePreserving", "VelocityDiffusion", "VelocityMatching",
     "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "recover", "repeat",
     "residual_denoising_loss", "save_weights", "train",

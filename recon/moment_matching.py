@@ -23,6 +23,7 @@ class MomentMatching(GuidedDiffusion):
 
     def guided(self, problem: Problem, x: Tensor, here: Level) -> Tensor:
         estimate, pullback = estimate_and_pullback(self.prior, x, here.t)
+        problem = problem.linearised(estimate)
         factor, variance = here.s**2 / here.a, problem.noise_level(self.noise_std) ** 2
 
         def moved(u: Tensor) -> Tensor:
