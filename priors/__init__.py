@@ -33,6 +33,7 @@ from .noise2score import (
     residual_denoising_loss,
 )
 from .normalised import Normalised
+from .patchwise import Patchwise
 from .prior import Prior
 from .proximal_matching import ProximalMatching, StagedMatching
 from .ridge_denoiser import RidgeDenoiser
@@ -56,7 +57,7 @@ __all__ = [
     "GammaTweedie", "Gaussian", "GaussianMixture", "GaussianPrior", "GaussianTweedie", "GroupL1", "Hyperparameters",
     "ImagePotential", "InWavelets", "Interval", "Joint", "KSupport", "Late", "LearnedProximal",
     "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet", "MeanSquare", "MovingAverage",
-    "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering", "PixelPotential",
+    "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering", "Patchwise", "PixelPotential",
     "PoissonTweedie", "Positive", "Prior", "ProximalMatching", "Range", "RealImaginary", "ResidualDenoising",
     "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner", "SingleLevel",
     "SmoothedL1", "SmoothedTV", "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint",
