@@ -125,6 +125,13 @@ def test_spread_is_the_recursions(name, count):
     assert_close(covariance.sum(0).diagonal(), expected.sum(0).diagonal(), rtol=0.7 / count**0.5, atol=0)
 
 
+def test_projection_with_a_weight_for_each(monkeypatch):
+    silent(monkeypatch)
+    pull = torch.tensor([0.5, 0.3], dtype=F64)
+    found = response(Projection(oracle.joint_prior(), 100, pull[:, None, None]))
+    assert_close(found, oracle.ours(oracle.PROJECTION._replace(pull=pull), 100).gain, rtol=0, atol=1e-8)
+
+
 def test_rules_differ():
     rows = [oracle.figures(oracle.ours(rule, 200)).nmse for rule in (oracle.EXACT, oracle.PIGDM, oracle.PROJECTION)]
     assert rows[0] < 0.9 * rows[1] < 0.6 * rows[2]
