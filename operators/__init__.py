@@ -4,6 +4,7 @@ from .blur import Blur, CircularBlur
 from .calibration import sensitivity_maps
 from .cartesian_mri import CartesianMRI
 from .companding import Companded, compand, expand
+from .decoded import Decoded
 from .dense import Dense
 from .finite_differences import FiniteDifferences
 from .linearised import Linearised
@@ -19,7 +20,7 @@ from .ultrasound import FullMatrixCapture, PlaneWaveIQ
 from .wavelet import Wavelet
 
 __all__ = [
-    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Companded", "Dense", "FiniteDifferences",
+    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Companded", "Decoded", "Dense", "FiniteDifferences",
     "FullMatrixCapture", "Linearised", "NearFieldMIMO", "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Restricted",
     "Scaled", "Superposition", "Wavelet", "cartesian_lines", "compand", "density_compensation", "expand",
     "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..operators import Operator, has_exact_prox
 from ..operators.krylov import Map, implicitly
-from .problem import Problem, inner, norms, per_image
+from .problem import Problem, inner, norms, per_image, plus
 
 
 class Fit(NamedTuple):
@@ -61,11 +61,12 @@ def _solved(system: Map, rhs: Tensor, max_iter: int, rtol: float) -> Tensor:
 def data_prox(problem: Problem, z: Tensor, gamma: float | Tensor, start: Tensor, max_iter: int, rtol: float) -> Tensor:
     """A proximal step on its own; conjugate gradients begin at the image ``start``.
 
-    Of an operator that is not linear its tangent at ``start`` is fitted, a step of Gauss and Newton.
+    Of an operator that is not linear and has no proximal step of its own the tangent at ``start`` is fitted, a step of
+    Gauss and Newton.
 
     :param gamma: a number, or one per image ``(B, 1, ...)``.
     """
-    problem = problem.linearised(start)
+    problem = problem if hasattr(problem.physics, "prox_l2") else problem.linearised(start)
     return fit_data(problem, z, gamma, start_fit(problem, start, gamma), max_iter, rtol).x
 
 
@@ -80,9 +81,7 @@ def data_prox_with_data(
 
 
 def _system(problem: Problem, gamma: float | Tensor) -> Map:
-    if isinstance(gamma, Tensor):
-        return lambda x: x + gamma * problem.physics.A_adjoint_A(x)
-    return lambda x: torch.add(x, problem.physics.A_adjoint_A(x), alpha=gamma)
+    return lambda x: plus(x, gamma, problem.physics.A_adjoint_A(x))
 
 
 def conjugate_gradient(

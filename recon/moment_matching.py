@@ -19,7 +19,7 @@ from .sampler import GuidedDiffusion, Level, estimate_and_pullback
 
 
 class MomentMatching(GuidedDiffusion):
-    """Reverse diffusion whose guidance is exact for Gaussian priors."""
+    """Reverse diffusion whose guidance is exact for Gaussian priors and linear operators; others by their tangent."""
 
     def guided(self, problem: Problem, x: Tensor, here: Level) -> Tensor:
         estimate, pullback = estimate_and_pullback(self.prior, x, here.t)

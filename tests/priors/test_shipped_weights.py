@@ -7,6 +7,7 @@ import torch
 
 from resolvent.datasets import Haze, ImageFolder, Tissue, blobs
 from resolvent.priors import Denoiser, load_denoiser
+from resolvent.priors.inspection import asymmetry
 from resolvent.priors.weights_file import read_description, shipped
 
 NAMES = sorted(shipped())
@@ -27,7 +28,8 @@ def gain(denoise, clean, sigma):
 
 
 def test_the_promised_ones_are_there():
-    assert {"image-denoiser", "magnitude-denoiser", "score-tissue", "score-haze"} <= set(NAMES)
+    names = {"image-denoiser", "learned-proximal", "magnitude-denoiser", "score-tissue", "score-haze"}
+    assert names <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,6 +68,14 @@ def test_echoes_of_unseen_seeds(kind, most):
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
         wiener = float((sigma**2 * power / (power + sigma**2)).mean())
         assert float((denoise(clean + sigma * noise, sigma) - clean).square().mean()) < most * wiener
+
+
+def test_the_learned_proximal_network_is_a_proximal_operator_and_denoises(shared_data):
+    """Symmetric Jacobian, convex potential by its weights' signs; two thirds of a denoiser's gain in dB."""
+    network, clean = load_denoiser("learned-proximal"), photographs(shared_data)
+    assert asymmetry(lambda y: network(y.float()).double(), clean[:1, :, :24, :24].double()) < 1e-5
+    assert network.strong_convexity > 0
+    assert gain(network, clean, 0.1) > 7
 
 
 @pytest.mark.parametrize("name", NAMES)
