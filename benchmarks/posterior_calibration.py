@@ -32,6 +32,7 @@ from resolvent.recon import (
     MomentMatching,
     PiGDM,
     PnPFlow,
+    Projection,
     Sampler,
     velocity_errors,
 )
@@ -110,6 +111,7 @@ SAMPLERS: dict[str, Callable[[GaussianMixture], Sampler]] = {
     "MomentMatching": lambda p: MomentMatching(p, 200, SIGMA, cg_iterations=30, cg_rtol=1e-2),
     "PiGDM": lambda p: PiGDM(p, 200, SIGMA),
     "DPS": lambda p: DPS(diffused(p), 400),
+    "Projection": lambda p: Projection(p, 200),
     "DiffPIR": lambda p: DiffPIR(diffused(p), 100, SIGMA),
     "DAPS": lambda p: DAPS(diffused(p), 100, SIGMA),
     "Flower, uncertain": lambda p: Flower(p, 100, SIGMA, uncertain=True),

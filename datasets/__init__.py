@@ -12,9 +12,11 @@ from .phantom import Cyst, speckle_phantom
 from .result import Result, load_result, save_result
 from .scenes import blobs
 from .sources import Blobs, ImageFolder, Part, Source, Truths, Volumes
+from .speckle import Haze, Tissue
 
 __all__ = [
-    "Arrays", "Blobs", "Cyst", "FileCheckpoint", "ImageFolder", "InputError", "Measurement", "Part", "Result",
-    "Source", "Truths", "Volumes", "analytic", "blobs", "demodulate", "export", "load_measurement", "load_result",
-    "printable", "read_arrays", "recognise", "ring_coils", "save_measurement", "save_result", "speckle_phantom",
+    "Arrays", "Blobs", "Cyst", "FileCheckpoint", "Haze", "ImageFolder", "InputError", "Measurement", "Part",
+    "Result", "Source", "Tissue", "Truths", "Volumes", "analytic", "blobs", "demodulate", "export",
+    "load_measurement", "load_result", "printable", "read_arrays", "recognise", "ring_coils", "save_measurement",
+    "save_result", "speckle_phantom",
 ]  # fmt: skip

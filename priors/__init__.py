@@ -15,6 +15,7 @@ from .gaussian import GaussianPrior
 from .gaussian_mixture import GaussianMixture
 from .group import GroupL1
 from .hyperparameters import Decades, Hyperparameters, Interval, Positive, Range, Whole
+from .joint import Joint
 from .k_support import KSupport
 from .l1 import L1
 from .latent_flow import Autoencoder, Prompt, PromptedVelocity, encode_prompt, load_latent_flow
@@ -34,10 +35,11 @@ from .noise2score import (
     residual_denoising_loss,
 )
 from .normalised import Normalised
+from .patchwise import Patchwise
 from .prior import Prior
 from .proximal_matching import ProximalMatching, StagedMatching
 from .ridge_denoiser import RidgeDenoiser
-from .schedule import Cosine, FlowMatching, Schedule, VarianceExploding, VariancePreserving
+from .schedule import Cosine, ExponentialVariance, FlowMatching, Late, Schedule, VarianceExploding, VariancePreserving
 from .self_tuning import STN, DeltaSTN, SelfTuner
 from .smoothed import SmoothedL1, SmoothedTV
 from .sum import Sum
@@ -52,16 +54,17 @@ from .weights_file import load_denoiser, save_weights
 
 __all__ = [
     "L1", "STN", "TV", "Analysis", "AsMeasured", "Autoencoder", "Batch", "BiasFreeUNet", "BlindSpot",
-    "BlindSpotNetwork", "Box", "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet", "Decades",
-    "DeltaSTN", "Denoiser", "DenoiserDiffusion", "Diffusion", "FieldsOfExperts", "FlowMatching", "GammaTweedie",
-    "Gaussian", "GaussianMixture", "GaussianPrior", "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential",
-    "InWavelets", "Interval", "KSupport", "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude",
-    "MagnitudeUNet", "MeanSquare", "MixedPrecision", "MovingAverage", "Network", "Noise2Score", "NonNegative",
-    "Normalised", "OnPath", "PatchCovering", "PixelPotential", "PoissonTweedie", "Positive", "Prior", "Prompt",
-    "PromptedVelocity", "ProximalMatching", "Range", "RealImaginary", "ResidualDenoising", "RidgeDenoiser", "Schedule",
-    "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner", "SingleLevel", "SmoothedL1", "SmoothedTV",
-    "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint", "TrainingLoss", "VarianceExploding",
-    "VariancePreserving", "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge", "Whole", "blind_spot_loss",
-    "cosine", "encode_prompt", "load_denoiser", "load_dncnn", "load_latent_flow", "recover", "repeat",
+    "BlindSpotNetwork", "Box", "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet",
+    "Decades", "DeltaSTN", "Denoiser", "DenoiserDiffusion", "Diffusion", "ExponentialVariance", "FieldsOfExperts",
+    "FlowMatching", "GammaTweedie", "Gaussian", "GaussianMixture", "GaussianPrior", "GaussianTweedie", "GroupL1",
+    "Hyperparameters", "ImagePotential", "InWavelets", "Interval", "Joint", "KSupport", "Late", "LearnedProximal",
+    "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet", "MeanSquare", "MixedPrecision",
+    "MovingAverage", "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering", "Patchwise",
+    "PixelPotential", "PoissonTweedie", "Positive", "Prior", "Prompt", "PromptedVelocity", "ProximalMatching",
+    "Range", "RealImaginary", "ResidualDenoising", "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching",
+    "SelfSupervised", "SelfTuner", "SingleLevel", "SmoothedL1", "SmoothedTV", "StagedMatching", "Sum", "Tikhonov",
+    "TimeUNet", "TrainingCheckpoint", "TrainingLoss", "VarianceExploding", "VariancePreserving",
+    "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine",
+    "encode_prompt", "load_denoiser", "load_dncnn", "load_latent_flow", "recover", "repeat",
     "residual_denoising_loss", "save_weights", "train",
 ]  # fmt: skip

@@ -64,6 +64,32 @@ class VarianceExploding(Schedule):
         return (torch.log(noise / signal / self.low) / math.log(self.high / self.low)).clamp(0, 1)
 
 
+class ExponentialVariance(Schedule):
+    r""":math:`a = 1,\; s^2 = (\sigma^{2t} - 1) / (2 \ln \sigma)`: the path of :math:`dx = \sigma^t\, dw`.
+
+    :param sigma: above 1.
+    """
+
+    def __init__(self, sigma: float = 25.0):
+        if not 1 < sigma < math.inf:
+            raise ValueError(f"sigma: found {sigma}, expected a finite number above 1")
+        self.sigma = sigma
+
+    def signal(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def noise(self, t: Tensor) -> Tensor:
+        rate = 2 * math.log(self.sigma)
+        return (torch.expm1(rate * t) / rate).sqrt()
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), self.sigma ** (2 * t) / (2 * self.noise(t))
+
+    def time(self, signal: Tensor, noise: Tensor) -> Tensor:
+        rate = 2 * math.log(self.sigma)
+        return (torch.log1p(rate * (noise / signal).square()) / rate).clamp(0, 1)
+
+
 class VariancePreserving(Schedule):
     r""":math:`a = e^{-B/2},\; s^2 = 1 - e^{-B},\; B = \beta_0 t + \tfrac12(\beta_1 - \beta_0) t^2`.
 
@@ -147,6 +173,33 @@ class FlowMatching(Schedule):
 
     def time(self, signal: Tensor, noise: Tensor) -> Tensor:
         return noise / (signal + noise)
+
+
+class Late(Schedule):
+    """A schedule on which samplers begin late, from an image with a little noise: fewer steps, and less made up.
+
+    The image is biased towards the one begun with, the more so the later the start. Chung, Sim and Ye (CVPR 2022).
+
+    :param schedule: the whole path.
+    :param first: the time at which samplers begin, from above 0 to the schedule's own.
+    """
+
+    def __init__(self, schedule: Schedule, first: float):
+        if not 0 < first <= schedule.first:
+            raise ValueError(f"first: found {first}, expected a time above 0 and at most {schedule.first}")
+        self.schedule, self.first = schedule, first
+
+    def signal(self, t: Tensor) -> Tensor:
+        return self.schedule.signal(t)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return self.schedule.noise(t)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.schedule.rates(t)
+
+    def time(self, signal: Tensor, noise: Tensor) -> Tensor:
+        return self.schedule.time(signal, noise)
 
 
 def noise_like(x: Tensor, generator: Generator | None = None) -> Tensor:

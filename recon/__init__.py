@@ -23,20 +23,23 @@ from .pigdm import PiGDM
 from .pnp_flow import PnPFlow
 from .primal_dual import PrimalDual
 from .problem import Problem
+from .projection import Projection
 from .proximal_gradient import FISTA, ProximalGradient
 from .sampler import GuidedDiffusion, Posterior, Sampler, Unguided
 from .solver import Diverged, Solution, Solver, data_residual, objective
+from .speckle_statistics import autocorrelation_widths, ks_distance
 from .start import filled
 from .stopping import Criterion, Discrepancy, FixedPointResidual, MagnitudeChange, ObjectiveGap, RelativeChange
 from .threshold import universal_threshold
 
 __all__ = [
     "ADMM", "DAPS", "DPS", "FISTA", "FLAIR", "GCNR", "Acquisition", "ActiveSampling", "BackProjection",
-    "CalibratedWeight", "CoarseToFine", "ConjugateGradient", "ConstrainedADMM", "Criterion", "DiffPIR", "Discrepancy",
-    "Diverged", "FixedPointResidual", "Flower", "GuidedDiffusion", "HalfQuadratic", "Kirchhoff", "MagnitudeChange",
-    "Migration", "MomentMatching", "NoiseLeft", "ObjectiveGap", "PairwiseEntropy", "PiGDM", "PnPFlow", "Posterior",
-    "PrimalDual", "Problem", "Progress", "ProximalGradient", "RelativeChange", "ReleasedScore", "Sampler", "Solution",
-    "Solver", "Unguided", "data_residual", "envelope", "filled", "gcnr", "greedy_design", "log_compress",
-    "magnitude_psnr", "magnitude_ssim", "most_uncertain", "objective", "psnr", "scan_convert", "ssim",
-    "universal_threshold", "unmet_conditions", "velocity_errors",
+    "CalibratedWeight", "CoarseToFine", "ConjugateGradient", "ConstrainedADMM", "Criterion", "DiffPIR",
+    "Discrepancy", "Diverged", "FixedPointResidual", "Flower", "GuidedDiffusion", "HalfQuadratic", "Kirchhoff",
+    "MagnitudeChange", "Migration", "MomentMatching", "NoiseLeft", "ObjectiveGap", "PairwiseEntropy", "PiGDM",
+    "PnPFlow", "Posterior", "PrimalDual", "Problem", "Progress", "Projection", "ProximalGradient", "RelativeChange",
+    "ReleasedScore", "Sampler", "Solution", "Solver", "Unguided", "autocorrelation_widths", "data_residual",
+    "envelope", "filled", "gcnr", "greedy_design", "ks_distance", "log_compress", "magnitude_psnr",
+    "magnitude_ssim", "most_uncertain", "objective", "psnr", "scan_convert", "ssim", "universal_threshold",
+    "unmet_conditions", "velocity_errors",
 ]  # fmt: skip

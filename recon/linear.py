@@ -61,8 +61,12 @@ def _solved(system: Map, rhs: Tensor, max_iter: int, rtol: float) -> Tensor:
 def data_prox(problem: Problem, z: Tensor, gamma: float | Tensor, start: Tensor, max_iter: int, rtol: float) -> Tensor:
     """A proximal step on its own; conjugate gradients begin at the image ``start``.
 
+    Of an operator that is not linear and has no proximal step of its own the tangent at ``start`` is fitted, a step of
+    Gauss and Newton.
+
     :param gamma: a number, or one per image ``(B, 1, ...)``.
     """
+    problem = problem if hasattr(problem.physics, "prox_l2") else problem.linearised(start)
     return fit_data(problem, z, gamma, start_fit(problem, start, gamma), max_iter, rtol).x
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Self
 
 import torch
 from deepinv.optim import Prior as AnyPrior
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
-from ..operators import squared_norm
+from ..operators import Linearised, squared_norm
 from ..priors import Analysis
 
 
@@ -21,7 +22,8 @@ class Problem:
     """Data, operator and priors, with what depends on them alone computed once.
 
     :param y: data ``(B, ...)``.
-    :param physics: any deepinv or resolvent linear operator; never changed.
+    :param physics: any deepinv or resolvent linear operator; never changed. Samplers take differentiable ones that are
+        not linear too, if they have an ``A_adjoint`` from which to know the shape of images.
     :param priors: any deepinv or resolvent priors; never changed.
     """
 
@@ -61,6 +63,13 @@ class Problem:
             squared_norm(p.transform, self.back_projection, rtol=1e-2) if isinstance(p, Analysis) else 1.0
             for p in self.priors
         )
+
+    def linearised(self, x: Tensor) -> Self:
+        """The problem with the operator's tangent at ``x`` in its place, and data to match; a linear one is its own."""
+        if isinstance(self.physics, LinearPhysics):
+            return self
+        tangent = Linearised(self.physics, x)
+        return type(self)(self.y - tangent.value + tangent.A(x), tangent, self.priors)
 
     def gradient(self, x: Tensor) -> Tensor:
         """``A^H (A x - y)``."""

@@ -94,11 +94,11 @@ class Sampler(Solver):
         raise NotImplementedError
 
     def begin(self, problem: Problem, x0: Tensor | None, seed: Tensor) -> Any:
-        """The state before the first step; ``x0`` is a noisy image at the first time."""
-        like = problem.back_projection
+        """The state before the first step: noise, and ``x0`` as far as it is left at the first time."""
+        like, first = problem.back_projection, self.level(0)
         state = SampleState(like, torch.zeros_like(seed), seed)
-        noise = self.level(0).s * self.draw(state, like, -1)
-        return state._replace(x=noise if x0 is None else x0)
+        noise = first.s * self.draw(state, like, -1)
+        return state._replace(x=noise if x0 is None else first.a * x0 + noise)
 
     def init(self, problem: Problem, x0: Tensor | None) -> Any:
         return self.begin(problem, x0, new_seed(problem.back_projection, None))
@@ -139,12 +139,20 @@ class Sampler(Solver):
         return noise_like(like, Generator().manual_seed(seed % 2**63))
 
     def sample(
-        self, y: Tensor, physics: LinearPhysics, samples: int = 8, generator: Generator | None = None, **kwargs: Any
+        self,
+        y: Tensor,
+        physics: LinearPhysics,
+        samples: int = 8,
+        generator: Generator | None = None,
+        x0: Tensor | None = None,
+        **kwargs: Any,
     ) -> Posterior:
         """Draw several samples for each image's data, all at once.
 
         :param y: data ``(B, ...)``; of one image if the operator has geometry of its own for each image.
         :param generator: says the run's seed; torch's own if None.
+        :param x0: images ``(B, C, *spatial)`` to begin from, with noise added; where samplers begin late, on the path
+            of :class:`~resolvent.priors.Late`, they say what the samples look like.
         :param kwargs: ``record``, ``callback``, ``checkpoint`` of :meth:`solve`.
         :raises Diverged: if a sample did not stay finite.
         """
@@ -152,7 +160,8 @@ class Sampler(Solver):
             raise ValueError(f"samples: found {samples}, expected at least 1")
         repeated = y.repeat_interleave(samples, 0)
         problem = Problem(repeated, physics, self.priors)
-        begin = self.begin(problem, None, new_seed(problem.back_projection, generator))
+        start = None if x0 is None else x0.repeat_interleave(samples, 0)
+        begin = self.begin(problem, start, new_seed(problem.back_projection, generator))
         solution = self.solve(repeated, physics, state=begin, **kwargs)
         if "diverged" in solution.status:
             where = divmod(solution.status.index("diverged"), samples)

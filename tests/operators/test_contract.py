@@ -20,6 +20,7 @@ from resolvent.operators import (
     PlaneWaveIQ,
     Restricted,
     Scaled,
+    Superposition,
     Wavelet,
     squared_norm,
 )
@@ -118,6 +119,8 @@ CASES = {
     "differences, periodic": lambda: FiniteDifferences((1, 3, 4, 2), outside="periodic"),
     "wavelet": lambda: Wavelet((2, 8, 6), "db2"),
     "wavelet in 3-D, odd sizes": lambda: Wavelet((1, 5, 4, 3), "haar"),
+    "superposition": lambda: Superposition([1.0, 0.5], (1, 4, 3)),
+    "superposition of three, complex": lambda: Superposition([1.0, -0.5, 0.3j], (2, 3)),
     "dense, data shape": lambda: Dense(dense(C128).matrix[:6], (3, 2, 2), (2, 3)),
 }
 

@@ -136,5 +136,13 @@ def test_refusals():
     for solver in (FISTA(L1()), PnPFlow(prior)):
         with pytest.raises(NotImplementedError, match=r"A\^H A, expected one with a proximal data step"):
             solver(y, decoded())
-    with pytest.raises(TypeError, match="physics: found Decoded, expected a linear operator"):
-        MomentMatching(prior, noise_std=0.1)(y, decoded())
+
+
+def test_moment_matching_takes_the_tangent():
+    """Of a linear decoder the whole: the sampler of one matrix."""
+    prior, y = GaussianPrior.dense(torch.zeros(LATENT, dtype=F64), torch.eye(8, dtype=F64)), normal(1, M)
+    through = decoded()
+    matrix = through.A(torch.eye(8, dtype=F64).reshape(8, *LATENT)).mT
+    found = [MomentMatching(prior, 10, 0.1, cg_rtol=1e-12).sample(y, physics, 2, torch.Generator().manual_seed(0)).mean
+             for physics in (through, Dense(matrix, LATENT))]  # fmt: skip
+    assert_close(*found)

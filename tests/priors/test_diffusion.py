@@ -13,9 +13,11 @@ from resolvent.priors import (
     Denoiser,
     DenoiserDiffusion,
     DRUNet,
+    ExponentialVariance,
     FlowMatching,
     GaussianMixture,
     GaussianPrior,
+    Late,
     ScoreDiffusion,
     VarianceExploding,
     VariancePreserving,
@@ -27,7 +29,10 @@ from resolvent.priors.schedule import noise_like
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
 DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])
 SHAPE, N = (1, 2, 3), 6
-SCHEDULES = [VarianceExploding(0.1, 5), VariancePreserving(), Cosine(), FlowMatching()]
+SCHEDULES = [
+    VarianceExploding(0.1, 5), VariancePreserving(), Cosine(), FlowMatching(), ExponentialVariance(),
+    Late(VariancePreserving(), 0.5),
+]  # fmt: skip
 BY_SCHEDULE = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 TIMES = torch.tensor([0.05, 0.4, 0.9], dtype=F64)
 
