@@ -11,10 +11,10 @@ from .measurement import Measurement, load_measurement, save_measurement
 from .phantom import Cyst, speckle_phantom
 from .result import Result, load_result, save_result
 from .scenes import blobs
-from .sources import Blobs, ImageFolder, Part, Source, Truths, Volumes
+from .sources import Blobs, ImageFolder, Part, Slices, Source, Truths, Volumes, WithPhase
 
 __all__ = [
     "Arrays", "Blobs", "Cyst", "FileCheckpoint", "ImageFolder", "InputError", "Measurement", "Part", "Result",
-    "Source", "Truths", "Volumes", "analytic", "blobs", "demodulate", "export", "load_measurement", "load_result",
+    "Slices", "Source", "Truths", "Volumes", "WithPhase", "analytic", "blobs", "demodulate", "export", "load_measurement", "load_result",
     "printable", "read_arrays", "recognise", "ring_coils", "save_measurement", "save_result", "speckle_phantom",
 ]  # fmt: skip
