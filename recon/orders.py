@@ -1,0 +1,51 @@
+r"""Orders of measurement that are fixed beforehand, of n groups along an axis whose middle :math:`\lfloor n/2 \rfloor`
+says most, as columns of k-space do.
+
+.. math:: p_l \propto \Big(1 - \frac{|l - c|}{c + 1}\Big)^4, \qquad c = \lfloor n/2 \rfloor \qquad\text{(variable density)} .
+
+Each takes the number of groups, how many to measure, and a generator, and gives different groups, in order. Variable
+density: Lustig, Donoho and Pauly, Magn. Reson. Med. 58:1182 (2007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator
+
+#: From the number of groups, how many to measure, and a generator, to the groups.
+Order = Callable[[int, int, Generator | None], list[int]]
+#: How steeply :func:`variable_density` falls off.
+POWER = 4
+
+
+def random_order(count: int, budget: int, generator: Generator | None = None) -> list[int]:
+    """Any, all alike."""
+    _check(count, budget)
+    return torch.randperm(count, generator=generator)[:budget].tolist()
+
+
+def equispaced(count: int, budget: int, generator: Generator | None = None) -> list[int]:
+    """As evenly as can be, the middle among them; nothing is random."""
+    _check(count, budget)
+    return [(count // 2 + count * i // budget) % count for i in range(budget)]
+
+
+def centre_first(count: int, budget: int, generator: Generator | None = None) -> list[int]:
+    """From the middle outwards; nothing is random."""
+    _check(count, budget)
+    return sorted(range(count), key=lambda group: abs(group - count // 2))[:budget]
+
+
+def variable_density(count: int, budget: int, generator: Generator | None = None) -> list[int]:
+    """Drawn one after the other, those near the middle more often."""
+    _check(count, budget)
+    middle = count // 2
+    weights = (1 - (torch.arange(count) - middle).abs() / (middle + 1)) ** POWER
+    return torch.multinomial(weights, budget, generator=generator).tolist()
+
+
+def _check(count: int, budget: int) -> None:
+    if not 0 <= budget <= count:
+        raise ValueError(f"budget: found {budget}, expected from 0 to {count}, the number of groups")
