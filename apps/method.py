@@ -6,7 +6,7 @@ import contextlib
 import copy
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -26,7 +26,7 @@ from .arguments import brief, instantiate
 from .cli import UsageError
 
 #: What of the command line determines an image; kept in the result and hashed into its fingerprint.
-SETTINGS = ("prior", "solver", "parameters", "strength", "seed", "record")
+SETTINGS = ("prior", "solver", "parameters", "strength", "seed", "record", "samples")
 
 
 def add_method_options(parser: ArgumentParser) -> None:
@@ -133,6 +133,17 @@ def with_tensors(prior: Prior | None, path: str | None) -> Prior | None:
             raise ValueError(f"{path}: found {name} of shape {found}, expected {expected}")
         prior = cast(Prior, substitute(prior, name.partition(".")[2], tensor.to(own.dtype)))
     return prior
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """What a method refuses of a file's data is a usage error, in one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise UsageError(brief(error)) from error
 
 
 def build_solver(

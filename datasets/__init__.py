@@ -14,7 +14,8 @@ from .scenes import blobs
 from .sources import Blobs, ImageFolder, Part, Slices, Source, Truths, Volumes, WithPhase
 
 __all__ = [
-    "Arrays", "Blobs", "Cyst", "FileCheckpoint", "ImageFolder", "InputError", "Measurement", "Part", "Result",
-    "Slices", "Source", "Truths", "Volumes", "WithPhase", "analytic", "blobs", "demodulate", "export", "load_measurement", "load_result",
-    "printable", "read_arrays", "recognise", "ring_coils", "save_measurement", "save_result", "speckle_phantom",
+    "Arrays", "Blobs", "Cyst", "FileCheckpoint", "ImageFolder", "InputError", "Measurement", "Part", "Result", "Slices",
+    "Source", "Truths", "Volumes", "WithPhase", "analytic", "blobs", "demodulate", "export", "load_measurement",
+    "load_result", "printable", "read_arrays", "recognise", "ring_coils", "save_measurement", "save_result",
+    "speckle_phantom",
 ]  # fmt: skip

@@ -150,7 +150,9 @@ class Slices(Pieces):
         super().__init__(size)
         if axis not in (0, 1, 2) or not 0 <= between[0] < between[1] <= 1 or coarser < 1:
             found = f"{axis}, {tuple(between)}, {coarser}"
-            raise ValueError(f"axis, between, coarser: found {found}, expected 0 to 2, 0 <= begin < end <= 1, 1 or more")
+            raise ValueError(
+                f"axis, between, coarser: found {found}, expected 0 to 2, 0 <= begin < end <= 1, 1 or more"
+            )
         self.axis, self.between, self.coarser = axis, tuple(between), coarser
         whole = Volumes(path, 1)
         for name, volume, digest in zip(whole.names, whole.images, whole.digests, strict=True):

@@ -42,11 +42,12 @@ from .threshold import universal_threshold
 
 __all__ = [
     "ADMM", "DAPS", "DPS", "FISTA", "FLAIR", "GCNR", "Acquisition", "ActiveSampling", "BackProjection",
-    "CalibratedWeight", "Choice", "CoarseToFine", "ConjugateGradient", "ConstrainedADMM", "Criterion", "DiffPIR", "Discrepancy",
-    "Diverged", "FixedPointResidual", "Flower", "GuidedDiffusion", "HalfQuadratic", "Kirchhoff", "MagnitudeChange",
-    "Migration", "MomentMatching", "NoiseLeft", "ObjectiveGap", "PairwiseEntropy", "PiGDM", "PnPFlow", "Posterior",
-    "PrimalDual", "Problem", "Progress", "ProximalGradient", "RelativeChange", "ReleasedScore", "Sampler", "Score", "Solution",
-    "Solver", "Unguided", "centre_first", "data_residual", "envelope", "equispaced", "filled", "gcnr", "greedy_design", "log_compress",
-    "magnitude_psnr", "magnitude_ssim", "most_uncertain", "objective", "psnr", "random_order", "scan_convert", "ssim",
-    "universal_threshold", "unmet_conditions", "variable_density", "velocity_errors",
+    "CalibratedWeight", "Choice", "CoarseToFine", "ConjugateGradient", "ConstrainedADMM", "Criterion", "DiffPIR",
+    "Discrepancy", "Diverged", "FixedPointResidual", "Flower", "GuidedDiffusion", "HalfQuadratic", "Kirchhoff",
+    "MagnitudeChange", "Migration", "MomentMatching", "NoiseLeft", "ObjectiveGap", "PairwiseEntropy", "PiGDM",
+    "PnPFlow", "Posterior", "PrimalDual", "Problem", "Progress", "ProximalGradient", "RelativeChange", "ReleasedScore",
+    "Sampler", "Score", "Solution", "Solver", "Unguided", "centre_first", "data_residual", "envelope", "equispaced",
+    "filled", "gcnr", "greedy_design", "log_compress", "magnitude_psnr", "magnitude_ssim", "most_uncertain",
+    "objective", "psnr", "random_order", "scan_convert", "ssim", "universal_threshold", "unmet_conditions",
+    "variable_density", "velocity_errors",
 ]  # fmt: skip

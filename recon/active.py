@@ -38,7 +38,7 @@ class Score(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, distances: Tensor) -> Tensor:
-        """From squared distances of predictions ``(L, N, N)`` to a score of each group ``(L,)``; the highest is next."""
+        """From squared distances of predictions ``(L, N, N)`` to a score of each group, ``(L,)``; the best is next."""
 
 
 class PairwiseEntropy(Score):
@@ -64,12 +64,14 @@ class Choice(NamedTuple):
     :param group: measured.
     :param step: of the sampler, before which it was.
     :param score: of the group; nan where it was given beforehand.
+    :param ties: groups of that same score, itself among them; likewise 0.
     :param spread: root mean square over the pixels of the standard deviation of the particles' estimates; likewise.
     """
 
     group: int
     step: int = 0
     score: float = math.nan
+    ties: int = 0
     spread: float = math.nan
 
 
@@ -193,7 +195,7 @@ class ActiveSampling:
         estimates = self.sampler.prior.estimate(x, self.sampler.level(k).t)
         scores = group_scores(self.score, physics.A(estimates), self.groups, [choice.group for choice in so_far])
         best, spread = int(scores.argmax()), float(estimates.std(0).square().mean().sqrt())
-        return Choice(best, k, float(scores[best]), spread)
+        return Choice(best, k, float(scores[best]), int((scores == scores[best]).sum()), spread)
 
     def _measured(
         self, measure: Callable[[Tensor], Tensor], mask: Tensor, y: Tensor, group: int

@@ -1,10 +1,9 @@
-r"""Orders of measurement that are fixed beforehand, of n groups along an axis whose middle :math:`\lfloor n/2 \rfloor`
-says most, as columns of k-space do.
+r"""Orders of measurement that are fixed beforehand, of n groups along an axis, as columns of k-space are.
 
-.. math:: p_l \propto \Big(1 - \frac{|l - c|}{c + 1}\Big)^4, \qquad c = \lfloor n/2 \rfloor \qquad\text{(variable density)} .
+.. math:: p_l \propto \Big(1 - \frac{|l - c|}{c + 1}\Big)^4, \qquad c = \lfloor n/2 \rfloor,
 
-Each takes the number of groups, how many to measure, and a generator, and gives different groups, in order. Variable
-density: Lustig, Donoho and Pauly, Magn. Reson. Med. 58:1182 (2007).
+is the variable density of one of them (Lustig, Donoho and Pauly, Magn. Reson. Med. 58:1182, 2007): the middle c says
+most. Each takes the number of groups, how many to measure, and a generator, and gives different groups, in order.
 """
 
 from __future__ import annotations

@@ -291,7 +291,6 @@ def test_groups_are_of_what_is_measured(physics):
         assert not y[:, groups < 0].any(), name
 
 
-
 def test_geometry_rebuilds_it(physics):
     again = type(physics)(**physics.geometry())
     x = image(physics)
