@@ -24,7 +24,7 @@ from ..recon.orders import Order
 from ..recon.problem import norms
 from .arguments import instantiate, new_parser, parse
 from .cli import UsageError
-from .method import refusals
+from .method import in_precision_of, refusals
 from .progress import Reporter
 from .reconstruct import Job, check_writable, choose_device, digest_of, finished, write_page
 from .record import assemble, axes_of
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     settings = {k: v for k, v in json.loads(parser.dump(config, format="json")).items() if k in SETTINGS}
     made, source = instantiate(parser, config), Path(config.file)
     with refusals():
-        sampler = made.sampler(made.prior)
+        made.sampler(made.prior)
     job = Job(source, Path(config.out), settings, choose_device(config.device), digest_of(source))
     reporter = Reporter(as_json=config.json, verb="acquire")
     if finished(job, config.overwrite):
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
         return 0
     check_writable(job.target)
     remove_partials(job.target)
-    result = acquire(job, fully_sampled(source, config), sampler, made, reporter)
+    result = acquire(job, fully_sampled(source, config), made, reporter)
     save_result(job.target, result)
     reporter.done(source, job.target, write_page(job, result) if config.report else None, result)
     return 0
@@ -133,14 +133,14 @@ def chosen_groups(physics: Operator, name: str | None) -> tuple[str, Tensor]:
     return name, known[name]
 
 
-def acquire(job: Job, m: Measurement, sampler: Sampler, made: Namespace, reporter: Reporter) -> Result:
+def acquire(job: Job, m: Measurement, made: Namespace, reporter: Reporter) -> Result:
     """The acquisition of a file whose data stand for the scan, and its record."""
     name, groups = chosen_groups(m.physics, made.groups)
     numbers = groups.unique().tolist()
     budget = max(1, len(numbers) // 4) if made.budget is None else made.budget
     y, physics = m.y.to(job.device), m.physics.to(job.device)
     y = y.to(torch.promote_types(y.dtype, torch.float32))
-    sampler = sampler.to(job.device)
+    sampler = made.sampler(in_precision_of(made.prior, y))
     generator, began = Generator().manual_seed(made.seed), time.perf_counter()
     with torch.no_grad(), refusals(), reporter.acquisition(job.source, sampler.max_iter) as callback:
         active = ActiveSampling(sampler, groups.to(job.device), budget, made.score, made.particles, made.window)
