@@ -37,7 +37,7 @@ from resolvent.recon import (
 )
 from resolvent.recon.orders import Order
 
-NOISE, RATE, PARTICLES, STEPS, SCALE = 0.01, 4, 6, 40, 0.3
+NOISE, RATE, PARTICLES, STEPS, SCALE = 0.01, 4, 4, 30, 0.3
 SHAPE = (128, 108)
 #: Score's width, and columns of the middle to begin with; chosen by --choose.
 STD, FIRST = 3.0, 6
@@ -136,10 +136,14 @@ def choices(weights: str) -> Iterator[list[str]]:
     def all_planes(std: float, first: Callable[[int], Sequence[int]]) -> list[str]:
         return summary([acquired(truth, weights, std, first(i), i)[0] for i, truth in enumerate(held_out)])
 
-    for std, count in ((0.3, 6), (1.0, 6), (3.0, 6), (10.0, 6), (3.0, 3), (3.0, 12)):
-        yield [f"chosen, std {std:g}, first {count}", *all_planes(std, lambda _, n=count: centre_first(columns, n))]
+    for std, count in ((0.3, 6), (1.0, 6), (3.0, 6), (1.0, 3), (1.0, 12)):
+        found = all_planes(std, lambda _, n=count: centre_first(columns, n))
+        print(std, count, *found, flush=True)
+        yield [f"chosen, std {std:g}, first {count}", *found]
     for name in ORDERS:
-        yield [name, *all_planes(STD, lambda i, name=name: policies(columns, i)[name])]
+        found = all_planes(STD, lambda i, name=name: policies(columns, i)[name])
+        print(name, *found, flush=True)
+        yield [name, *found]
 
 
 def main() -> None:
