@@ -13,7 +13,7 @@ from importlib.resources import files
 import numpy as np
 
 from ..datasets import Result
-from .report_curves import curves
+from .report_curves import curves, steps
 from .report_drawing import PHASE, Scale, decibel_scale, draw, linear_scale
 from .report_order import orders
 from .report_tables import comparable, metrics_table, provenance_table, settings_table, summary_line
@@ -251,7 +251,7 @@ def convergence(results: Sequence[Result], names: Sequence[str]) -> str:
     if not drawn:
         return "<p>No iterations were recorded.</p>"
     batch = ", one line per image" if max(len(r.image) for r in results) > 1 else ""
-    return f"<figure>{drawn}<figcaption>Measures of each iteration{batch}.</figcaption></figure>"
+    return f"<figure>{drawn}<figcaption>Measures of each {steps(results)}{batch}.</figcaption></figure>"
 
 
 def records(results: Sequence[Result], names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ columns. Every row samples with the same prior, weights trained on planes of an 
 PiGDM; the image is the mean of the particles' magnitudes. What has a parameter was chosen on planes of that average
 that were not trained on (--choose prints it): the score's width, and how many columns of the middle come first.
 
-    python benchmarks/active_mri.py [--weights brain-score] [--seeds 4] [--choose] [--out FILE.md]
+    python benchmarks/active_mri.py [--weights brain-score] [--seeds 4] [--choose] [--picture FILE.png] [--out FILE.md]
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from _brains import coil_kspace
 from _timing import machine, table
+from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from resolvent.datasets import Slices, WithPhase
@@ -25,6 +26,7 @@ from resolvent.datasets.sources import counted
 from resolvent.operators import CartesianMRI, sensitivity_maps
 from resolvent.priors import DenoiserDiffusion, VarianceExploding
 from resolvent.recon import (
+    Acquisition,
     ActiveSampling,
     PairwiseEntropy,
     PiGDM,
@@ -40,7 +42,7 @@ from resolvent.recon.orders import Order
 NOISE, RATE, PARTICLES, STEPS, SCALE = 0.01, 4, 4, 30, 0.3
 SHAPE = (128, 108)
 #: Score's width, and columns of the middle to begin with; chosen by --choose.
-STD, FIRST = 3.0, 6
+STD, FIRST = 1.0, 3
 ORDERS: dict[str, Order] = {
     "random": random_order, "equispaced": equispaced, "variable density": variable_density,
     "centre first": centre_first,
@@ -80,8 +82,8 @@ def sampler(weights: str) -> PiGDM:
     return PiGDM(prior, STEPS, NOISE, SCALE)
 
 
-def acquired(truth: Tensor, weights: str, std: float, first: Sequence[int], seed: int) -> tuple[Score, list[int]]:
-    """The image of a quarter of the columns, those of ``first`` and then chosen ones; and their order."""
+def acquired(truth: Tensor, weights: str, std: float, first: Sequence[int], seed: int) -> tuple[Score, Acquisition]:
+    """The image of a quarter of the columns, those of ``first`` and then chosen ones."""
     generator = Generator().manual_seed(seed)
     physics = CartesianMRI(torch.ones(truth.shape[2:]))
     y = physics.A(truth)
@@ -95,7 +97,7 @@ def acquired(truth: Tensor, weights: str, std: float, first: Sequence[int], seed
         float(psnr(magnitude, known)), float(ssim(magnitude, known)), float(psnr(found.mean[None], truth)),
         float(found.std.square().mean().sqrt() / error),
     )  # fmt: skip
-    return score, list(found.order)
+    return score, found
 
 
 def policies(columns: int, seed: int) -> dict[str, list[int]]:
@@ -115,17 +117,38 @@ def summary(scores: Sequence[Score]) -> list[str]:
     ]  # fmt: skip
 
 
-def rows(weights: str, seeds: int) -> Iterator[list[str]]:
-    """One for each policy."""
-    truth = brain()
+def rows(weights: str, seeds: int, picture: Path | None) -> Iterator[list[str]]:
+    """One for each policy; the picture is of the first seed."""
+    truth, images = brain(), {}
     scores: dict[str, list[Score]] = {}
     for seed in range(seeds):
         for name, first in policies(truth.shape[-1], seed).items():
-            score, order = acquired(truth, weights, STD, first, seed)
+            score, found = acquired(truth, weights, STD, first, seed)
             scores.setdefault(name, []).append(score)
-            print(seed, name, *(f"{v:.3f}" for v in score), *order, flush=True)
+            images.setdefault(name, found)
+            print(seed, name, *(f"{v:.3f}" for v in score), *found.order, flush=True)
     for name, found in scores.items():
         yield [name, *summary(found)]
+    if picture is not None:
+        draw(truth, images, picture)
+
+
+def draw(truth: Tensor, images: dict[str, Acquisition], path: Path) -> None:
+    """Magnitudes in gray above what was measured of k-space; of the chosen ones the standard deviation, too."""
+    shown = {"all columns": truth.abs()[0, 0]}
+    shown |= {name: found.samples.abs().mean((0, 1)) for name, found in images.items()}
+    figure = Figure(figsize=(11, 3.4), dpi=80, layout="constrained")
+    axes = figure.subplots(2, len(shown) + 1, height_ratios=(6, 1), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for column, (name, image) in zip(axes.T, shown.items(), strict=False):
+        column[0].imshow(image, cmap="gray", vmin=0, vmax=0.7)
+        column[0].set_title(name, fontsize=9)
+        taken = images[name].mask[0].any(0) if name in images else torch.ones(truth.shape[-1])
+        column[1].imshow(taken.float().expand(12, -1), cmap="gray", vmin=0, vmax=1)
+    axes[0, -1].imshow(images["chosen"].std[0], cmap="magma")
+    axes[0, -1].set_title("chosen: standard deviation", fontsize=9)
+    figure.savefig(path)
 
 
 def choices(weights: str) -> Iterator[list[str]]:
@@ -152,10 +175,12 @@ def main() -> None:
     parser.add_argument("--weights", default="brain-score")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--choose", action="store_true", help="the planes kept back in place of the brain")
+    parser.add_argument("--picture", type=Path, help="PNG of the first seed's images")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = choices(arguments.weights) if arguments.choose else rows(arguments.weights, arguments.seeds)
+    how = arguments.weights, arguments.seeds, arguments.picture
+    found = choices(arguments.weights) if arguments.choose else rows(*how)
     header = ("columns", "PSNR (dB)", "SSIM", "PSNR with phase (dB)", "spread / error")
     text = f"{table(header, list(found))}\n\nMeasured on {machine()}, 1 thread, {arguments.weights}.\n"
     print(text)
