@@ -31,7 +31,12 @@ def curves(results: Sequence[Result], names: Sequence[str]) -> str:
     for ax in axes[len(measures) :]:
         ax.set_axis_off()
     legend(figure, axes)
-    return img(figure, f"Curves of {', '.join(sorted(measures))} against the iteration")
+    return img(figure, f"Curves of {', '.join(sorted(measures))} against the {steps(results)}")
+
+
+def steps(results: Sequence[Result]) -> str:
+    """What the numbers of a history are of: iterations, or of acquisitions the choices."""
+    return "choice" if any("order" in r.record for r in results) else "iteration"
 
 
 def _draw(ax: Axes, measure: str, results: Sequence[Result], names: Sequence[str]) -> None:
@@ -46,9 +51,7 @@ def _draw(ax: Axes, measure: str, results: Sequence[Result], names: Sequence[str
             ax.plot(np.arange(1, len(column) + 1), column, label=f" {name}" if j == 0 else None, **style)
     if 0 < smallest < largest:
         _logarithmic(ax, largest / smallest)
-    ax.set(
-        title=measure.replace("_", " "), xlabel="choice" if any("order" in r.record for r in results) else "iteration"
-    )
+    ax.set(title=measure.replace("_", " "), xlabel=steps(results))
     plain(ax)
     ax.grid(color="#dddddd", linewidth=0.5)
     ax.spines[["top", "right"]].set_visible(False)

@@ -47,6 +47,8 @@ ORDERS: dict[str, Order] = {
     "random": random_order, "equispaced": equispaced, "variable density": variable_density,
     "centre first": centre_first,
 }  # fmt: skip
+#: The columns that were chosen, all known from the first step on as in the fixed orders.
+AGAIN = "chosen, sampled again"
 VOLUMES = Path(__file__).resolve().parents[2] / "shared" / "data" / "volumes"
 
 
@@ -119,11 +121,14 @@ def summary(scores: Sequence[Score]) -> list[str]:
 
 def rows(weights: str, seeds: int, picture: Path | None) -> Iterator[list[str]]:
     """One for each policy; the picture is of the first seed."""
-    truth, images = brain(), {}
+    truth, images, chosen = brain(), {}, ()
     scores: dict[str, list[Score]] = {}
     for seed in range(seeds):
-        for name, first in policies(truth.shape[-1], seed).items():
+        starts = policies(truth.shape[-1], seed)
+        for name in (*starts, AGAIN):
+            first = starts[name] if name in starts else chosen
             score, found = acquired(truth, weights, STD, first, seed)
+            chosen = found.order if name == "chosen" else chosen
             scores.setdefault(name, []).append(score)
             images.setdefault(name, found)
             print(seed, name, *(f"{v:.3f}" for v in score), *found.order, flush=True)

@@ -25,6 +25,7 @@ NAMES = (
     "radar_table",
     "gray_denoising",
     "noise2score",
+    "active_mri",
 )
 
 
