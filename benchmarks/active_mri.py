@@ -126,7 +126,7 @@ def rows(weights: str, seeds: int, picture: Path | None) -> Iterator[list[str]]:
     for seed in range(seeds):
         starts = policies(truth.shape[-1], seed)
         for name in (*starts, AGAIN):
-            first = starts[name] if name in starts else chosen
+            first = starts.get(name, chosen)
             score, found = acquired(truth, weights, STD, first, seed)
             chosen = found.order if name == "chosen" else chosen
             scores.setdefault(name, []).append(score)
