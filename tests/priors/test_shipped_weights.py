@@ -7,6 +7,7 @@ import torch
 
 from resolvent.datasets import ImageFolder, Slices, WithPhase, blobs
 from resolvent.priors import Denoiser, DenoiserDiffusion, load_denoiser
+from resolvent.priors.inspection import asymmetry
 from resolvent.priors.weights_file import read_description, shipped
 
 NAMES = sorted(shipped())
@@ -27,7 +28,7 @@ def gain(denoise, clean, sigma):
 
 
 def test_the_promised_ones_are_there():
-    assert {"brain-score", "image-denoiser", "magnitude-denoiser"} <= set(NAMES)
+    assert {"brain-score", "image-denoiser", "learned-proximal", "magnitude-denoiser"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -67,6 +68,14 @@ def test_planes_of_the_brain_that_were_not_trained_on(shared_data):
     image, noise = (torch.complex(x[:, :1], x[:, 1:]) for x in (clean, 0.2 * torch.randn(clean.shape)))
     both = DenoiserDiffusion("brain-score").denoise(image + noise, 0.2 * 2**0.5)
     assert 20 * torch.log10(noise.abs().square().mean().sqrt() / (both - image).abs().square().mean().sqrt()) > 11
+
+
+def test_the_learned_proximal_network_is_a_proximal_operator_and_denoises(shared_data):
+    """Symmetric Jacobian, convex potential by its weights' signs; two thirds of a denoiser's gain in dB."""
+    network, clean = load_denoiser("learned-proximal"), photographs(shared_data)
+    assert asymmetry(lambda y: network(y.float()).double(), clean[:1, :, :24, :24].double()) < 1e-5
+    assert network.strong_convexity > 0
+    assert gain(network, clean, 0.1) > 7
 
 
 @pytest.mark.parametrize("name", NAMES)
