@@ -142,17 +142,17 @@ def draw(truth: Tensor, images: dict[str, Acquisition], path: Path) -> None:
     """Magnitudes in gray above what was measured of k-space; of the chosen ones the standard deviation, too."""
     shown = {"all columns": truth.abs()[0, 0]}
     shown |= {name: found.samples.abs().mean((0, 1)) for name, found in images.items()}
-    figure = Figure(figsize=(11, 3.4), dpi=80, layout="constrained")
-    axes = figure.subplots(2, len(shown) + 1, height_ratios=(6, 1), squeeze=False)
+    figure = Figure(figsize=(11, 2.0), dpi=80, layout="constrained")
+    axes = figure.subplots(2, len(shown) + 1, height_ratios=(8, 1), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for column, (name, image) in zip(axes.T, shown.items(), strict=False):
         column[0].imshow(image, cmap="gray", vmin=0, vmax=0.7)
-        column[0].set_title(name, fontsize=9)
+        column[0].set_title(name, fontsize=8)
         taken = images[name].mask[0].any(0) if name in images else torch.ones(truth.shape[-1])
         column[1].imshow(taken.float().expand(12, -1), cmap="gray", vmin=0, vmax=1)
     axes[0, -1].imshow(images["chosen"].std[0], cmap="magma")
-    axes[0, -1].set_title("chosen: standard deviation", fontsize=9)
+    axes[0, -1].set_title("chosen: std", fontsize=8)
     figure.savefig(path)
 
 
