@@ -17,6 +17,7 @@ from typing import Any
 #: Verb to module (with a ``main(argv) -> int``) and one line of help.
 VERBS = {
     "reconstruct": ("reconstruct", "measurement files in, images and reports out"),
+    "acquire": ("acquire", "a fully sampled file in, which of its data are worth most, and their image, out"),
     "train": ("train", "images in, the weights of a denoiser out"),
     "tune": ("tune", "measurement files in, the parameters of their reconstruction out"),
     "simulate": ("simulate", "make a measurement file from a synthetic scene"),

@@ -68,8 +68,22 @@ def describe_measurement(path: Path) -> dict[str, Any]:
 def describe_result(path: Path) -> dict[str, Any]:
     """The record of a reconstruction."""
     result = load_result(path)
-    keys = ("operator", "solver", "status", "iterations", "seconds", "metrics", "warnings", "version", "input")
-    return {"image": _array(result.image)} | {k: result.record[k] for k in keys if k in result.record}
+    keys = (
+        "operator",
+        "solver",
+        "groups",
+        "order",
+        "status",
+        "iterations",
+        "seconds",
+        "metrics",
+        "warnings",
+        "version",
+        "input",
+    )
+    more = {name: getattr(result, name) for name in ("std", "mask")}
+    facts = {name: _array(value) for name, value in {"image": result.image, **more}.items() if value is not None}
+    return facts | {k: result.record[k] for k in keys if k in result.record}
 
 
 def describe_arrays(found: Arrays) -> dict[str, Any]:

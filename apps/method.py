@@ -6,10 +6,10 @@ import contextlib
 import copy
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import yaml
@@ -25,8 +25,10 @@ from ..recon.bilevel import Parameters, substitute
 from .arguments import brief, instantiate
 from .cli import UsageError
 
+AnyPrior = TypeVar("AnyPrior", bound=Prior)
+
 #: What of the command line determines an image; kept in the result and hashed into its fingerprint.
-SETTINGS = ("prior", "solver", "parameters", "strength", "seed", "record")
+SETTINGS = ("prior", "solver", "parameters", "strength", "seed", "record", "samples")
 
 
 def add_method_options(parser: ArgumentParser) -> None:
@@ -135,18 +137,37 @@ def with_tensors(prior: Prior | None, path: str | None) -> Prior | None:
     return prior
 
 
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """What a method refuses of a file's data is a usage error, in one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise UsageError(brief(error)) from error
+
+
 def build_solver(
     parser: ArgumentParser, settings: dict[str, Any], problem: Problem, noise_std: float | None
 ) -> tuple[Solver, float | None]:
     """The solver with its prior at the right strength; the strength's largest value is returned too."""
     make, prior = choose(parser, settings)
     if prior is not None:
-        prior = prior.to(problem.y.device, problem.y.real.dtype)
+        prior = in_precision_of(prior, problem.y)
     solver = make(prior)
     if prior is None or not len(solver.priors):
         return solver, None
     strength = prior_strength(settings["strength"], solver, prior, problem, noise_std)
     return make(prior.scaled(strength)), float(torch.as_tensor(strength).max())
+
+
+def in_precision_of(prior: AnyPrior, y: torch.Tensor) -> AnyPrior:
+    """``prior`` on the device of ``y``, its real and its complex numbers as precise."""
+    kinds = {True: y.dtype.to_complex(), False: y.dtype.to_real()}
+    return prior._apply(
+        lambda t: t.to(y.device, kinds[t.is_complex()] if t.is_complex() or t.is_floating_point() else t.dtype)
+    )
 
 
 def prior_strength(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..datasets import Result
-from ..recon import Progress
+from ..recon import Choice, Progress
 
 
 class Reporter:
@@ -42,6 +43,24 @@ class Reporter:
             bar.set_postfix_str(f"change {change:.1e}")
             if self.as_json:
                 self.say("iteration", file=str(source), iteration=progress.iteration, of=total, relative_change=change)
+
+        with bar:
+            yield update
+
+    @contextmanager
+    def acquisition(self, source: Path, total: int) -> Iterator[Callable[[int, Sequence[Choice]], None]]:
+        """A callback that shows steps, and each measurement as it is made."""
+        bar = tqdm(total=total, desc=source.name, unit="step", disable=self.as_json or not sys.stderr.isatty())
+        said = 0
+
+        def update(done: int, choices: Sequence[Choice]) -> None:
+            nonlocal said
+            bar.update(done - bar.n)
+            bar.set_postfix_str(f"{len(choices)} measured")
+            for choice in choices[said:] if self.as_json else ():
+                facts = {k: v if math.isfinite(v) else None for k, v in choice._asdict().items()}
+                self.say("measured", file=str(source), of=total, **facts)
+            said = len(choices)
 
         with bar:
             yield update

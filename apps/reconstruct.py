@@ -17,11 +17,13 @@ from jsonargparse import ArgumentParser, Namespace
 from .. import operators, priors, recon  # noqa: F401  (their classes are named on the command line)
 from ..datasets import FileCheckpoint, InputError, Measurement, Result, load_measurement, load_result, save_result
 from ..datasets.hdf5 import sha256
+from ..operators import Operator
 from ..operators.files import remove_partials
-from ..recon import Problem, data_residual, objective
+from ..recon import Problem, Sampler, Solution, Solver, data_residual, objective
+from ..recon.problem import norms
 from .arguments import new_parser, parse
 from .cli import NumericalFailure, UsageError
-from .method import add_method_options, build_solver, choose, preset_for, settings_of
+from .method import add_method_options, build_solver, choose, preset_for, refusals, settings_of
 from .progress import Reporter
 from .record import assemble
 
@@ -85,6 +87,7 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
     add("files", nargs="*", help="measurement files")
     add("--out", type=str | None, help="folder for the results, or one .h5 file for a single input")
     add_method_options(parser)
+    add("--samples", type=int, default=1, help="images that a sampler draws; the result is their mean and spread")
     add("--report", type=bool, default=True, help="write an HTML report beside each result")
     add("--overwrite", type=bool, default=False, help="replace results made with other settings")
     add("--checkpoint_every", type=float, default=10.0, help="seconds between saves of an unfinished run")
@@ -97,7 +100,8 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
 def plan(parser: ArgumentParser, config: Namespace) -> list[Job]:
     """This process's share of the jobs; files are dealt out under torchrun."""
     settings, device = settings_of(parser, config), choose_device(config.device)
-    choose(parser, settings)
+    make, prior = choose(parser, settings)
+    check_samples(make(prior), config.samples)
     out, sources = Path(config.out), [Path(f) for f in config.files]
     single = out.suffix in (".h5", ".hdf5")
     if single and len(sources) > 1:
@@ -108,6 +112,17 @@ def plan(parser: ArgumentParser, config: Namespace) -> list[Job]:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     jobs = [Job(s, t, settings, device) for s, t in zip(sources, targets, strict=True)]
     return jobs[rank::world]
+
+
+def check_samples(solver: Solver, samples: int) -> None:
+    """Refuse several samples of what draws none.
+
+    :raises UsageError: saying which.
+    """
+    if samples < 1:
+        raise UsageError(f"--samples: found {samples}, expected at least 1")
+    if samples > 1 and not isinstance(solver, Sampler):
+        raise UsageError(f"--samples: found {samples} of {type(solver).__name__}, expected a sampler such as PiGDM")
 
 
 def choose_device(name: str) -> str:
@@ -123,11 +138,11 @@ def choose_device(name: str) -> str:
 
 def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, config: Namespace) -> None:
     """One file, unless its result is there already."""
-    job = Job(job.source, job.target, job.settings, job.device, _digest(job.source))
-    if _finished(job, config.overwrite):
+    job = Job(job.source, job.target, job.settings, job.device, digest_of(job.source))
+    if finished(job, config.overwrite):
         reporter.say("skipped", file=str(job.source), out=str(job.target), reason="finished")
         return
-    _check_writable(job.target)
+    check_writable(job.target)
     remove_partials(job.target)
     measurement = load_measurement(job.source)
     kept = job.target.with_name(f".{job.target.name}.checkpoint")
@@ -139,7 +154,7 @@ def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, config: Na
         raise
     save_result(job.target, result)
     checkpoint.clear()
-    page = _write_report(job, result) if config.report else None
+    page = write_page(job, result) if config.report else None
     reporter.done(job.source, job.target, page, result)
 
 
@@ -152,17 +167,30 @@ def solve(
     torch.manual_seed(job.settings["seed"])
     y, physics = measurement.y.to(job.device), measurement.physics.to(job.device)
     y = y.to(torch.promote_types(y.dtype, torch.float32))
-    with torch.no_grad():
+    with torch.no_grad(), refusals():
         solver, strength = build_solver(parser, job.settings, Problem(y, physics), measurement.noise_std)
         record = {name: RECORDS[name] for name in job.settings["record"]}
         with reporter.progress(job.source, solver.max_iter) as callback:
-            solution = solver.solve(y, physics, record=record, callback=callback, checkpoint=checkpoint)
+            run = {"record": record, "callback": callback, "checkpoint": checkpoint}
+            solution, std = solution_of(solver, y, physics, job.settings.get("samples", 1), **run)
         if "diverged" in solution.status:
             raise NumericalFailure(
                 f"{job.source}: image {solution.status.index('diverged')} diverged in iteration "
                 f"{solution.iterations}, expected finite numbers; a smaller --solver.step_size may help"
             )
-        return assemble(job.about() | {"strength": strength}, measurement, solver, solution)
+        return assemble(job.about() | {"strength": strength}, measurement, solver, solution, std)
+
+
+def solution_of(
+    solver: Solver, y: torch.Tensor, physics: Operator, samples: int, **run: Any
+) -> tuple[Solution, torch.Tensor | None]:
+    """The solution; of several samples their mean, whose history is the mean of theirs, and standard deviation."""
+    if samples == 1 or not isinstance(solver, Sampler):
+        return solver.solve(y, physics, **run), None
+    drawn = solver.sample(y, physics, samples, **run)
+    history = {name: values.unflatten(1, (len(y), samples)).mean(2) for name, values in drawn.history.items()}
+    misfit = Problem(y, physics).residual(drawn.mean) / norms(y).clamp_min(1e-30)
+    return Solution(drawn.mean, (solver.at_the_end,) * len(y), history, misfit, None, drawn.seconds), drawn.std
 
 
 def replay(parser: ArgumentParser, config: Namespace, reporter: Reporter) -> int:
@@ -174,7 +202,7 @@ def replay(parser: ArgumentParser, config: Namespace, reporter: Reporter) -> int
         digest, device = old.record["input"]["sha256"], old.record["device"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its record has no {error}, expected a result of 'resolvent reconstruct'") from error
-    found = _digest(source)
+    found = digest_of(source)
     if found != digest:
         raise InputError(f"{source}: SHA-256 is {found[:12]}…, expected {digest[:12]}… as when {path} was made")
     torch.set_num_threads(threads)
@@ -194,14 +222,18 @@ def replay(parser: ArgumentParser, config: Namespace, reporter: Reporter) -> int
     return 0
 
 
-def _digest(source: Path) -> str:
+def digest_of(source: Path) -> str:
+    """SHA-256 of a file.
+
+    :raises InputError: if it cannot be read.
+    """
     try:
         return sha256(source)
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}), expected a measurement file") from error
 
 
-def _finished(job: Job, overwrite: bool) -> bool:
+def finished(job: Job, overwrite: bool) -> bool:
     """Whether the job's result exists; one made otherwise is not touched unless asked."""
     if not job.target.exists() or overwrite:
         return False
@@ -213,7 +245,11 @@ def _finished(job: Job, overwrite: bool) -> bool:
     )
 
 
-def _check_writable(target: Path) -> None:
+def check_writable(target: Path) -> None:
+    """Refuse a place where no file can be written.
+
+    :raises InputError: naming it.
+    """
     from ..operators.files import atomic
 
     probe = target.with_name(f".{target.name}.probe")
@@ -225,7 +261,8 @@ def _check_writable(target: Path) -> None:
         raise InputError(f"{target}: cannot be written ({error.strerror}), expected a writable place") from error
 
 
-def _write_report(job: Job, result: Result) -> Path:
+def write_page(job: Job, result: Result) -> Path:
+    """The report beside a job's result."""
     from .report import write_report
 
     page = job.target.with_suffix(".html")

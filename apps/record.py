@@ -9,23 +9,56 @@ import torch
 
 from ..datasets import Measurement, Result
 from ..operators import Operator, Scaled
-from ..recon import Migration, Problem, Solution, Solver, magnitude_psnr, magnitude_ssim, psnr, ssim, unmet_conditions
+from ..recon import (
+    Migration,
+    Problem,
+    Sampler,
+    Solution,
+    Solver,
+    magnitude_psnr,
+    magnitude_ssim,
+    psnr,
+    ssim,
+    unmet_conditions,
+)
 from ..recon.metrics import nmse
 
 
-def assemble(about: dict[str, Any], m: Measurement, solver: Solver, solution: Solution) -> Result:
-    """Image, history and record of a finished run; ``about`` is what the caller knows of it."""
+def assemble(
+    about: dict[str, Any], m: Measurement, solver: Solver, solution: Solution, std: torch.Tensor | None = None
+) -> Result:
+    """Image, history and record of a finished run.
+
+    :param about: what the caller knows of it.
+    :param std: of the samples whose mean the image is.
+    """
     image = solution.image.cpu()
     truth = m.truth.to(image.dtype) if m.truth is not None else None
+    std = std.cpu() if std is not None else None
     run = {
         "operator": type(m.physics).__name__, "solver": type(solver).__name__,
         "x_update": getattr(m.physics, "x_update", None), "noise_std": m.noise_std, "meta": dict(m.meta),
         "status": list(solution.status), "iterations": solution.iterations, "seconds": solution.seconds,
-        "certificate": solution.certificate.tolist(), "metrics": measures(solver, image, truth, m),
+        "certificate": solution.certificate.tolist(),
+        "metrics": measures(solver, image, truth, m) | uncertainty(image, truth, std),
         "warnings": cautions(solver, solution, m),
         "version": version("resolvent"), "torch": torch.__version__, "threads": torch.get_num_threads(),
     }  # fmt: skip
-    return Result(image, solution.history, about | run, truth, axes_of(m.physics))
+    return Result(image, solution.history, about | run, truth, axes_of(m.physics), std)
+
+
+def uncertainty(image: torch.Tensor, truth: torch.Tensor | None, std: torch.Tensor | None) -> dict[str, Any]:
+    """Root mean square of the standard deviation, and what the error is of it: 1 where the samples know it."""
+    if std is None:
+        return {}
+    spread = _rms(std)
+    known = {} if truth is None else {"error_over_spread": (_rms(image - truth) / spread.clamp_min(1e-30)).tolist()}
+    return {"spread": spread.tolist()} | known
+
+
+def _rms(x: torch.Tensor) -> torch.Tensor:
+    """Root mean square per image."""
+    return x.abs().square().flatten(1).mean(1).sqrt()
 
 
 def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m: Measurement) -> dict[str, Any]:
@@ -69,7 +102,7 @@ def cautions(solver: Solver, solution: Solution, m: Measurement) -> list[str]:
         )
     if not bool(solution.image.abs().sum() > 0):
         notes.append("the image is zero everywhere: the prior is stronger than the data")
-    if m.noise_std is None:
+    if m.noise_std is None and not isinstance(solver, Sampler):
         notes.append("the file states no noise level; strength was estimated from the data")
     return notes + list(unmet_conditions(solver, Problem(_floating(m.y), m.physics.cpu())))
 

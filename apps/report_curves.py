@@ -30,8 +30,13 @@ def curves(results: Sequence[Result], names: Sequence[str]) -> str:
         _draw(ax, measure, results, names)
     for ax in axes[len(measures) :]:
         ax.set_axis_off()
-    _legend(figure, axes)
-    return img(figure, f"Curves of {', '.join(sorted(measures))} against the iteration")
+    legend(figure, axes)
+    return img(figure, f"Curves of {', '.join(sorted(measures))} against the {steps(results)}")
+
+
+def steps(results: Sequence[Result]) -> str:
+    """What the numbers of a history are of: iterations, or of acquisitions the choices."""
+    return "choice" if any("order" in r.record for r in results) else "iteration"
 
 
 def _draw(ax: Axes, measure: str, results: Sequence[Result], names: Sequence[str]) -> None:
@@ -46,7 +51,7 @@ def _draw(ax: Axes, measure: str, results: Sequence[Result], names: Sequence[str
             ax.plot(np.arange(1, len(column) + 1), column, label=f" {name}" if j == 0 else None, **style)
     if 0 < smallest < largest:
         _logarithmic(ax, largest / smallest)
-    ax.set(title=measure.replace("_", " "), xlabel="iteration")
+    ax.set(title=measure.replace("_", " "), xlabel=steps(results))
     plain(ax)
     ax.grid(color="#dddddd", linewidth=0.5)
     ax.spines[["top", "right"]].set_visible(False)
@@ -70,7 +75,8 @@ def _values(result: Result, measure: str) -> np.ndarray | None:
     return values if np.isfinite(values).any() else None
 
 
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Below a figure, the labels of all its axes once."""
     found = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     labels = [shortened(label.strip(), 40) for label in found]
     legend = figure.legend(found.values(), labels, loc="outside lower center", ncols=4, frameon=False, fontsize=FONT)

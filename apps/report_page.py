@@ -13,8 +13,9 @@ from importlib.resources import files
 import numpy as np
 
 from ..datasets import Result
-from .report_curves import curves
+from .report_curves import curves, steps
 from .report_drawing import PHASE, Scale, decibel_scale, draw, linear_scale
+from .report_order import orders
 from .report_tables import comparable, metrics_table, provenance_table, settings_table, summary_line
 from .report_viewer import viewer
 from .report_views import (
@@ -44,6 +45,7 @@ def page(results: Sequence[Result], names: Sequence[str]) -> str:
         "Summary": summary(results, names),
         "Viewer": viewer(groups),
         **{_image_title(i, n_images): image_section(results, names, i, groups[i]) for i in range(shown)},
+        "Measurements": measurements(results, names),
         "Convergence": convergence(results, names),
         "Settings": settings_table(results, names),
         "Provenance": provenance_table(results, names) + records(results, names),
@@ -137,7 +139,7 @@ def image_section(results: Sequence[Result], names: Sequence[str], i: int, shown
     """Comparison, errors, and each picture by itself."""
     batch = max(len(r.image) for r in results) > 1
     numbers = metrics_table(results, names, i) if batch else ""
-    parts = [numbers, comparison(shown), errors(shown)]
+    parts = [numbers, comparison(shown), errors(shown), spreads(results, names, i)]
     parts += [f"<h3>{escape(p.name)}</h3>" + alone(p) for p in shown]
     return "".join(parts)
 
@@ -150,10 +152,11 @@ def comparison(shown: Sequence[Picture]) -> str:
     what = "Maximum projections" if first.is_volume else "Magnitudes"
     text = f"{what} side by side, each relative to its own peak (circle)"
     columns = [projections(p, decibels(p.magnitude)) for p in shown]
-    figures = [_side_by_side(columns, shown, decibel_scale(first), f"{text}, {_range_of(first)}.")]
+    heads = [p.name for p in shown]
+    figures = [_side_by_side(columns, heads, decibel_scale(first), f"{text}, {_range_of(first)}.")]
     if not first.is_volume:
         linear = [projections(p, p.magnitude) for p in shown]
-        figures.insert(first.is_echo, _side_by_side(linear, shown, linear_scale(first), f"{text}, linear."))
+        figures.insert(first.is_echo, _side_by_side(linear, heads, linear_scale(first), f"{text}, linear."))
     return f"<h3>Side by side</h3>{''.join(figures)}"
 
 
@@ -174,18 +177,49 @@ def errors(shown: Sequence[Picture]) -> str:
     ]
     how = "its maximum projections, " if truth.is_volume else ""
     caption = f"Error of the magnitude against the truth, both with their peaks at 1; {how}linear, one scale for all."
-    return "<h3>Error</h3>" + _side_by_side(columns, results, scale, caption)
+    return "<h3>Error</h3>" + _side_by_side(columns, [p.name for p in results], scale, caption)
 
 
-def _side_by_side(columns: Sequence[list[Panel]], shown: Sequence[Picture], scale: Scale, caption: str) -> str:
-    """One column per picture (a single one lies on its side), a few columns to a figure."""
+def spreads(results: Sequence[Result], names: Sequence[str], i: int) -> str:
+    """The standard deviation of each result that has one, and beside it its error, on one scale."""
+    columns, heads = [], []
+    for r, name in zip(results, names, strict=True):
+        if r.std is None or r.std.shape != r.image.shape or len(r.std) <= i:
+            continue
+        maps = {"standard deviation": r.std[i]}
+        if comparable(r) and r.truth is not None:
+            maps["|x − truth|"] = r.image[i] - r.truth[i]
+        shape = picture(name, r.image[i], r.axes)
+        for what, values in maps.items():
+            one = picture(what, values, r.axes)
+            columns.append([replace(panel, peak=None) for panel in slices(shape, one.peak * one.magnitude)])
+            heads.append((f"{name}, " if len(results) > 1 else "") + what)
+    if not columns:
+        return ""
+    largest = max(float(panel.values.max()) for column in columns for panel in column)
+    scale = Scale("magma", 0.0, largest or 1.0, "in units of the image")
+    caption = (
+        "Standard deviation of the samples, and where the truth is known the error of their mean; one scale for all."
+    )
+    return "<h3>Uncertainty</h3>" + _side_by_side(columns, heads, scale, caption)
+
+
+def measurements(results: Sequence[Result], names: Sequence[str]) -> str:
+    """What acquisitions measured, and when; nothing of other results."""
+    drawn = orders(results, names)
+    caption = "Each measurement's group, the first ones on top."
+    return drawn and f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>"
+
+
+def _side_by_side(columns: Sequence[list[Panel]], heads: Sequence[str], scale: Scale, caption: str) -> str:
+    """One column per picture under its head (a single one lies on its side), a few columns to a figure."""
     if len(columns) == 1:
         return _figure([columns[0]], scale, caption)
     out = ""
     for start in range(0, len(columns), MAX_COLUMNS):
         part = columns[start : start + MAX_COLUMNS]
         rows = [list(row) for row in zip(*part, strict=True)]
-        out += _figure(rows, scale, caption, [p.name for p in shown[start : start + MAX_COLUMNS]])
+        out += _figure(rows, scale, caption, heads[start : start + MAX_COLUMNS])
     return out
 
 
@@ -217,7 +251,7 @@ def convergence(results: Sequence[Result], names: Sequence[str]) -> str:
     if not drawn:
         return "<p>No iterations were recorded.</p>"
     batch = ", one line per image" if max(len(r.image) for r in results) > 1 else ""
-    return f"<figure>{drawn}<figcaption>Measures of each iteration{batch}.</figcaption></figure>"
+    return f"<figure>{drawn}<figcaption>Measures of each {steps(results)}{batch}.</figcaption></figure>"
 
 
 def records(results: Sequence[Result], names: Sequence[str]) -> str:

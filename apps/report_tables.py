@@ -17,6 +17,8 @@ METRICS: dict[str, tuple[str, str, bool | None]] = {
     "ssim": ("SSIM", ".4f", True),
     "nmse": ("NMSE", ".4g", False),
     "relative_residual": ("‖Ax − y‖ / ‖y‖", ".4g", None),
+    "spread": ("Standard deviation, rms", ".4g", None),
+    "error_over_spread": ("rms error / std", ".3g", None),
     "peak": ("Peak |x|", ".4g", None),
 }
 PROVENANCE: dict[str, Callable[[Mapping[str, Any]], Any]] = {

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from .. import operators, priors, recon  # noqa: F401  (their classes are named on the command line)
 from ..datasets import InputError
-from ..datasets.hdf5 import sha256
 from ..operators.files import atomic
 from ..priors.training import anywhere, processes
 from ..recon import Diverged
@@ -34,7 +33,7 @@ from .arguments import instantiate, new_parser, parse
 from .cli import Interrupted, NumericalFailure, UsageError
 from .long_run import late_signals, process_group, say
 from .method import add_method_options, choose, preset_for, settings_of
-from .reconstruct import choose_device, weights_of
+from .reconstruct import choose_device, digest_of, weights_of
 from .training_log import TrainingLog
 from .tuning_checkpoint import TuningCheckpoint, nothing
 from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_level
@@ -143,7 +142,7 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     solver, prior = choose(parser, method_settings)
     tuned = tuned_of(solver, prior, config.parameter, device, config.least_eigenvalue)
     paths = [Path(name) for name in (*config.files, *config.validation)]
-    digests = [_digest(path) for path in paths]
+    digests = [digest_of(path) for path in paths]
     scans = [load_scan(path, tuned, method_settings["strength"], device) for path in paths]
     learnt, watched = scans[: len(config.files)], scans[len(config.files) :]
     try:
@@ -156,13 +155,6 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
         raise UsageError(f"files: {error}") from error
     upper = UpperLevel(upper.lower, relative)
     return Run(tuned, made.method, upper, relative, learnt, held_out, settings, digests, Path(config.out), device)
-
-
-def _digest(path: Path) -> str:
-    try:
-        return sha256(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}), expected a measurement file") from error
 
 
 def finished(run: Run) -> bool:

@@ -27,6 +27,7 @@ NAMES = (
     "noise2score",
     "dehazing",
     "dehazing_disk",
+    "active_mri",
 )
 
 

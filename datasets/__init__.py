@@ -11,12 +11,12 @@ from .measurement import Measurement, load_measurement, save_measurement
 from .phantom import Cyst, speckle_phantom
 from .result import Result, load_result, save_result
 from .scenes import blobs
-from .sources import Blobs, ImageFolder, Part, Source, Truths, Volumes
+from .sources import Blobs, ImageFolder, Part, Slices, Source, Truths, Volumes, WithPhase
 from .speckle import Haze, Tissue
 
 __all__ = [
-    "Arrays", "Blobs", "Cyst", "FileCheckpoint", "Haze", "ImageFolder", "InputError", "Measurement", "Part",
-    "Result", "Source", "Tissue", "Truths", "Volumes", "analytic", "blobs", "demodulate", "export",
+    "Arrays", "Blobs", "Cyst", "FileCheckpoint", "Haze", "ImageFolder", "InputError", "Measurement", "Part", "Result",
+    "Slices", "Source", "Tissue", "Truths", "Volumes", "WithPhase", "analytic", "blobs", "demodulate", "export",
     "load_measurement", "load_result", "printable", "read_arrays", "recognise", "ring_coils", "save_measurement",
     "save_result", "speckle_phantom",
 ]  # fmt: skip

@@ -3,6 +3,8 @@
 /                 format = "resolvent-result", version = 1, record (JSON)
 /image            (batch, C, *spatial)
 /truth            the same shape, optional
+/std              the same shape, real: standard deviation of the samples whose mean the image is, optional
+/mask             (*data_shape): which data were measured, of an acquisition, optional
 /axes/<name>      voxel coordinates with unit, optional
 /history/<name>   (iterations, batch)
 """
@@ -21,6 +23,8 @@ from .errors import InputError
 from .hdf5 import check_format, read_tensor, reading, stored_text, text, to_numpy, writing
 
 FORMAT, VERSION = "resolvent-result", 1
+#: Tensors that not every result has.
+OPTIONAL = ("truth", "std", "mask")
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Result:
     :param history: per name, numbers ``(iterations, B)``.
     :param record: JSON-like: ``input`` (path, sha256), ``config``, ``version``, ``seed``, ``threads``,
         ``device``, ``status``, ``metrics``, ``warnings``, ``seconds``, ``fingerprint``.
+    :param std: of the samples whose mean the image is, ``(B, C, *spatial)``, real.
+    :param mask: which data were measured, ``(*data_shape)``, if the run chose them; ``record["order"]`` says when.
     :param axes: voxel coordinates per spatial axis, in metres, if the operator has them.
     """
 
@@ -39,6 +45,8 @@ class Result:
     record: dict[str, Any] = field(default_factory=dict)
     truth: Tensor | None = None
     axes: dict[str, Tensor] = field(default_factory=dict)
+    std: Tensor | None = None
+    mask: Tensor | None = None
 
 
 def save_result(path: str | os.PathLike[str], result: Result) -> None:
@@ -47,8 +55,9 @@ def save_result(path: str | os.PathLike[str], result: Result) -> None:
         record = stored_text(json.dumps(result.record))
         file.attrs.update(format=stored_text(FORMAT), version=VERSION, record=record)
         file["image"] = to_numpy(result.image)
-        if result.truth is not None:
-            file["truth"] = to_numpy(result.truth)
+        for name in OPTIONAL:
+            if getattr(result, name) is not None:
+                file[name] = to_numpy(getattr(result, name))
         for name, values in result.axes.items():
             file[f"axes/{name}"] = to_numpy(values)
             file[f"axes/{name}"].attrs["unit"] = stored_text("m")
@@ -75,6 +84,6 @@ def load_result(path: str | os.PathLike[str]) -> Result:
             image=read_tensor(path, file["image"]),
             history={name: read_tensor(path, item) for name, item in groups["history"].items()},
             record=record,
-            truth=read_tensor(path, file["truth"]) if "truth" in file else None,
             axes={name: read_tensor(path, item) for name, item in groups["axes"].items()},
+            **{name: read_tensor(path, file[name]) for name in OPTIONAL if name in file},
         )

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from .errors import InputError
 from .formats import read_arrays
@@ -124,6 +125,84 @@ class Volumes(Pieces):
                 raise InputError(f"{file}: found no array of three axes, expected volumes")
             for name, volume in volumes.items():
                 self.add(f"{file}:{name}", _magnitude(volume)[None], sha256(file))
+
+
+class Slices(Pieces):
+    """Planes of the volumes of a folder, or of one file; the second of their axes is down, as scanners show them.
+
+    Volumes are read and scaled as by :class:`Volumes`.
+
+    :param size: sides of the crops, pixels.
+    :param axis: of the volume, 0 to 2, across which it is cut.
+    :param between: shares of that axis between which the planes lie.
+    :param coarser: so many voxels along either side of a plane become one pixel, their mean.
+    :raises InputError: as :class:`Volumes`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        size: int | Sequence[int] = 64,
+        axis: int = 2,
+        between: tuple[float, float] = (0.0, 1.0),
+        coarser: int = 1,
+    ):
+        super().__init__(size)
+        if axis not in (0, 1, 2) or not 0 <= between[0] < between[1] <= 1 or coarser < 1:
+            found = f"{axis}, {tuple(between)}, {coarser}"
+            raise ValueError(
+                f"axis, between, coarser: found {found}, expected 0 to 2, 0 <= begin < end <= 1, 1 or more"
+            )
+        self.axis, self.between, self.coarser = axis, tuple(between), coarser
+        whole = Volumes(path, 1)
+        for name, volume, digest in zip(whole.names, whole.images, whole.digests, strict=True):
+            length = volume.shape[1 + axis]
+            for k in range(*(round(share * length) for share in between)):
+                plane = functional.avg_pool2d(volume.select(1 + axis, k).mT, coarser)
+                self.add(f"{name}:{k}", plane, digest)
+
+    def origin(self) -> list[dict[str, Any]]:
+        which = {"name": "slices", "axis": self.axis, "between": list(self.between), "coarser": self.coarser}
+        files = dict(zip((Path(n.rpartition(":")[0]).name for n in self.names), self.digests, strict=True))
+        return [which, *({"name": n, "sha256": d} for n, d in files.items())]
+
+
+class WithPhase(Source):
+    r"""Complex images :math:`g\,|x|\,e^{j \varphi}` of another source's, as two channels, real and imaginary part.
+
+    phi is a constant, any, and a field of normal numbers on a coarse grid over the piece, bicubic between them. Where
+    receivers, shims and flow turn the phase of a magnetic resonance image, it is as smooth.
+
+    :param source: of flat images of one channel.
+    :param strength: standard deviation of the field, radians.
+    :param grid: its numbers along either side.
+    :param gain: g is drawn uniformly from the first to the second.
+    """
+
+    def __init__(self, source: Source, strength: float = 0.7, grid: int = 4, gain: tuple[float, float] = (0.5, 1.0)):
+        if not strength >= 0 or grid < 1 or not 0 < gain[0] <= gain[1] < math.inf:
+            found = f"{strength}, {grid}, {tuple(gain)}"
+            raise ValueError(f"strength, grid, gain: found {found}, expected 0 or more, 1 or more, 0 < low <= high")
+        self.source, self.strength, self.grid, self.gain = source, strength, grid, tuple(gain)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def sample(self, index: int, generator: Generator) -> Tensor:
+        magnitude = self.source.sample(index, generator).abs()
+        low, high = self.gain
+        gain = low + (high - low) * torch.rand((), generator=generator)
+        image = torch.polar(gain * magnitude, self._phase(magnitude.shape[-2:], generator))
+        return torch.cat([image.real, image.imag])
+
+    def _phase(self, shape: Sequence[int], generator: Generator) -> Tensor:
+        field = self.strength * torch.randn(1, 1, self.grid, self.grid, generator=generator)
+        smooth = functional.interpolate(field, tuple(shape), mode="bicubic", align_corners=True)[0]
+        return smooth + 2 * math.pi * torch.rand((), generator=generator)
+
+    def origin(self) -> list[dict[str, Any]]:
+        about = {"name": "with phase", "strength": self.strength, "grid": self.grid, "gain": list(self.gain)}
+        return [about, *self.source.origin()]
 
 
 class Truths(Pieces):

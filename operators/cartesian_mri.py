@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .operator import Operator
+from .operator import Operator, along
 
 
 class CartesianMRI(Operator):
@@ -51,6 +51,16 @@ class CartesianMRI(Operator):
 
     def geometry(self) -> dict[str, Any]:
         return {"mask": self.mask, "sensitivity_maps": self.sensitivity_maps, "channels": self.image_shape[0]}
+
+    def groups(self) -> dict[str, Tensor]:
+        """``columns`` of k-space, along the last axis; of three axes ``readouts`` along the first, before them."""
+        shape, kinds = self.data_shape, {"columns": along(self.data_shape, -1)}
+        if len(shape) == 4:
+            places = torch.arange(shape[-2] * shape[-1]).reshape(shape[-2:])
+            kinds = {"readouts": places.expand(shape)} | kinds
+        mask = self.mask[0] if self.mask.ndim > 3 else self.mask
+        taken = (mask != 0).cpu()
+        return {name: torch.where(taken, groups, -1) for name, groups in kinds.items()}
 
     @property
     def has_exact_prox(self) -> bool:

@@ -27,7 +27,7 @@ from .array_geometry import (
 )
 from .bistatic import Bistatic, Layout, Paths, Recurrence, Spectrum
 from .gram import GramFactor
-from .operator import Operator
+from .operator import Operator, along
 
 SPEED_OF_LIGHT = 299_792_458.0
 #: Phasors of one block: a few times a second-level cache, so that products find them in the third.
@@ -166,6 +166,17 @@ class NearFieldMIMO(Operator):
         arrays = {name: getattr(self, name) for name in names}
         scalars = ("propagation_speed", "spreading", "memory_budget")
         return arrays | {name: getattr(self, name) for name in scalars}
+
+    def groups(self) -> dict[str, Tensor]:
+        """``transmitters``, ``receivers``, ``pairs`` of them, and ``frequencies``."""
+        shape, frequencies = self.data_shape, along(self.data_shape, 1)
+        if self.pairs is not None:
+            by = {"transmitters": self.pairs[:, 0], "receivers": self.pairs[:, 1], "pairs": None}
+            return {name: along(shape, 2, labels) for name, labels in by.items()} | {"frequencies": frequencies}
+        pairs = torch.arange(shape[2] * shape[3]).reshape(shape[2:]).expand(shape)
+        return {
+            "transmitters": along(shape, 2), "receivers": along(shape, 3), "pairs": pairs, "frequencies": frequencies,
+        }  # fmt: skip
 
     # -- linear maps ----------------------------------------------------------------------------
     @property

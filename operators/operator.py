@@ -10,6 +10,7 @@ from the geometry follow from them here.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Self
@@ -87,6 +88,13 @@ class Operator(LinearPhysics):
     def geometry(self) -> dict[str, Any]:
         """The constructor's arguments, from which a file rebuilds this operator."""
 
+    def groups(self) -> dict[str, Tensor]:
+        """What can be measured by itself: by name, the group of each datum, integers ``data_shape``, below 0 for none.
+
+        The first is the one that a scan would choose.
+        """
+        return {"data": torch.arange(math.prod(self.data_shape)).reshape(self.data_shape)}
+
     def A(self, x: Tensor, **_: Any) -> Tensor:
         """Apply ``A`` to images ``(B, *image_shape)``; data ``(B, *data_shape)``."""
         self._check("image", x, self.image_shape)
@@ -142,6 +150,12 @@ class Operator(LinearPhysics):
         if tuple(tensor.shape[1:]) != shape:
             found, expected = tuple(tensor.shape), f"(batch, {', '.join(map(str, shape))})"
             raise ValueError(f"{type(self).__name__}: {what} has shape {found}, expected {expected}")
+
+
+def along(shape: tuple[int, ...], axis: int, labels: Tensor | None = None) -> Tensor:
+    """Groups of data of a ``shape`` by their place along one axis, or by the ``labels`` of these places."""
+    places = torch.arange(shape[axis]) if labels is None else labels.cpu()
+    return places.reshape(-1, *[1] * (len(shape) - 1 - axis % len(shape))).expand(shape)
 
 
 def _moved_like(fn: Any, tensor: Tensor) -> Tensor:

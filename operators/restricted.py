@@ -31,6 +31,11 @@ class Restricted(Operator):
     def geometry(self) -> dict[str, Any]:
         return {"physics": self.physics, "keep": self.keep}
 
+    def groups(self) -> dict[str, Tensor]:
+        """The operator's own, of the data that are kept."""
+        kept = (self.keep != 0).cpu()
+        return {name: torch.where(kept, groups, -1) for name, groups in self.physics.groups().items()}
+
     def _forward_map(self, x: Tensor) -> Tensor:
         data = self.physics.A(x)
         return self.keep.to(data.real.dtype) * data

@@ -29,6 +29,9 @@ class Scaled(Operator):
     def geometry(self) -> dict[str, Any]:
         return {"physics": self.physics, "scale": self.scale}
 
+    def groups(self) -> dict[str, Tensor]:
+        return self.physics.groups()
+
     def _forward_map(self, x: Tensor) -> Tensor:
         return self.scale * self.physics.A(x)
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .array_geometry import Vector, axis_values
-from .operator import Operator
+from .operator import Operator, along
 from .sparse import Entries, SparseMap, bytes_per_entry, product, sparse_map
 
 #: Echoes (pairs of element and pixel) of one block: as many as keep its vectors in the cache.
@@ -91,6 +91,10 @@ class DelayAndSum(Operator):
     @abstractmethod
     def _transmit_delay(self, i: int, x: Tensor, z: Tensor) -> Tensor:
         """Seconds until transmission ``i`` reaches pixels at ``x`` and ``z``."""
+
+    def groups(self) -> dict[str, Tensor]:
+        """``transmits``, and ``elements`` that receive."""
+        return {"transmits": along(self.data_shape, 1), "elements": along(self.data_shape, 2)}
 
     def geometry(self) -> dict[str, Any]:
         names = ("elements", "x", "z", "n_samples", "sampling_frequency", "carrier_frequency", "start_time",

@@ -12,6 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from .network import on_parts
 from .prior import Aux, Prior
 from .weights_file import load_denoiser
 
@@ -81,12 +82,11 @@ class SingleLevel(nn.Module):
 
 
 class RealImaginary(nn.Module):
-    """Denoise the real and the imaginary part of a complex image separately."""
+    """Denoise the real and the imaginary part of a complex image: together where the network has twice the channels."""
 
     def __init__(self, denoiser: nn.Module | Denoise):
         super().__init__()
         self.denoiser = denoiser
 
     def forward(self, x: Tensor, sigma: float) -> Tensor:
-        parts = self.denoiser(torch.cat([x.real, x.imag]), sigma)
-        return torch.complex(*parts.chunk(2))
+        return on_parts(self.denoiser, x, sigma)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .network import on_parts
 from .prior import Prior, broadcast
 from .schedule import FlowMatching, Schedule
 from .weights_file import load_denoiser
@@ -74,7 +75,8 @@ class Diffusion(Prior):
 class DenoiserDiffusion(Diffusion):
     r"""The prior of any denoiser, :math:`\hat x(x_t) = D(x_t / a,\, s / a)`.
 
-    A complex image is denoised a part at a time, at the level :math:`\sigma / \sqrt 2` of either.
+    Of a complex image the parts are denoised at the level :math:`\sigma / \sqrt 2` of either: both at once by a network
+    of twice as many channels, one at a time by any other.
 
     :param denoiser: called as ``denoiser(x, sigma)`` on real images, with ``(B,)`` levels or one; or the file or
         name of trained weights.
@@ -93,9 +95,7 @@ class DenoiserDiffusion(Diffusion):
         x, sigma = x / signal, per_image_or_one(noise / signal)
         if not x.is_complex():
             return self.denoiser(x, sigma)
-        sigma = sigma / math.sqrt(2)
-        parts = self.denoiser(torch.cat([x.real, x.imag]), torch.cat([sigma, sigma]) if sigma.ndim else sigma)
-        return torch.complex(*parts.chunk(2))
+        return on_parts(self.denoiser, x, sigma / math.sqrt(2))
 
 
 class InTimeDiffusion(Diffusion):

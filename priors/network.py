@@ -54,6 +54,19 @@ class Network(Described):
         return x
 
 
+def on_parts(denoise: Callable[[Tensor, Any], Tensor], x: Tensor, sigma: float | Tensor) -> Tensor:
+    """A complex image ``(B, C, *spatial)`` through a real denoiser.
+
+    Its parts are channels of a network of 2 C channels, the real ones first; elsewhere each is an image.
+
+    :param sigma: standard deviation of either part, one or ``(B,)``.
+    """
+    if getattr(denoise, "channels", None) == 2 * x.shape[1]:
+        return torch.complex(*denoise(torch.cat([x.real, x.imag], 1), sigma).chunk(2, 1))
+    both = torch.cat([sigma, sigma]) if isinstance(sigma, Tensor) and sigma.ndim else sigma
+    return torch.complex(*denoise(torch.cat([x.real, x.imag]), both).chunk(2))
+
+
 def noise_map(sigma: float | Tensor, x: Tensor) -> Tensor:
     """Standard deviations ``(B, 1, *spatial)``; of one number, one per image, or a map."""
     level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)

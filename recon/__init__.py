@@ -1,6 +1,15 @@
 """Solving: one problem, one loop, one file per algorithm."""
 
-from .active import Acquisition, ActiveSampling, PairwiseEntropy, ReleasedScore, greedy_design, most_uncertain
+from .active import (
+    Acquisition,
+    ActiveSampling,
+    Choice,
+    PairwiseEntropy,
+    ReleasedScore,
+    Score,
+    greedy_design,
+    most_uncertain,
+)
 from .admm import ADMM
 from .bmode import envelope, log_compress, scan_convert
 from .calibrated_weight import CalibratedWeight, velocity_errors
@@ -19,6 +28,7 @@ from .loop import Progress
 from .metrics import magnitude_psnr, magnitude_ssim, psnr, ssim
 from .migration import BackProjection, Kirchhoff, Migration
 from .moment_matching import MomentMatching
+from .orders import centre_first, equispaced, random_order, variable_density
 from .pigdm import PiGDM
 from .pnp_flow import PnPFlow
 from .primal_dual import PrimalDual
@@ -34,12 +44,12 @@ from .threshold import universal_threshold
 
 __all__ = [
     "ADMM", "DAPS", "DPS", "FISTA", "FLAIR", "GCNR", "Acquisition", "ActiveSampling", "BackProjection",
-    "CalibratedWeight", "CoarseToFine", "ConjugateGradient", "ConstrainedADMM", "Criterion", "DiffPIR",
+    "CalibratedWeight", "Choice", "CoarseToFine", "ConjugateGradient", "ConstrainedADMM", "Criterion", "DiffPIR",
     "Discrepancy", "Diverged", "FixedPointResidual", "Flower", "GuidedDiffusion", "HalfQuadratic", "Kirchhoff",
     "MagnitudeChange", "Migration", "MomentMatching", "NoiseLeft", "ObjectiveGap", "PairwiseEntropy", "PiGDM",
     "PnPFlow", "Posterior", "PrimalDual", "Problem", "Progress", "Projection", "ProximalGradient", "RelativeChange",
-    "ReleasedScore", "Sampler", "Solution", "Solver", "Unguided", "autocorrelation_widths", "data_residual",
-    "envelope", "filled", "gcnr", "greedy_design", "ks_distance", "log_compress", "magnitude_psnr",
-    "magnitude_ssim", "most_uncertain", "objective", "psnr", "scan_convert", "ssim", "universal_threshold",
-    "unmet_conditions", "velocity_errors",
+    "ReleasedScore", "Sampler", "Score", "Solution", "Solver", "Unguided", "autocorrelation_widths", "centre_first",
+    "data_residual", "envelope", "equispaced", "filled", "gcnr", "greedy_design", "ks_distance", "log_compress",
+    "magnitude_psnr", "magnitude_ssim", "most_uncertain", "objective", "psnr", "random_order", "scan_convert", "ssim",
+    "universal_threshold", "unmet_conditions", "variable_density", "velocity_errors",
 ]  # fmt: skip

@@ -11,6 +11,8 @@ other sign in the exponent, and with it rewards the two particles that are farth
 
 from __future__ import annotations
 
+import abc
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -22,46 +24,61 @@ from .problem import Problem
 from .sampler import Sampler, new_seed
 from .solver import Diverged
 
-#: Squared distances ``(L, N, N)`` of predictions to a score of each group, ``(L,)``; the highest is measured next.
-Score = Callable[[Tensor], Tensor]
 
-
-class PairwiseEntropy:
-    r"""The entropy of a mixture of one Gaussian per particle, by its pairs (Kolchinsky and Tracey, 2017).
+class Score(abc.ABC):
+    """What a measurement is worth.
 
     :param std: s, of the measurement's noise or wider, for either part of complex data.
     """
 
     def __init__(self, std: float):
-        if not std > 0:
-            raise ValueError(f"std: found {std}, expected a standard deviation above 0")
+        if not 0 < std < float("inf"):
+            raise ValueError(f"std: found {std}, expected a finite standard deviation above 0")
         self.std = std
+
+    @abc.abstractmethod
+    def __call__(self, distances: Tensor) -> Tensor:
+        """From squared distances of predictions ``(L, N, N)`` to a score of each group, ``(L,)``; the best is next."""
+
+
+class PairwiseEntropy(Score):
+    """The entropy of a mixture of one Gaussian per particle, by its pairs (Kolchinsky and Tracey, 2017)."""
 
     def __call__(self, distances: Tensor) -> Tensor:
         return -_log_mean_exp(-distances / (4 * self.std**2)).mean(1)
 
 
-class ReleasedScore:
+class ReleasedScore(Score):
     r""":math:`\sum_i \log \sum_j e^{+D_{ij} / 2 s^2}`, as the paper's programs have it; for comparison.
 
     For s far above the distances the variance of the particles, else about the largest distance of a pair.
-
-    :param std: s.
     """
-
-    def __init__(self, std: float):
-        if not std > 0:
-            raise ValueError(f"std: found {std}, expected a standard deviation above 0")
-        self.std = std
 
     def __call__(self, distances: Tensor) -> Tensor:
         return torch.logsumexp(distances / (2 * self.std**2), 2).sum(1)
 
 
+class Choice(NamedTuple):
+    """One measurement: what was chosen, when and why.
+
+    :param group: measured.
+    :param step: of the sampler, before which it was.
+    :param score: of the group; nan where it was given beforehand.
+    :param ties: groups of that same score, itself among them; likewise 0.
+    :param spread: root mean square over the pixels of the standard deviation of the particles' estimates; likewise.
+    """
+
+    group: int
+    step: int = 0
+    score: float = math.nan
+    ties: int = 0
+    spread: float = math.nan
+
+
 class Acquisition(NamedTuple):
     """What :meth:`ActiveSampling.acquire` returns.
 
-    :param order: the groups in the order in which they were measured.
+    :param choices: the measurements in their order.
     :param mask: which data there are, ``data_shape``.
     :param y: the data, ``(1, *data_shape)``, 0 where there are none.
     :param samples: the particles, ``(N, C, *spatial)``.
@@ -69,21 +86,27 @@ class Acquisition(NamedTuple):
     :param std: of the particles, real.
     """
 
-    order: tuple[int, ...]
+    choices: tuple[Choice, ...]
     mask: Tensor
     y: Tensor
     samples: Tensor
     mean: Tensor
     std: Tensor
 
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The groups in the order in which they were measured."""
+        return tuple(choice.group for choice in self.choices)
+
 
 class ActiveSampling:
     """Diffusion that asks for its data.
 
     :param sampler: draws the particles; :class:`~resolvent.recon.DPS` in the paper, any other will do.
-    :param groups: which group each datum belongs to, integers ``data_shape``; one below 0 is never measured.
+    :param groups: which group each datum belongs to, integers ``data_shape``; one below 0 is never measured. An
+        operator's own are :meth:`~resolvent.operators.Operator.groups`.
     :param budget: groups to measure.
-    :param score: the highest group is next; :class:`PairwiseEntropy`, say.
+    :param score: as a :class:`Score`; the highest group is next.
     :param particles: N.
     :param window: shares of the sampler's steps between which measurements are taken, evenly.
     """
@@ -93,11 +116,11 @@ class ActiveSampling:
         sampler: Sampler,
         groups: Tensor,
         budget: int,
-        score: Score,
+        score: Callable[[Tensor], Tensor],
         particles: int = 16,
         window: tuple[float, float] = (0.0, 0.8),
     ):
-        count = int(groups.max()) + 1
+        count = len(groups[groups >= 0].unique())
         if not 1 <= budget <= count:
             raise ValueError(f"budget: found {budget}, expected from 1 to {count}, the number of groups")
         if particles < 2 or not 0 <= window[0] < window[1] <= 1:
@@ -120,43 +143,59 @@ class ActiveSampling:
         like: Tensor,
         first: Sequence[int] = (),
         generator: Generator | None = None,
+        callback: Callable[[int, Sequence[Choice]], None] | None = None,
     ) -> Acquisition:
         """Measure and sample.
 
         :param measure: from the mask of what is wanted, ``data_shape``, to data ``(1, *data_shape)``; called once for
-            each new group.
+            each new group. A scanner waits here until its data are there.
         :param physics: the operator with all measurements.
         :param like: an image ``(1, C, *spatial)``; its shape, dtype and device are used, its values are not.
-        :param first: groups to begin with; they count.
+        :param first: groups to begin with, such as a fixed order of :mod:`resolvent.recon.orders`; they count.
+        :param callback: called after every step with how many are done and what was measured so far.
+        :raises ValueError: if ``first`` is no list of different groups within the budget.
         :raises Diverged: if a particle did not stay finite.
         """
-        order, mask = list(first), torch.zeros(physics.data_shape, dtype=torch.bool, device=self.groups.device)
+        self._check(first)
+        choices, mask = [], torch.zeros(physics.data_shape, dtype=torch.bool, device=self.groups.device)
         y = torch.zeros_like(physics.A(like))
-        for group in order:
+        for group in first:
+            choices.append(Choice(group))
             mask, y = self._measured(measure, mask, y, group)
-        state, times = None, self.times()[len(order) :]
+        state, times = None, self.times()[len(choices) :]
         for k in range(self.sampler.max_iter):
             problem = self._problem(physics, mask, y)
             if state is None:
                 like = problem.back_projection
                 state = self.sampler.begin(problem, None, new_seed(like, generator))
-            while len(order) < self.budget and times and times[0] <= k:
+            while times and times[0] <= k:
                 times.pop(0)
-                order.append(self._next(physics, state.x, k, order))
-                mask, y = self._measured(measure, mask, y, order[-1])
+                choices.append(self._next(physics, state.x, k, choices))
+                mask, y = self._measured(measure, mask, y, choices[-1].group)
                 problem = self._problem(physics, mask, y)
             state = self.sampler.step(problem, state)
             if not bool(state.x.isfinite().all()):
                 raise Diverged(f"a particle diverged in step {k}")
-        return Acquisition(tuple(order), mask, y, state.x, state.x.mean(0), state.x.std(0))
+            if callback is not None:
+                callback(k + 1, choices)
+        return Acquisition(tuple(choices), mask, y, state.x, state.x.mean(0), state.x.std(0))
 
     def _problem(self, physics: Operator, mask: Tensor, y: Tensor) -> Problem:
         repeated = y.expand(self.particles, *y.shape[1:])
-        return Problem(repeated, Restricted(physics, mask), self.sampler.priors)
+        seen = Restricted(physics, mask, noise_model=physics.noise_model)
+        return Problem(repeated, seen, self.sampler.priors)
 
-    def _next(self, physics: Operator, x: Tensor, k: int, taken: Sequence[int]) -> int:
-        predicted = physics.A(self.sampler.prior.estimate(x, self.sampler.level(k).t))
-        return most_uncertain(self.score, predicted, self.groups, taken)
+    def _check(self, first: Sequence[int]) -> None:
+        known = set(self.groups[self.groups >= 0].unique().tolist())
+        if len(first) > self.budget or len(set(first)) < len(first) or not known.issuperset(first):
+            expected = f"at most {self.budget} different groups from {min(known)} to {max(known)}"
+            raise ValueError(f"first: found {list(first)}, expected {expected}")
+
+    def _next(self, physics: Operator, x: Tensor, k: int, so_far: Sequence[Choice]) -> Choice:
+        estimates = self.sampler.prior.estimate(x, self.sampler.level(k).t)
+        scores = group_scores(self.score, physics.A(estimates), self.groups, [choice.group for choice in so_far])
+        best, spread = int(scores.argmax()), float(estimates.std(0).square().mean().sqrt())
+        return Choice(best, k, float(scores[best]), int((scores == scores[best]).sum()), spread)
 
     def _measured(
         self, measure: Callable[[Tensor], Tensor], mask: Tensor, y: Tensor, group: int
@@ -165,14 +204,27 @@ class ActiveSampling:
         return mask | new, torch.where(new, measure(new).to(y.dtype), y)
 
 
-def most_uncertain(score: Score, predicted: Tensor, groups: Tensor, taken: Sequence[int] = ()) -> int:
-    """The group of highest score that is not taken.
+def most_uncertain(
+    score: Callable[[Tensor], Tensor], predicted: Tensor, groups: Tensor, taken: Sequence[int] = ()
+) -> int:
+    """The group of highest score that is not taken; parameters as of :func:`group_scores`."""
+    return int(group_scores(score, predicted, groups, taken).argmax())
+
+
+def group_scores(
+    score: Callable[[Tensor], Tensor], predicted: Tensor, groups: Tensor, taken: Sequence[int] = ()
+) -> Tensor:
+    """The score of each group ``(L,)``; of those that are taken or without data minus infinity.
 
     :param predicted: data of each particle, ``(N, *data_shape)``.
+    :raises Diverged: if a score is not finite.
     """
     scores = score(group_distances(predicted, groups)).clone()
+    bad = (~scores.isfinite()).nonzero().flatten().tolist()
+    if bad:
+        raise Diverged(f"score: found {float(scores[bad[0]])} for group {bad[0]}, expected finite numbers")
     scores[list(taken)] = -torch.inf
-    return int(scores.argmax())
+    return scores.where(torch.bincount(groups[groups >= 0], minlength=len(scores)) > 0, -torch.inf)
 
 
 def group_distances(predicted: Tensor, groups: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 
 from resolvent.apps.cli import INTERRUPTED, TERMINATED, main
 from resolvent.datasets import load_measurement, load_result, save_measurement
-from resolvent.operators import SPEED_OF_LIGHT, NearFieldMIMO
+from resolvent.operators import SPEED_OF_LIGHT, Dense, NearFieldMIMO
 from resolvent.recon import BackProjection
 
 COMMAND = [sys.executable, "-m", "resolvent.apps.cli"]
@@ -149,6 +149,59 @@ def wait_until(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def sampled(tmp_path, *more, samples="24"):
+    """A Gaussian image, half of whose pixels were measured, drawn from its posterior; the result."""
+    (tmp_path / "normal_prior.py").write_text(
+        "import torch\nfrom resolvent.priors import GaussianPrior, VarianceExploding\n\n\n"
+        "class Normal(GaussianPrior):\n    def __init__(self):\n"
+        "        made = GaussianPrior.dense(torch.zeros(1, 4, 4), torch.eye(16), VarianceExploding(0.01, 20))\n"
+        "        self.__dict__.update(made.__dict__)\n"
+    )
+    physics = Dense(torch.eye(16)[::2], (1, 4, 4))
+    truth = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    save_measurement(tmp_path / "m.h5", physics.A(truth), physics, truth, noise_std=0.1)
+    argv = ["reconstruct", str(tmp_path / "m.h5"), "--out", str(tmp_path / "o.h5"), "--samples", samples]
+    argv += ["--prior", "normal_prior.Normal", "--solver", "MomentMatching", "--solver.steps", "60", *more]
+    return main(argv), tmp_path / "o.h5"
+
+
+def test_several_samples_are_their_mean_and_spread(tmp_path, monkeypatch, capsys):
+    """Measured pixels are known to the noise, the others as well as the prior knows them."""
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out = sampled(tmp_path, "--solver.randomness", "1.0")
+    result = load_result(out)
+    assert code == 0 and result.image.shape == result.std.shape == (2, 1, 4, 4)
+    std = result.std.flatten(1).square().mean(0).sqrt()
+    assert (std[::2] < 0.2).all() and ((std[1::2] > 0.6) & (std[1::2] < 1.5)).all()
+    metrics = result.record["metrics"]
+    assert all(0.4 < ratio < 2.5 for ratio in metrics["error_over_spread"]) and len(metrics["spread"]) == 2
+    assert result.record["status"] == ["completed"] * 2 and result.record["iterations"] == 60
+    assert result.history["relative_change"].shape == (60, 2) and result.record["config"]["samples"] == 24
+    page = out.with_suffix(".html").read_text()
+    assert "Uncertainty" in page and "rms error / std" in page
+    capsys.readouterr()
+    assert main(["info", str(out)]) == 0 and "std " in capsys.readouterr().out
+    assert main(["reconstruct", "--replay", str(out)]) == 0
+    one = sampled(tmp_path, "--overwrite", "true", "--report", "false", samples="1")
+    assert one[0] == 0 and load_result(out).std is None
+
+
+@pytest.mark.parametrize(
+    "more, samples, message",
+    [
+        (["--solver", "FISTA"], "3", "--samples: found 3 of FISTA, expected a sampler"),
+        ([], "0", "--samples: found 0, expected at least 1"),
+        (["--prior", "L1"], "2", "MomentMatching: found L1, expected a prior with a mean, a Diffusion"),
+    ],
+)
+def test_samples_of_what_draws_none(more, samples, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    if "FISTA" in more:
+        more = [*more, "--prior", "L1"]
+    code, out = sampled(tmp_path, *more, samples=samples)
+    assert code == 2 and message in capsys.readouterr().err and not out.exists()
 
 
 @pytest.mark.slow

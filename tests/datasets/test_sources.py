@@ -6,7 +6,18 @@ import torch
 from skimage.io import imsave
 from torch.testing import assert_close
 
-from resolvent.datasets import Blobs, ImageFolder, InputError, Part, Truths, Volumes, blobs, save_measurement
+from resolvent.datasets import (
+    Blobs,
+    ImageFolder,
+    InputError,
+    Part,
+    Slices,
+    Truths,
+    Volumes,
+    WithPhase,
+    blobs,
+    save_measurement,
+)
 from resolvent.datasets.sources import counted, draw, split
 from resolvent.operators import Dense
 
@@ -81,6 +92,45 @@ def test_volumes_and_truths(tmp_path):
     save_measurement(tmp_path / "m.h5", torch.rand(2, 3), Dense(torch.rand(3, 16), (1, 4, 4)), truth)
     source = Truths([str(tmp_path / "m.h5")], size=4)
     assert len(source) == 2 and source.sample(1, counted(0)).max() == 1
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_are_planes_of_the_volume_at_its_peak(axis, tmp_path):
+    volume = np.random.default_rng(0).random((12, 8, 10))
+    np.savez(tmp_path / "v.npz", volume=volume)
+    source = Slices(tmp_path / "v.npz", [n for i, n in enumerate((12, 8, 10)) if i != axis][::-1], axis, (0.25, 0.75))
+    first = round(0.25 * volume.shape[axis])
+    assert len(source) == round(0.75 * volume.shape[axis]) - first and len(source.origin()) == 2
+    plane = torch.tensor(volume.take(first, axis).T / volume.max())
+    assert_close(source.sample(0, counted(0)).sort().values.sum(), plane.sum().float())
+    assert_close(source.images[0][0], plane.float())
+
+
+def test_coarser_slices_are_means(tmp_path):
+    np.savez(tmp_path / "v.npz", volume=np.arange(2 * 4 * 6).reshape(2, 4, 6))
+    source = Slices(tmp_path / "v.npz", (3, 2), 0, coarser=2)
+    assert_close(source.images[1][0] * 47, torch.tensor([[27.5, 39.5], [29.5, 41.5], [31.5, 43.5]]))
+    with pytest.raises(ValueError, match=r"between, coarser: found 2, \(0.5, 0.5\), 1"):
+        Slices(tmp_path / "v.npz", 2, 2, (0.5, 0.5))
+
+
+def test_a_phase_leaves_the_magnitude_to_its_gain(tmp_path):
+    np.savez(tmp_path / "v.npz", volume=1 + np.random.default_rng(0).random((16, 16, 4)))
+    plain = Slices(tmp_path / "v.npz", 16)
+    source = WithPhase(plain, strength=0.7, gain=(0.5, 0.9))
+    pieces = torch.stack([source.sample(1, counted(i)) for i in range(60)])
+    images = torch.complex(*pieces[:, :2].unbind(1))
+    gains = images.abs().amax((1, 2)) / plain.images[1].max()
+    assert pieces.shape == (60, 2, 16, 16) and 0.5 <= gains.min() < 0.55 and 0.85 < gains.max() <= 0.9
+    flat = images.abs().sort(-1).values.sort(-2).values / gains[:, None, None]
+    assert_close(flat.sum((1, 2)), plain.images[1].sum().expand(60))
+    turns = (images[:, 1:] * images[:, :-1].conj()).angle()
+    assert 0.01 < turns.abs().mean() < 0.25 and images.mean((1, 2)).angle().abs().std() > 0.5
+    still = WithPhase(plain, 0.0, gain=(1, 1)).sample(0, counted(0))
+    assert_close(torch.complex(*still).angle().std(), torch.tensor(0.0), atol=1e-5, rtol=0)
+    assert source.origin() != WithPhase(plain, 0.5).origin() and len(source) == 4
+    with pytest.raises(ValueError, match="strength, grid, gain: found -1"):
+        WithPhase(plain, -1)
 
 
 def test_origin_tells_contents_apart(folder):

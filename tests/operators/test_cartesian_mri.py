@@ -134,3 +134,16 @@ def test_channels_are_measured_one_by_one():
     close(CartesianMRI(mask, channels=3).A(x), torch.cat([CartesianMRI(mask).A(c) for c in x.split(1, 1)], 1))
     with pytest.raises(ValueError, match="channels: found 2, expected at least 1, and 1 with sensitivity_maps"):
         CartesianMRI(mask, randn(3, 6, 5), channels=2)
+
+
+def test_groups_are_columns_and_readouts():
+    mask = torch.ones(4, 6)
+    mask[:, 2] = 0
+    groups = CartesianMRI(mask, torch.ones(3, 4, 6)).groups()
+    assert list(groups) == ["columns"] and groups["columns"].shape == (3, 4, 6)
+    assert groups["columns"][1, 2].tolist() == [0, 1, -1, 3, 4, 5]
+    solid = CartesianMRI(torch.ones(2, 3, 4)).groups()
+    assert list(solid) == ["readouts", "columns"] and solid["columns"][0, 1, 2].tolist() == [0, 1, 2, 3]
+    assert solid["readouts"][0, 1].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    each = CartesianMRI(torch.ones(2, 1, 4, 6)).groups()["columns"]
+    assert each.shape == (1, 4, 6)

@@ -287,6 +287,13 @@ def test_wrong_shapes_are_refused_by_name(physics):
             physics.A_adjoint(bad)
 
 
+def test_groups_are_of_what_is_measured(physics):
+    y = physics.A(image(physics))
+    for name, groups in physics.groups().items():
+        assert groups.shape == physics.data_shape and not groups.is_floating_point() and int(groups.max()) >= 0, name
+        assert not y[:, groups < 0].any(), name
+
+
 def test_geometry_rebuilds_it(physics):
     again = type(physics)(**physics.geometry())
     x = image(physics)

@@ -393,3 +393,17 @@ def test_an_antenna_on_a_voxel_is_refused_where_its_amplitude_would_be_infinite(
     assert torch.isfinite(
         radar(transmitters=antennas, receivers=antennas, spreading=False, **grid).column_norms()
     ).all()
+
+
+def test_groups_are_antennas_pairs_and_frequencies():
+    """One group's data are those of its antenna, with all pairs and with a list of them."""
+    full = radar()
+    frequencies, transmitters, receivers = torch.meshgrid(*map(torch.arange, full.data_shape[1:]), indexing="ij")
+    groups = full.groups()
+    expected = {"transmitters": transmitters, "receivers": receivers, "frequencies": frequencies}
+    assert list(groups) == ["transmitters", "receivers", "pairs", "frequencies"]
+    assert all(torch.equal(groups[name][0], numbers) for name, numbers in expected.items())
+    assert torch.equal(groups["pairs"][0], transmitters * full.data_shape[3] + receivers)
+    listed = radar(pairs=[[0, 1], [2, 0], [0, 0]]).groups()
+    assert listed["transmitters"][0, 1].tolist() == [0, 2, 0] and listed["receivers"][0, 0].tolist() == [1, 0, 0]
+    assert listed["pairs"][0, 1].tolist() == [0, 1, 2] and listed["frequencies"][0, :, 0].tolist() == [0, 1, 2, 3, 4]

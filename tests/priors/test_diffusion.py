@@ -271,3 +271,21 @@ def test_refusals():
         VarianceExploding(1, 0.5)
     with pytest.raises(TypeError, match="found a real image, expected a complex one"):
         mixture(C128).denoise(images(), 0.1)
+
+
+def test_a_network_of_both_parts_sees_them_together():
+    """The mean of complex images whose parts belong together, from a denoiser of two channels."""
+    prior = gaussian(C128)
+
+    class Both(torch.nn.Module):
+        channels = 2
+
+        def forward(self, x, sigma):
+            assert x.shape[1] == 2
+            mean = prior.denoise(torch.complex(x[:, :1], x[:, 1:]), math.sqrt(2) * sigma)
+            return torch.cat([mean.real, mean.imag], 1)
+
+    x = images(C128)
+    both = DenoiserDiffusion(Both())
+    assert_close(both.denoise(x, TIMES), prior.denoise(x, TIMES))
+    assert_close(both.score(x, 0.4), prior.score(x, 0.4))

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from resolvent.datasets import Haze, ImageFolder, Tissue, blobs
-from resolvent.priors import Denoiser, load_denoiser
+from resolvent.datasets import Haze, ImageFolder, Slices, Tissue, WithPhase, blobs
+from resolvent.priors import Denoiser, DenoiserDiffusion, load_denoiser
 from resolvent.priors.inspection import asymmetry
 from resolvent.priors.weights_file import read_description, shipped
 
@@ -28,8 +28,8 @@ def gain(denoise, clean, sigma):
 
 
 def test_the_promised_ones_are_there():
-    names = {"image-denoiser", "image-score", "learned-proximal", "magnitude-denoiser", "score-tissue", "score-haze"}
-    assert names <= set(NAMES)
+    names = {"brain-score", "image-denoiser", "image-score", "learned-proximal", "magnitude-denoiser"}
+    assert names | {"score-haze", "score-tissue"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,6 +78,19 @@ def test_echoes_of_unseen_seeds(kind, most):
         assert float((denoise(clean + sigma * noise, sigma) - clean).square().mean()) < most * wiener
 
 
+def test_planes_of_the_brain_that_were_not_trained_on(shared_data):
+    """At any level: far above the noise, and a complex image at the level of its parts."""
+    (volume,) = (shared_data / "volumes").glob("mni*.nii.gz")
+    source = WithPhase(Slices(volume, 96, 2, (0.66, 0.74), 2))
+    clean = torch.stack([source.sample(i, torch.Generator().manual_seed(i)) for i in range(0, len(source), 5)])
+    denoise = load_denoiser("brain-score")
+    for sigma, least in ((0.05, 7), (0.2, 11), (0.5, 13), (1.0, 14)):
+        assert gain(denoise, clean, sigma) > least
+    image, noise = (torch.complex(x[:, :1], x[:, 1:]) for x in (clean, 0.2 * torch.randn(clean.shape)))
+    both = DenoiserDiffusion("brain-score").denoise(image + noise, 0.2 * 2**0.5)
+    assert 20 * torch.log10(noise.abs().square().mean().sqrt() / (both - image).abs().square().mean().sqrt()) > 11
+
+
 def test_the_learned_proximal_network_is_a_proximal_operator_and_denoises(shared_data):
     """Symmetric Jacobian, convex potential by its weights' signs; two thirds of a denoiser's gain in dB."""
     network, clean = load_denoiser("learned-proximal"), photographs(shared_data)
@@ -89,5 +102,5 @@ def test_the_learned_proximal_network_is_a_proximal_operator_and_denoises(shared
 @pytest.mark.parametrize("name", NAMES)
 def test_by_name_in_a_prior(name):
     prior = Denoiser(name, sigma=0.1)
-    x = torch.rand(1, 1, *[16] * prior.denoiser.dim)
+    x = torch.rand(1, prior.denoiser.channels, *[16] * prior.denoiser.dim)
     assert prior.prox(x).shape == x.shape
