@@ -3,12 +3,12 @@
 Gray photographs in [0, 1]: the middle 128 x 128 of the first two of Set3C and of CBSD10. The box hides the middle
 32 x 32; super-resolution is by 4, bicubic with circular borders (both by deepinv's operators); the blur is circular
 with the first motion kernel of Levin et al. 2009. Gaussian noise of 0.01, numpy's seed the picture's index. One sample
-each, nothing clipped. The prior is a denoiser for all noise levels, trained by score matching on BSD400, on the line
-from image to noise for FLAIR, PnP-Flow (of one draw a step) and FLOWER, with exploding variance for DPS, DiffPIR and PiGDM;
-all but FLAIR, which weighs each time by the error there, begin at the strongest noise that it was trained for. What is
-published of their settings is for images of about unit variance: they are shown (x - 1/2) / (1/4). FLAIR's data step
-takes the noise for "noises" times what it is. TV is ADMM to a relative change of 1e-4, HQS plug-and-play half-quadratic
-splitting with the denoiser of --denoiser.
+each, nothing clipped. The prior is a denoiser for all noise levels, trained by score matching on BSD400: on the line of
+flows for FLAIR, PnP-Flow (of one draw a step) and FLOWER, with exploding variance for DPS, DiffPIR and PiGDM; all but
+FLAIR, which weighs each time by the error there, begin at the strongest noise that it was trained for. They take 100
+steps, FLAIR its authors' 50. What is published of their settings is for images of about unit variance: they are shown
+(x - 1/2) / (1/4). FLAIR's data step takes the noise for "noises" times what it is. TV is ADMM to a relative change of
+1e-4, HQS plug-and-play half-quadratic splitting with the denoiser of --denoiser.
 
 What each method leaves open is chosen per task, by PSNR on crops of two pictures of BSD400; FLAIR's weight is measured
 on four. Test pictures choose nothing. Seconds are of one image, and overhead is their ratio to the seconds inside the
@@ -135,7 +135,7 @@ def methods(score: torch.nn.Module, denoiser: torch.nn.Module, calibration: torc
         DenoiserDiffusion(Standardised(net), path) for path in (FromTrained(), VarianceExploding(0.01, HIGH / UNIT))
     )
     errors = velocity_errors(flow, (calibration - MEAN) / UNIT, TIMES, torch.Generator().manual_seed(0))
-    weight, scales = CalibratedWeight(TIMES, errors, 0.0), (0.3, 0.6, 1.0)
+    scales = (0.3, 0.6, 1.0)
     return {
         "TV": Method(lambda weight: ADMM(TV(weight * SIGMA)), {"weight": (0.03, 0.1, 0.3, 1.0)}, None),
         "HQS, plug-and-play": Method(
@@ -143,15 +143,15 @@ def methods(score: torch.nn.Module, denoiser: torch.nn.Module, calibration: torc
             {"weight": (0.23, 0.7, 2.0), "last": (1.0, 3.0)}, reference,
         ),
         "FLAIR": Method(
-            lambda last, noises: FLAIR(flow, weight, 50, noises * noise, last),
-            {"last": (0.02, 0.18), "noises": (1.0, 5.0, 20.0)}, net,
+            lambda shift, noises: FLAIR(flow, CalibratedWeight(TIMES, errors, shift), 50, noises * noise),
+            {"shift": (None, 0.6, 1.1), "noises": (1.0, 5.0, 20.0)}, net,
         ),
         "PnP-Flow": Method(lambda power: PnPFlow(flow, 100, 1.8, power, 1), {"power": (0.0, 0.3, 1.0)}, net),
         "FLOWER": Method(lambda scale: Flower(flow, 100, noise, scale), {"scale": scales}, net),
         "DiffPIR": Method(
             lambda weight: DiffPIR(exploding, 100, noise, weight), {"weight": (0.3, 1.0, 3.0, 10.0)}, net
         ),
-        "DPS": Method(lambda guidance: DPS(exploding, 200, guidance), {"guidance": (0.3, 1.0, 3.0)}, net),
+        "DPS": Method(lambda guidance: DPS(exploding, 100, guidance), {"guidance": (0.3, 1.0, 3.0)}, net),
         "PiGDM": Method(lambda scale: PiGDM(exploding, 100, noise, scale), {"scale": scales}, net),
     }  # fmt: skip
 
