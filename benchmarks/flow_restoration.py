@@ -108,11 +108,10 @@ class Standardised(torch.nn.Module):
 
 def solved(solver: Solver, cell: Cell) -> torch.Tensor:
     """An image; samplers are given their problem in standard units."""
-    start = cell.start() if isinstance(solver, HalfQuadratic | PnPFlow) else None
     if not isinstance(solver, Sampler):
-        return solver.solve(cell.y, cell.physics, x0=start).image
+        return solver.solve(cell.y, cell.physics, x0=cell.start()).image
     y = (cell.y - cell.physics.A(torch.full_like(cell.truth, MEAN))) / UNIT
-    x0 = None if start is None else (start - MEAN) / UNIT
+    x0 = (cell.start() - MEAN) / UNIT if isinstance(solver, PnPFlow) else None
     return MEAN + UNIT * solver.solve(y, cell.physics, x0=x0).image
 
 
