@@ -43,7 +43,7 @@ from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_le
 SETTINGS = ("parameter", "method", "loss", "steps", "budget", "least_eigenvalue")
 #: The method and the loss where none is chosen.
 DEFAULTS = {
-    "method": {"class_path": "AcceleratedMAID", "init_args": {"eps": 1e-4, "delta": 1e-4, "step_size": 30.0}},
+    "method": {"class_path": "AcceleratedMAID", "init_args": {"eps": 1e-4, "delta": 1e-4}},
     "loss": {"class_path": "resolvent.recon.bilevel.MeanSquare"},
 }
 
@@ -96,7 +96,11 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("files", nargs="*", help="measurement files to learn from")
     add_method_options(parser)
     add("--out", type=str | None, help="folder for tuned.yaml, report.html, the log and the checkpoint")
-    add("--parameter", action="append", help="name of what is tuned, such as prior.weight; may be given several times")
+    add(
+        "--parameter",
+        action="append",
+        help="what is tuned: prior.weight, solver.step_size, …; may be given several times",
+    )
     add("--method", type=Method, help="class and arguments: AcceleratedMAID, MAID, HOAG, FixedAccuracy, Grid, …")
     add("--loss", type=UpperLoss, help="class and arguments; MeanSquare and StructuralDissimilarity need a truth")
     add("--validation", type=list[str], default=[], help="measurement files that are only watched: [a.h5,b.h5]")
@@ -321,7 +325,8 @@ def write(run: Run, config: Namespace, state: State) -> None:
         settings["parameters"] = str(path.resolve())
     for name, value in values.items():
         if not value.ndim:
-            settings["prior"] = replaced(settings["prior"], name.split(".")[1:], float(value))
+            root, *path = name.split(".")
+            settings[root] = replaced(settings[root], path, float(value))
     if config.report:
         write_report(run, state, run.out / "report.html")
     head = f"# Tuned by resolvent {version('resolvent')}: {', '.join(values)}.\n# fingerprint: {run.fingerprint}\n"

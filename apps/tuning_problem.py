@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,11 +24,17 @@ from ..recon.bilevel import (
     Reconstruction,
     UpperLevel,
     UpperLoss,
+    substitute,
 )
 from ..recon.problem import norms
 from ..recon.start import fitted
 from .cli import UsageError
 from .method import prior_strength
+
+#: A solver's number is one to tune if halving it moves an image solved to ``PROBE`` by ``EFFECT``, of the image's norm.
+PROBE, EFFECT = 1e-5, 1e-3
+#: Steps of a solve of that.
+MAX_PROBE = 10_000
 
 
 @dataclass(frozen=True)
@@ -41,10 +48,10 @@ class Scan:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What is tuned: a solver's prior, and the names of its tensors.
+    """What is tuned: a solver's prior, and the names of tensors of both.
 
     :param make: a solver of a prior.
-    :param parameters: of the modules ``{"prior": prior}``.
+    :param parameters: of the modules ``{"prior": prior, "solver": make(prior)}``.
     :param least_eigenvalue: ``lambda_min(A^H A)`` where it is known.
     """
 
@@ -64,14 +71,22 @@ class Tuned:
         assert isinstance(found, Prior)
         return found.scaled(strength)
 
+    def solver_at(self, theta: Tensor, strength: float | Tensor) -> Solver:
+        """The solver of a file, with its own numbers and its prior those of ``theta``."""
+        solver = self.make(self.prior_at(theta, strength))
+        for name, value in self.parameters.scatter(theta).items():
+            if name.startswith("solver."):
+                solver = cast(Solver, substitute(solver, name.partition(".")[2], value))
+        return solver
+
 
 class ScaledReconstruction(Reconstruction):
     """A reconstruction whose prior's weight is multiplied by a strength of its own."""
 
     def __init__(self, tuned: Tuned, problem: Problem, strength: float | Tensor):
         self.tuned, self.strength = tuned, strength
-        names, logarithmic = tuned.parameters.names, tuple(tuned.parameters.logarithmic)
-        super().__init__(problem, names, logarithmic, tuned.least_eigenvalue, fitted(problem))
+        super().__init__(problem, tuned.parameters.names, (), tuned.least_eigenvalue, fitted(problem))
+        self.parameters = tuned.parameters
 
     def at(self, theta: Tensor) -> Problem:
         problem = super().at(theta)
@@ -82,36 +97,40 @@ class ScaledReconstruction(Reconstruction):
 def tuned_of(
     make: Callable[[Prior], Solver], prior: Prior | None, names: Sequence[str], device: str, least_eigenvalue: float
 ) -> Tuned:
-    """The prior's named tensors, numbers above 0 by their logarithm.
+    """The named tensors of the prior and the solver, numbers above 0 by their logarithm, others in units of their size.
 
     :raises UsageError: for a name that is not there, or of something without a derivative.
     """
     if prior is None:
         raise UsageError("--prior: found none, expected the prior whose parameters are tuned")
     prior = prior.to(device, torch.float64).requires_grad_(False)
+    modules = {"prior": prior, "solver": make(prior)}
     full = [_list_entry(prior, name) for name in names]
-    known = sorted(numbers(prior, "prior"))
+    known = sorted(numbers(prior, "prior")) + sorted(solver_numbers(modules["solver"]))
     try:
-        values = Parameters({"prior": prior}, full).values()
+        values = Parameters(modules, full).values()
         _refuse_whole(names, known)
         logarithmic = [name for name, value in values.items() if value.ndim == 0 and bool(value > 0)]
-        return Tuned(make, prior, Parameters({"prior": prior}, full, logarithmic), least_eigenvalue)
+        others = [name for name in full if name not in logarithmic]
+        return Tuned(make, prior, Parameters(modules, full, logarithmic, others), least_eigenvalue)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"--parameter: {error}; this prior has {', '.join(known) or 'none'}") from error
+        raise UsageError(f"--parameter: {error}; known are {', '.join(known) or 'none'}") from error
 
 
 def _refuse_whole(names: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse numbers without a derivative.
+    """Refuse numbers that have no derivative, or that no constructor takes.
 
     :raises ValueError: naming the first.
     """
     for name in names:
         if name not in known and name.rpartition(".")[0] not in known:
-            raise ValueError(f"{name}: found a whole number, expected one with a derivative")
+            raise ValueError(f"{name}: found no argument with a derivative, expected one")
 
 
 def _list_entry(prior: Prior, name: str) -> str:
     """The only entry of a list is meant by the list's name."""
+    if not name.startswith("prior."):
+        return name
     owner: Any = prior
     for part in name.split(".")[1:]:
         owner = getattr(owner, part, None)
@@ -127,6 +146,14 @@ def numbers(module: torch.nn.Module, name: str) -> Iterator[str]:
             yield f"{name}.{own}"
     for own, child in module.named_children():
         yield from numbers(child, f"{name}.{own}")
+
+
+def solver_numbers(solver: Solver) -> Iterator[str]:
+    """Names of a solver's own arguments that are fractional numbers."""
+    taken = inspect.signature(type(solver)).parameters
+    for name, value in vars(solver).items():
+        if name in taken and (isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point())):
+            yield f"solver.{name}"
 
 
 def load_scan(path: Path, tuned: Tuned, strength: float | str, device: str) -> Scan:
@@ -162,7 +189,7 @@ def part_of(scan: Scan, tuned: Tuned, loss: UpperLoss, theta: Tensor) -> Part:
         lower = ScaledReconstruction(tuned, problem, scan.strength)
         return Part(lower, posed.measure, unit, lower.start())
     fixed = FixedPoint(
-        posed.y, posed.physics, lambda theta: tuned.make(tuned.prior_at(theta, scan.strength)), theta
+        posed.y, posed.physics, lambda theta: tuned.solver_at(theta, scan.strength), theta
     )  # fmt: skip
     measure = Measure(lambda s: posed.measure(fixed.image(s)), posed.measure.smoothness, posed.measure.convex)
     return Part(fixed, measure, unit, fixed.start())
@@ -174,6 +201,7 @@ def upper_level(scans: Sequence[Scan], tuned: Tuned, loss: UpperLoss) -> UpperLe
     :raises UsageError: if a solver of smooth problems has one that is not strongly convex.
     """
     theta = tuned.parameters.gather().detach()
+    _refuse_numbers_of_descent(tuned)
     try:
         joint = Joint([part_of(scan, tuned, loss, theta) for scan in scans])
     except TypeError as error:
@@ -184,7 +212,41 @@ def upper_level(scans: Sequence[Scan], tuned: Tuned, loss: UpperLoss) -> UpperLe
             f"--solver: found a problem with strong convexity {mu:.3g}, expected above 0 for a certificate: add "
             "Tikhonov to the prior by Sum, state --least_eigenvalue of A^H A, or take a proximal solver such as FISTA"
         )
+    for name in tuned.parameters.names:
+        if name.startswith("solver."):
+            demand_effect(joint.parts[0], theta, name)
     return UpperLevel(joint, joint.loss())
+
+
+def _refuse_numbers_of_descent(tuned: Tuned) -> None:
+    """Refuse numbers of a solver that finds the minimiser whatever they are.
+
+    :raises UsageError: naming the first.
+    """
+    for name in tuned.parameters.names:
+        if tuned.smooth and name.startswith("solver."):
+            raise UsageError(f"--parameter: found {name}, on which the minimiser does not depend, expected the prior's")
+
+
+@torch.no_grad()
+def demand_effect(part: Part, theta: Tensor, name: str) -> None:
+    """Refuse a solver's number whose halving leaves the image where it is: a step size of a convex problem.
+
+    :raises UsageError: saying how little the first file's image moves.
+    """
+    fixed, own = part.lower, name.partition(".")[2]
+    assert isinstance(fixed, FixedPoint)
+    solver = fixed.solver(theta)
+    half = cast(Solver, substitute(solver, own, getattr(solver, own) / 2))
+    other = FixedPoint(fixed.y, fixed.physics, lambda _: half, theta)
+    here = fixed.solve(theta, PROBE * part.unit, max_iter=MAX_PROBE)
+    there = other.solve(theta, PROBE * part.unit, here.x, MAX_PROBE)
+    moved = float(norms(fixed.image(there.x) - fixed.image(here.x)).max()) / part.unit
+    if moved < EFFECT:
+        raise UsageError(
+            f"--parameter: found {name}, whose halving moves the image by {moved:.1g} of its norm, expected one on "
+            "which the solution depends"
+        )
 
 
 class Relative:

@@ -81,7 +81,7 @@ def rows(name: str, scene: tuple[Path, dict, str], folder: Path, points: int, st
     best, cost = searched[-1]["loss"], searched[-1]["cost"]
     found = [row(name, "grid of the truth", searched[-1]["parameters"][scene[2]], 0.0, 1.0, "-")]
     for loss in LOSSES:
-        method = kind("AcceleratedMAID", eps=EPS, delta=EPS, step_size=30.0)
+        method = kind("AcceleratedMAID", eps=EPS, delta=EPS)
         log = tune(scene, folder / f"{name} {loss}", method, loss, steps)
         weight = log[-1]["parameters"][scene[2]]
         error = error_at(scene, weight, folder / f"{name} {loss} error")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..operators import Operator, has_exact_prox
 from ..operators.krylov import Map, implicitly
-from .problem import Problem, inner, norms, per_image
+from .problem import Problem, inner, norms, per_image, plus
 
 
 class Fit(NamedTuple):
@@ -77,9 +77,7 @@ def data_prox_with_data(
 
 
 def _system(problem: Problem, gamma: float | Tensor) -> Map:
-    if isinstance(gamma, Tensor):
-        return lambda x: x + gamma * problem.physics.A_adjoint_A(x)
-    return lambda x: torch.add(x, problem.physics.A_adjoint_A(x), alpha=gamma)
+    return lambda x: plus(x, gamma, problem.physics.A_adjoint_A(x))
 
 
 def conjugate_gradient(

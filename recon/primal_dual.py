@@ -22,7 +22,7 @@ from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
 from ..priors import Analysis
-from .problem import Problem, norms
+from .problem import Problem, norms, plus
 from .solver import Solver, prox_prior, start_prior
 from .stopping import Criterion
 
@@ -106,17 +106,17 @@ class PrimalDual(Solver):
     def step(self, problem: Problem, state: PrimalDualState) -> PrimalDualState:
         tau = self._tau(problem)
         x, inner = self._shape(problem, state.z, state.aux[0])
-        w = torch.sub(x, problem.gradient(x), alpha=tau)
+        w = plus(x, -tau, problem.gradient(x))
         ahead = x + w - state.z - tau * state.pull
         pull, duals, aux = torch.zeros_like(x), [], [inner]
         for term, sigma, u, a in zip(
             self._terms(problem), self._sigmas(problem), state.duals, state.aux[1:], strict=True
         ):
-            u, a = _dual_prox(term.prior, torch.add(u, term.push(ahead), alpha=sigma), sigma, a)
+            u, a = _dual_prox(term.prior, plus(u, sigma, term.push(ahead)), sigma, a)
             pull = pull + term.pull(u)
             duals.append(u)
             aux.append(a)
-        return PrimalDualState(x, torch.sub(w, pull, alpha=tau), tuple(duals), pull, tuple(aux))
+        return PrimalDualState(x, plus(w, -tau, pull), tuple(duals), pull, tuple(aux))
 
     def change(self, before: PrimalDualState, now: PrimalDualState) -> Tensor:
         """Of the image, or of z: an image held by its prior rests while its duals grow."""

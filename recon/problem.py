@@ -95,6 +95,11 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.vecdot(a.flatten(1), b.flatten(1))
 
 
+def plus(a: Tensor, factor: float | Tensor, b: Tensor) -> Tensor:
+    """``a + factor b``: one pass for a number, with its derivative for a tensor."""
+    return a + factor * b if isinstance(factor, Tensor) else torch.add(a, b, alpha=factor)
+
+
 def per_image(scalars: Tensor, x: Tensor) -> Tensor:
     """``(B,)`` scalars shaped to multiply ``x``."""
     return scalars.reshape(-1, *[1] * (x.ndim - 1))

@@ -15,7 +15,7 @@ import torch
 from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
-from .problem import Problem, inner, norms, per_image
+from .problem import Problem, inner, norms, per_image, plus
 from .solver import Solver, prox_prior, start_prior
 from .stopping import Criterion
 
@@ -51,7 +51,7 @@ class ProximalGradient(Solver):
 
     def _descend(self, problem: Problem, w: Tensor, aux: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         gamma = self._gamma(problem)
-        return prox_prior(self.priors[0], torch.sub(w, problem.gradient(w), alpha=gamma), gamma, aux)
+        return prox_prior(self.priors[0], plus(w, -gamma, problem.gradient(w)), gamma, aux)
 
     def init(self, problem: Problem, x0: Tensor | None) -> DescentState:
         x = torch.zeros_like(problem.back_projection) if x0 is None else x0

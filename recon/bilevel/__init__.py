@@ -26,6 +26,7 @@ from .optuna_search import OptunaSearch
 from .parameters import Parameters, substitute
 from .reconstruction import Reconstruction
 from .search import Search
+from .sharpened import sharpened
 from .upper_level import Bounds, Loss, SquaredError, UpperLevel
 
 __all__ = [
@@ -33,5 +34,5 @@ __all__ = [
     "FixedAccuracy", "FixedPoint", "Grid", "HeldOut", "Hypergradient", "Joint", "Known", "Learned", "Loss",
     "LowerLevel", "LowerSolution", "MeanSquare", "Measure", "Method", "OptunaSearch", "Parameters", "Part",
     "ProjectedSURE", "Reconstruction", "Search", "SquaredError", "State", "StructuralDissimilarity", "UpperLevel",
-    "UpperLoss", "geometric", "hypergradient", "implicit", "implicit_solve", "polynomial", "substitute",
+    "UpperLoss", "geometric", "hypergradient", "implicit", "implicit_solve", "polynomial", "sharpened", "substitute",
 ]  # fmt: skip

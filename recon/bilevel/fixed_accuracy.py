@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .method import Method, State, differentiated
+from .method import Method, State, differentiated, first_step
 from .upper_level import UpperLevel
 
 
@@ -19,7 +19,7 @@ class FixedAccuracy(Method):
     """Descent with backtracking.
 
     :param eps: accuracy of the lower level's images; ``delta`` of q, the same if None.
-    :param step_size: alpha at first.
+    :param step_size: alpha at first; if None what moves theta by 1 an entry in the root mean square.
     :param shrink: rho; ``grow`` rho_bar.
     :param decrease: lambda.
     :param max_trials: steps tried at most.
@@ -30,7 +30,7 @@ class FixedAccuracy(Method):
         self,
         eps: float,
         delta: float | None = None,
-        step_size: float = 1.0,
+        step_size: float | None = None,
         shrink: float = 0.5,
         grow: float = 10 / 9,
         decrease: float = 1e-4,
@@ -49,8 +49,9 @@ class FixedAccuracy(Method):
     def step(self, upper: UpperLevel, state: State) -> State:
         state, found = differentiated(upper, state)
         value, square = upper.value(state.x, state.theta), found.value.square().sum()
+        longest = first_step(state)
         for i in range(self.max_trials):
-            alpha = self.shrink**i * state.step_size
+            alpha = self.shrink**i * longest
             theta = state.theta - alpha * found.value
             solution = upper.lower.solve(theta, self.eps, state.x, self.max_trial_gradients)
             state = state._replace(gradients=state.gradients + solution.gradients)

@@ -19,6 +19,7 @@ from ...operators.krylov import Map, gmres
 from ..loop import run
 from ..problem import Problem, norms
 from ..solver import Solver, State
+from ..start import fitted
 from ..stopping import Criterion
 from .layout import Layout
 from .lower_level import LowerLevel, LowerSolution
@@ -28,10 +29,22 @@ MAX_PRODUCTS = 100
 
 
 class StepLength(Criterion):
-    r""":math:`\|x_{k+1} - x_k\|`, absolute."""
+    r""":math:`\|x_{k+1} - x_k\|`, absolute; no less than the solver's own relative change of the image's norm.
+
+    The splits and duals of an image may move while it rests: at 0 their change counts as one of ``scale``, ``(B,)``.
+    """
+
+    #: A first step may leave the image and move its duals alone.
+    first = 2
+
+    def __init__(self, tol: float, scale: Tensor):
+        super().__init__(tol)
+        self.scale = scale
 
     def measure(self, solver: Solver, problem: Problem, before: State, now: State) -> Tensor:
-        return norms(now.x - before.x)
+        size = norms(now.x)
+        change = solver.change(before, now) * torch.where(size > 0, size, self.scale)
+        return torch.maximum(norms(now.x - before.x), change)
 
 
 class FixedPoint(LowerLevel):
@@ -45,7 +58,8 @@ class FixedPoint(LowerLevel):
         self.y, self.physics, self.solver = y, physics, solver
         with torch.no_grad():
             made = solver(theta.detach())
-            first = made.init(self._problem(made), None)
+            problem = self._problem(made)
+            first, self._scale = made.init(problem, None), norms(fitted(problem))
         self._layout = Layout(first)
         self._first = self._layout.flatten(first)
 
@@ -79,8 +93,8 @@ class FixedPoint(LowerLevel):
         problem = self._problem(solver)
         begin = self._layout.restore(self.start() if x0 is None else x0)
         progress = run(
-            solver, problem, solver.restart(problem, begin), stop=StepLength(eps), max_iter=max_iter, record={},
-            callback=None, checkpoint=None,
+            solver, problem, solver.restart(problem, begin), stop=StepLength(eps, self._scale), max_iter=max_iter,
+            record={}, callback=None, checkpoint=None,
         )  # fmt: skip
         moved = torch.tensor(progress.history["step_length"][-1], dtype=self.y.real.dtype, device=self.y.device)
         solved = all(status == "converged" for status in progress.status)

@@ -5,7 +5,8 @@ r"""Hyperparameter optimisation with approximate gradient: accuracies on a sched
 
 M falls by 5% where g fell by as much as M promises, :math:`g_k \le g_{k-1} + C\epsilon_k + (C + M)\epsilon_{k-1}\|s\| -
 M\|s\|^2` with :math:`s = \theta_k - \theta_{k-1}`; where g rose by a fifth it doubles and theta goes back. There is no
-certificate. Pedregosa, "Hyperparameter optimization with approximate gradient", ICML (2016).
+certificate, and no descent: with 1/M a little above 2 over f's curvature the rise stays below a fifth, M stays as it
+is, and theta goes to and fro for ever. Pedregosa, "Hyperparameter optimization with approximate gradient", ICML (2016).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .method import Method, State, demand_solved, differentiated
+from .method import Method, State, demand_solved, differentiated, first_step
 from .upper_level import UpperLevel
 
 #: C of the test.
@@ -46,15 +47,14 @@ class HOAG(Method):
 
     def init(self, upper: UpperLevel, theta: Tensor) -> State:
         """The memory is the number of steps, the theta before, and its g."""
-        state = self.begin(upper, theta, self.eps, self.eps, self.step_size or 0.0)
+        state = self.begin(upper, theta, self.eps, self.eps, self.step_size)
         return state._replace(memory=(torch.tensor(0), theta, torch.full_like(state.low, torch.inf)))
 
     def step(self, upper: UpperLevel, state: State) -> State:
         number, before, old = state.memory
         state, _ = differentiated(upper, state)
         value = upper.value(state.x, state.theta)
-        square = torch.linalg.vector_norm(state.gradient)
-        step = state.step_size if state.step_size > 0 else len(before) ** 0.5 / square
+        step = first_step(state)
         rejected = bool(value >= 1.2 * old)
         step = step / 2 if rejected else step / 0.95 if self._kept_promise(state, value, step) else step
         theta = before if rejected else (state.theta - step * state.gradient).clamp(*self.limits)

@@ -135,15 +135,15 @@ def hypergradient(
         return Hypergradient(value, q, eps, missed, zero + torch.inf, seen or Constants(zero, zero), products + 1)
     there = lower.start() if other is None else other
     constants, extra = constants_at(lower, theta, here, q, right, there, seen)
-    bound = error_bound(upper, theta, here, norms(right), eps, missed, constants)
+    bound = error_bound(upper, theta, here.jacobian_norm(), norms(right), eps, missed, constants)
     return Hypergradient(value, q, eps, missed, bound, constants, products + 1 + extra)
 
 
 def error_bound(
-    upper: UpperLevel, theta: Tensor, here: Linearised, slope: Tensor, eps: Tensor, delta: Tensor, constants: Constants
+    upper: UpperLevel, theta: Tensor, norm: Tensor, slope: Tensor, eps: Tensor, delta: Tensor, constants: Constants
 ) -> Tensor:
-    """omega, the mean over the images."""
-    mu, curvature, norm = upper.lower.strong_convexity(theta), upper.loss.smoothness, here.jacobian_norm()
+    """omega, the mean over the images, ``norm`` being ``||J||`` and ``slope`` ``||grad g||``."""
+    mu, curvature = upper.lower.strong_convexity(theta), upper.loss.smoothness
     c = curvature * norm / mu + constants.inverse * slope * norm + constants.jacobian * slope / mu
     return (c * eps + norm / mu * delta + constants.jacobian * curvature / mu * eps.square()).mean()
 

@@ -10,7 +10,8 @@ Of the steps :math:`\alpha, \rho\alpha, \rho^2\alpha, \dots` the first with
 
 .. math:: U\big(\theta - \alpha z\big) - \mathrm{Lo}(\theta) + \lambda \alpha \|z\|^2 \le 0
 
-is taken, where f lies between Lo and U (:mod:`resolvent.recon.bilevel.upper_level`): f itself falls by
+is taken, where omega is looked at more closely (:mod:`resolvent.recon.bilevel.sharpened`) before an accuracy is
+refined, and f lies between Lo and U (:mod:`resolvent.recon.bilevel.upper_level`): f itself falls by
 :math:`\lambda\alpha\|z\|^2` at least. Then :math:`\alpha \leftarrow \bar\rho\alpha` and
 :math:`(\epsilon, \delta) \leftarrow \bar\nu (\epsilon, \delta)`. Where none of j steps is, the accuracies shrink,
 z is computed anew, and j grows by one. Salehi, Mukherjee, Roberts and Ehrhardt, "An adaptively inexact first-order
@@ -25,8 +26,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .hypergradient import Hypergradient
 from .lower_level import LowerSolution
-from .method import Method, State, differentiated, solved
+from .method import Method, State, differentiated, first_step, solved
+from .sharpened import sharpened
 from .upper_level import Bounds, UpperLevel
 
 
@@ -46,7 +49,7 @@ class MAID(Method):
     omega is not tested.
 
     :param eps: first accuracy of the lower level's images, in their norm; ``delta`` of q, in the norm of grad g.
-    :param step_size: alpha at first.
+    :param step_size: alpha at first; if None what moves theta by 1 an entry in the root mean square.
     :param shrink: rho, of the step while searching; ``grow`` rho_bar after success.
     :param refine: nu below, of the accuracies after failure; ``coarsen`` nu_bar after success.
     :param descent: eta; ``decrease`` lambda.
@@ -61,7 +64,7 @@ class MAID(Method):
         self,
         eps: float = 0.1,
         delta: float = 0.1,
-        step_size: float = 0.01,
+        step_size: float | None = None,
         shrink: float = 0.5,
         grow: float = 10 / 9,
         refine: float = 0.5,
@@ -74,7 +77,7 @@ class MAID(Method):
         limit: float = math.inf,
         tol: float = 0.0,
     ):
-        for name, value in (("eps", eps), ("delta", delta), ("step_size", step_size)):
+        for name, value in (("eps", eps), ("delta", delta), ("step_size", 1.0 if step_size is None else step_size)):
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name}: found {value}, expected a finite number above 0")
         for name, value in (("shrink", shrink), ("refine", refine), ("descent", descent), ("decrease", decrease)):
@@ -107,11 +110,18 @@ class MAID(Method):
                 return state._replace(finished=torch.tensor(True))
             state, found = differentiated(upper, state, other=state.memory[1])
             length = torch.linalg.vector_norm(found.value)
+            if not found.bound <= (1 - self.descent) * length and upper.lower.certifies(state.theta):
+                state, found = self._sharpened(upper, state, found)
             if length + found.bound <= self.tol:
                 return state._replace(finished=torch.tensor(True))
             if found.bound <= (1 - self.descent) * length or not upper.lower.certifies(state.theta):
                 return state
             state = self._refined(state)
+
+    def _sharpened(self, upper: UpperLevel, state: State, found: Hypergradient) -> tuple[State, Hypergradient]:
+        """A closer look at the error, cheaper than finer accuracies."""
+        closer = sharpened(upper, state.theta, state.x, found)
+        return state._replace(products=state.products + closer.products - found.products), closer
 
     def _line_search(self, upper: UpperLevel, state: State) -> tuple[State, Trial | None]:
         """The longest of the steps after which f is lower for certain."""
@@ -130,7 +140,7 @@ class MAID(Method):
 
     def _first_step(self, state: State) -> Tensor:
         """alpha to begin the search with."""
-        return state.step_size
+        return first_step(state)
 
     def _reference(self, state: State) -> Tensor:
         """What f must fall below: its bound from below at theta."""

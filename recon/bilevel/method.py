@@ -130,8 +130,8 @@ class Method(ABC):
         history = {name: torch.stack(column) for name, column in zip(RECORDED, zip(*rows, strict=True), strict=True)}
         return Learned(state.theta, state.x, "max_steps" if status == "running" else status, history, state)
 
-    def begin(self, upper: UpperLevel, theta: Tensor, eps: float, delta: float, step_size: float) -> State:
-        """A state at ``theta``, its images to ``eps``."""
+    def begin(self, upper: UpperLevel, theta: Tensor, eps: float, delta: float, step_size: float | None) -> State:
+        """A state at ``theta``, its images to ``eps``; alpha is 0 where none was chosen."""
         solution = upper.lower.solve(theta, eps, max_iter=self.max_lower)
         demand_solved(solution, eps)
         low, high = upper.bounds(solution.x, solution.certificate, theta)
@@ -139,9 +139,16 @@ class Method(ABC):
         return State(
             theta=theta, x=solution.x, certificate=solution.certificate, dual=torch.zeros_like(solution.x),
             gradient=torch.zeros_like(theta), low=low, high=high, eps=zero + eps, delta=zero + delta,
-            step_size=zero + step_size, accepted=no, finished=no, gradients=torch.tensor(solution.gradients),
+            step_size=zero + (step_size or 0.0), accepted=no, finished=no, gradients=torch.tensor(solution.gradients),
             products=torch.tensor(0), constants=Constants(zero, zero), memory=(),
         )  # fmt: skip
+
+
+def first_step(state: State) -> Tensor:
+    """alpha; where none was chosen, what moves theta by 1 an entry in the root mean square."""
+    if state.step_size > 0:
+        return state.step_size
+    return len(state.theta) ** 0.5 / torch.linalg.vector_norm(state.gradient)
 
 
 def demand_solved(solution: LowerSolution, eps: float) -> None:

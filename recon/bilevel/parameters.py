@@ -1,9 +1,11 @@
 r"""Tensors of a solver, a prior or an operator, by name, as one vector.
 
 .. math:: \theta = (\theta_1, \dots, \theta_m) \in \mathbb R^p, \qquad
-          \text{module} \mapsto \text{module with } \theta_i \text{ (or } e^{\theta_i}) \text{ in place of its own}
+          \text{module} \mapsto \text{module with } \theta_i \text{ (or } e^{\theta_i} \text{ or } u_i \theta_i)
+          \text{ in place of its own}
 
-A complex tensor is two real numbers an entry. The modules themselves never change.
+with u_i the root mean square of what the module has: then steps of theta are shares, whatever the units. A complex
+tensor is two real numbers an entry. The modules themselves never change.
 """
 
 from __future__ import annotations
@@ -23,20 +25,29 @@ class Parameters:
     :param names: such as ``prior.weight`` or ``prior.layers.0``: parameters, buffers or plain attributes, each a
         tensor of floating point or complex numbers, or one number.
     :param logarithmic: those of the names whose logarithm is learned, so that they stay above 0.
+    :param relative: those learned in units of their root mean square, where that is not 0.
     :raises ValueError: for a name that is not there, or of something that has no derivative.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], names: Sequence[str], logarithmic: Sequence[str] = ()):
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        names: Sequence[str],
+        logarithmic: Sequence[str] = (),
+        relative: Sequence[str] = (),
+    ):
         if not names:
             raise ValueError("names: found none, expected at least one parameter to learn")
-        strange = set(logarithmic) - set(names)
-        if strange:
+        if strange := set(logarithmic) - set(names):
             raise ValueError(f"logarithmic: found {sorted(strange)[0]}, expected some of {', '.join(names)}")
+        if strange := set(relative) - (set(names) - set(logarithmic)):
+            raise ValueError(f"relative: found {sorted(strange)[0]}, expected some of {', '.join(names)}, no logarithm")
         self.modules, self.names, self.logarithmic = dict(modules), tuple(names), frozenset(logarithmic)
         for name in names:
             value = self._found(name)
             if name in self.logarithmic and (value.is_complex() or not bool((value > 0).all())):
                 raise ValueError(f"{name}: found {value.tolist()!s:.40}, expected above 0 for its logarithm")
+        self._units = {name: float(self._found(name).abs().square().mean().sqrt()) or 1.0 for name in relative}
 
     def values(self) -> dict[str, Tensor]:
         """The named tensors as the modules have them."""
@@ -47,7 +58,7 @@ class Parameters:
         pieces = []
         for name in self.names:
             value = self._found(name)
-            value = value.log() if name in self.logarithmic else value
+            value = value.log() if name in self.logarithmic else value / self._units.get(name, 1.0)
             pieces.append((torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).flatten())
         dtype = max((p.dtype for p in pieces), key=lambda d: torch.finfo(d).bits)
         return torch.cat([p.to(dtype) for p in pieces])
@@ -70,6 +81,7 @@ class Parameters:
         return modules
 
     def _shaped(self, name: str, like: Tensor, piece: Tensor) -> Tensor:
+        piece = self._units[name] * piece if name in self._units else piece
         if like.is_complex():
             return torch.view_as_complex(piece.reshape(*like.shape, 2)).to(like.dtype)
         piece = piece.reshape(like.shape).to(like.dtype)

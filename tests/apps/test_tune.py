@@ -5,6 +5,7 @@ import math
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,12 @@ from safetensors.torch import load_file
 
 from resolvent.apps import tune as verb
 from resolvent.apps.cli import INPUT, NUMERICAL, TERMINATED, USAGE, main
+from resolvent.apps.tuning_problem import load_scan, tuned_of, upper_level
 from resolvent.datasets import load_measurement, load_result, save_measurement
 from resolvent.operators import CartesianMRI, Dense
-from resolvent.recon.bilevel import Method
+from resolvent.priors import Denoiser
+from resolvent.recon import FISTA, PrimalDual, ProximalGradient
+from resolvent.recon.bilevel import MeanSquare, Method, hypergradient
 
 SHAPE = (1, 8, 8)
 SMOOTH = ["--prior", "SmoothedTV", "--prior.weight", "0.02", "--prior.nu", "0.05", "--solver", "ConjugateGradient",
@@ -89,10 +93,22 @@ def test_the_weight_found_is_the_best_of_a_grid(tmp_path, box):
     assert float((result.image - truth).square().mean()) == pytest.approx(last["loss"], rel=2e-3)
 
 
+def test_three_steps_on_the_scan_of_the_guide_help(tmp_path):
+    """Without a word on accuracies or steps, from weights below and above the best."""
+    source = str(tmp_path / "scan.h5")
+    simulated = ["simulate", "mri", "--size", "32", "--coils", "1", "--acceleration", "2", "--snr", "20"]
+    assert main([*simulated, "--out", source]) == 0
+    for weight in ("0.1", "1", "10"):
+        chosen = ["--parameter", "prior.prior.weight", "--prior.prior.weight", weight, "--report", "false"]
+        assert main(["tune", source, *chosen, "--steps", "3", "--out", str(tmp_path / weight)]) == 0
+        lines = log(tmp_path / weight)
+        assert lines[-1]["loss"] < 0.99 * lines[0]["loss"]
+
+
 @pytest.mark.parametrize("method", ["MAID", "HOAG", "FixedAccuracy"])
 def test_methods_by_name(tmp_path, box, method):
     own = ["--method", method, "--method.eps", "1e-3"]
-    own += [] if method == "HOAG" else ["--method.delta", "1e-3", "--method.step_size", "100"]
+    own += [] if method == "HOAG" else ["--method.delta", "1e-3"]
     tuned(command([box], tmp_path / "out", *own, steps=4), tmp_path / "out")
     lines = log(tmp_path / "out")
     assert min(line["loss"] for line in lines) < lines[0]["loss"]
@@ -124,6 +140,33 @@ def test_fixed_points_of_proximal_solvers(tmp_path, box):
     found = tuned(command([box], tmp_path / "out", method=SPARSE, steps=6), tmp_path / "out")
     lines = log(tmp_path / "out")
     assert lines[-1]["loss"] < lines[0]["loss"] and found["prior"]["init_args"]["weight"] != 0.1
+
+
+def test_the_step_size_of_plug_and_play(box):
+    """Of shrinkage ``v / (1 + s)`` and A = 1 the fixed point is ``gamma y / (s + gamma)``: its slope in log gamma."""
+    gamma, s = 0.5, 0.3
+    prior = Denoiser(lambda v, sigma: v / (1 + sigma), s)
+    for make in (FISTA, ProximalGradient, PrimalDual):
+        tuned = tuned_of(lambda p, m=make: m(p, step_size=gamma), prior, ["solver.step_size"], "cpu", 0.0)
+        found = load_scan(Path(box), tuned, 1.0, "cpu")
+        y, truth = found.measurement.y.reshape(1, *SHAPE), found.measurement.truth
+        upper, theta = upper_level([found], tuned, MeanSquare()), tuned.parameters.gather()
+        x = upper.lower.solve(theta, 1e-12).x
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            slope = hypergradient(upper, theta, x, 1e-12).value
+        image = gamma * y / (s + gamma)
+        exact = 2 * ((image - truth) * y).mean() * s * gamma / (s + gamma) ** 2
+        assert float(slope) == pytest.approx(float(exact), rel=1e-6)
+
+
+def test_a_solver_s_own_number(tmp_path, box):
+    """The radius of the data's ball is tuned and written; what does not move the image is refused elsewhere."""
+    ball = ["--prior", "L1", "--prior.weight", "0.1", "--solver", "ConstrainedADMM", "--solver.epsilon", "3"]
+    arguments = command([box], tmp_path / "out", method=ball, parameter=("solver.epsilon",), steps=4)
+    found, lines = tuned(arguments, tmp_path / "out"), log(tmp_path / "out")
+    assert found["solver"]["init_args"]["epsilon"] == lines[-1]["parameters"]["solver.epsilon"] < 3
+    assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
 
 
 def test_tensors_go_to_a_file_that_reconstruct_takes(tmp_path, box):
@@ -227,9 +270,15 @@ def test_two_processes_are_one(tmp_path, method):
     "change, message",
     [
         ({"parameter": ["prior.wight"]}, "prior.wight: found no wight in SmoothedTV, expected a tensor or a number; "
-                                         "this prior has prior.nu, prior.weight"),
+                                         "known are prior.nu, prior.weight"),
         ({"parameter": ["prior.has_prox"]}, "prior.has_prox: found bool, expected floating point"),
-        ({"parameter": ["prior.dim"]}, "prior.dim: found a whole number, expected one with a derivative; this prior"),
+        ({"parameter": ["prior.dim"]}, "prior.dim: found no argument with a derivative, expected one; known are prior"),
+        ({"parameter": ["solver.max_iter"]}, "solver.max_iter: found no argument with a derivative, expected one"),
+        ({"parameter": ["solver.stop.tol"]}, "solver.stop.tol: found no argument with a derivative, expected one"),
+        ({"parameter": ["physics.matrix"]}, "physics.matrix: found no such parameter, expected a name in"),
+        ({"parameter": ["solver.step_size"], "method": SPARSE}, "solver.step_size: found NoneType, expected floating"),
+        ({"parameter": ["solver.step_size"], "method": [*SPARSE, "--solver.step_size", "0.5"]},
+         "found solver.step_size, whose halving moves the image by"),
         ({"parameter": []}, "--parameter: found none"),
         ({"steps": 0}, "--steps: found 0, expected at least 1"),
         ({"more": ["--least_eigenvalue", "0"]}, "--solver: found a problem with strong convexity 0, expected above 0"),

@@ -121,6 +121,23 @@ def test_substitution_leaves_the_modules_alone():
     assert all(torch.equal(before[k], v) for k, v in prior.state_dict().items())
 
 
+def test_relative_tensors_do_not_depend_on_their_units():
+    """theta has a root mean square of 1, and its shares are those of the tensor; nothing is left of zeros but zeros."""
+    prior = WeaklyConvexRidge(kernel=3)
+    names = ["prior.layers.0", "prior.layers.1"]
+    with torch.no_grad():
+        prior.layers[1].zero_()
+        small = copy.deepcopy(prior)
+        small.layers[0].mul_(1e-3)
+    one, other = (Parameters({"prior": p}, names, relative=names) for p in (prior, small))
+    theta = one.gather().detach()
+    assert_close(theta, other.gather().detach())
+    assert float(theta[: prior.layers[0].numel()].square().mean()) == pytest.approx(1)
+    assert_close(other.scatter(theta + 0.1)["prior.layers.0"], 1e-3 * one.scatter(theta + 0.1)["prior.layers.0"])
+    assert_close(one.scatter(theta)["prior.layers.0"], prior.layers[0].detach())
+    assert not one.scatter(theta)["prior.layers.1"].any()
+
+
 def test_gathering_leads_back_to_the_tensors():
     prior = WeaklyConvexRidge(kernel=3)
     Parameters({"prior": prior}, ["prior.layers.0", "prior.sharpness"]).gather().square().sum().backward()
@@ -167,6 +184,10 @@ def test_logarithms_need_positive_numbers():
         Parameters({"prior": Tikhonov(0.0)}, ["prior.weight"], ["prior.weight"])
     with pytest.raises(ValueError, match="logarithmic: found prior"):
         Parameters({"prior": Tikhonov(0.1)}, ["prior.weight"], ["prior.nu"])
+    with pytest.raises(
+        ValueError, match=r"relative: found prior\.weight, expected some of prior\.weight, no logarithm"
+    ):
+        Parameters({"prior": Tikhonov(0.1)}, ["prior.weight"], ["prior.weight"], ["prior.weight"])
 
 
 def test_priors_with_a_kink_are_refused():

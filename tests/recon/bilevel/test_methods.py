@@ -4,9 +4,20 @@ import sys
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from resolvent.operators.extras import MissingExtra
-from resolvent.recon.bilevel import HOAG, MAID, AcceleratedMAID, FixedAccuracy, Grid, OptunaSearch, polynomial
+from resolvent.recon.bilevel import (
+    HOAG,
+    MAID,
+    AcceleratedMAID,
+    FixedAccuracy,
+    Grid,
+    Measure,
+    OptunaSearch,
+    UpperLevel,
+    polynomial,
+)
 
 F64 = torch.float64
 METHODS = {
@@ -34,6 +45,22 @@ def test_a_run_goes_on_from_its_state_bit_for_bit(quadratic, method):
     assert torch.equal(rest.theta, whole.theta) and torch.equal(rest.image, whole.image)
     for name, column in whole.history.items():
         assert torch.equal(torch.cat([half.history[name], rest.history[name][1:]]), column), name
+
+
+@pytest.mark.parametrize("kind", [MAID, AcceleratedMAID])
+def test_the_first_step_does_not_depend_on_the_unit_of_f(quadratic, kind):
+    """It moves theta by 1 in the root mean square, halved as often as the search asks."""
+    problem = quadratic.Quadratic(cond=2)
+    ways = []
+    for unit in (1.0, 1e-6, 1e6):
+        plain = problem.upper.loss
+        loss = Measure(lambda x, unit=unit: unit * plain(x), unit * plain.smoothness, True)
+        method = kind(eps=1e-3, delta=1e-3 * unit)
+        ways.append(method.minimise(UpperLevel(problem.lower, loss), problem.theta, max_steps=8).history["theta"])
+    for way in ways[1:]:
+        assert_close(way, ways[0], rtol=1e-9, atol=0)
+    halvings = -torch.log2((ways[0][1] - ways[0][0]).square().mean().sqrt())
+    assert 0 <= halvings <= 9 and float(halvings) == pytest.approx(round(float(halvings)))
 
 
 def test_every_method_lowers_f(quadratic, method):
@@ -97,6 +124,27 @@ def test_hoag_goes_back_and_on(quadratic):
     assert problem.value(found.theta) < problem.value(problem.theta)
 
 
+def test_hoag_keeps_its_rule(quadratic):
+    """Of f in closed form: a rise by a fifth takes theta back and halves 1/M; a promise kept lengthens it by 1/0.95."""
+    problem = quadratic.Quadratic(cond=2, aligned=True)
+    method = HOAG(eps=1e-9, schedule=lambda k: 1.0, step_size=5.0, limits=(-50, 50))
+    way = method.minimise(problem.upper, problem.theta, max_steps=60).history
+    f, theta, step = [problem.value(t) for t in way["theta"]], way["theta"], way["step_size"]
+    seen = set()
+    for k in range(1, 60):
+        moved = (theta[k] - theta[k - 1]).norm()
+        promised = f[k - 1] + (0.25 + 1 / step[k]) * 1e-9 * moved - moved.square() / step[k]
+        if abs(f[k] - promised) < 1e-6:
+            continue
+        case = "back" if f[k] >= 1.2 * f[k - 1] else "kept" if f[k] <= promised else "broken"
+        rate = {"back": 0.5, "kept": 1 / 0.95, "broken": 1.0}[case]
+        target = theta[k - 1] if case == "back" else theta[k] - rate * step[k] * problem.gradient(theta[k])
+        assert float(step[k + 1] / step[k]) == pytest.approx(rate)
+        assert_close(theta[k + 1], target, rtol=0, atol=1e-5)
+        seen.add(case)
+    assert seen == {"back", "kept", "broken"}
+
+
 def test_a_grid_is_a_grid(quadratic):
     problem = quadratic.Quadratic(d=2, cond=2)
     found = Grid([-1.0, 0.0], [1.0, 2.0], 3, eps=1e-6).minimise(problem.upper, problem.theta)
@@ -143,7 +191,7 @@ def test_any_accuracy_and_any_step_reach_the_optimum(tv, denoising):
             assert reached(denoising, found, 1.01 * best) <= 2500
             assert reached(denoising, found, 1.001 * best) <= 9000
     for eps in (1.0, 0.1):
-        found = FixedAccuracy(eps).minimise(denoising.upper, tv.START, budget=9000)
+        found = FixedAccuracy(eps, step_size=1.0).minimise(denoising.upper, tv.START, budget=9000)
         assert reached(denoising, found, 1.001 * best) == float("inf")
 
 
