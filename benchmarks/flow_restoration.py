@@ -2,11 +2,12 @@
 
 Gray photographs in [0, 1]: the middle 128 x 128 of the first two of Set3C and of CBSD10. The box hides the middle
 32 x 32; super-resolution is by 4, bicubic with circular borders (both by deepinv's operators); the blur is circular
-with the first motion kernel of Levin et al. 2009. Gaussian noise of 0.01, numpy's seed the picture's index. One sample
-each, nothing clipped. The prior is a denoiser for all noise levels, trained by score matching on BSD400: on the line of
-flows for FLAIR, PnP-Flow (of one draw a step) and FLOWER, with exploding variance for DPS, DiffPIR and PiGDM; all but
-FLAIR, which weighs each time by the error there, begin at the strongest noise that it was trained for. They take 100
-steps, FLAIR its authors' 50. What is published of their settings is for images of about unit variance: they are shown
+with the first motion kernel of Levin et al. 2009. Gaussian noise of 0.01, numpy's seed the picture's index.
+One sample each, nothing clipped. The prior is a denoiser for all noise levels, trained by score matching on BSD400: on
+the line of flows for FLAIR, PnP-Flow (of one draw a step) and FLOWER, with exploding variance for DPS, DiffPIR and
+PiGDM. They begin at the strongest noise that it was trained for, but FLAIR, which weighs each time by the error there,
+and PiGDM, which diverges from there and begins at noise three times as strong as the image. They take 100 steps, FLAIR
+its authors' 50. What is published of their settings is for images of about unit variance: they are shown
 (x - 1/2) / (1/4). FLAIR's data step takes the noise for "noises" times what it is. TV is ADMM to a relative change of
 1e-4, HQS plug-and-play half-quadratic splitting with the denoiser of --denoiser.
 
@@ -130,11 +131,11 @@ class Method(NamedTuple):
 def methods(score: torch.nn.Module, denoiser: torch.nn.Module, calibration: torch.Tensor) -> dict[str, Method]:
     """All of them."""
     net, reference, noise = Watched(score), Watched(denoiser), SIGMA / UNIT
-    flow, exploding = (
-        DenoiserDiffusion(Standardised(net), path) for path in (FromTrained(), VarianceExploding(0.01, HIGH / UNIT))
+    flow, exploding, lower = (
+        DenoiserDiffusion(Standardised(net), path)
+        for path in (FromTrained(), VarianceExploding(0.01, HIGH / UNIT), VarianceExploding(0.01, 3.0))
     )
     errors = velocity_errors(flow, (calibration - MEAN) / UNIT, TIMES, torch.Generator().manual_seed(0))
-    scales = (0.3, 0.6, 1.0)
     return {
         "TV": Method(lambda weight: ADMM(TV(weight * SIGMA)), {"weight": (0.03, 0.1, 0.3, 1.0)}, None),
         "HQS, plug-and-play": Method(
@@ -143,15 +144,15 @@ def methods(score: torch.nn.Module, denoiser: torch.nn.Module, calibration: torc
         ),
         "FLAIR": Method(
             lambda shift, noises: FLAIR(flow, CalibratedWeight(TIMES, errors, shift), 50, noises * noise),
-            {"shift": (None, 0.6, 1.1), "noises": (1.0, 5.0, 20.0)}, net,
+            {"shift": (0.6, 1.0, 1.2), "noises": (1.0, 5.0, 20.0)}, net,
         ),
         "PnP-Flow": Method(lambda power: PnPFlow(flow, 100, 1.8, power, 1), {"power": (0.0, 0.3, 1.0)}, net),
-        "FLOWER": Method(lambda scale: Flower(flow, 100, noise, scale), {"scale": scales}, net),
+        "FLOWER": Method(lambda scale: Flower(flow, 100, noise, scale), {"scale": (0.6, 1.0, 2.0)}, net),
         "DiffPIR": Method(
-            lambda weight: DiffPIR(exploding, 100, noise, weight), {"weight": (0.3, 1.0, 3.0, 10.0)}, net
+            lambda weight: DiffPIR(exploding, 100, noise, weight), {"weight": (0.1, 0.3, 1.0, 3.0)}, net
         ),
-        "DPS": Method(lambda guidance: DPS(exploding, 100, guidance), {"guidance": (0.3, 1.0, 3.0)}, net),
-        "PiGDM": Method(lambda scale: PiGDM(exploding, 100, noise, scale), {"scale": scales}, net),
+        "DPS": Method(lambda guidance: DPS(exploding, 100, guidance), {"guidance": (1.0, 3.0, 10.0)}, net),
+        "PiGDM": Method(lambda scale: PiGDM(lower, 100, noise, scale), {"scale": (1.0, 2.0)}, net),
     }  # fmt: skip
 
 
