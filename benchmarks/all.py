@@ -24,6 +24,7 @@ NAMES = (
     "deblurring_protocol",
     "radar_table",
     "gray_denoising",
+    "flow_restoration",
     "noise2score",
     "dehazing",
     "dehazing_disk",

@@ -2,13 +2,14 @@
 
 Gray photographs in [0, 1]: the middle 128 x 128 of the first two of Set3C and of CBSD10. The box hides the middle
 32 x 32; super-resolution is by 4, bicubic with circular borders (both by deepinv's operators); the blur is circular
-with the first motion kernel of Levin et al. 2009. Gaussian noise of 0.01, numpy's seed the picture's index. One sample
-each, nothing clipped. The prior is a denoiser for all noise levels, trained by score matching on BSD400, on the line
-from image to noise for FLAIR, PnP-Flow (of one draw a step) and FLOWER, with exploding variance for DPS, DiffPIR and PiGDM;
-all but FLAIR, which weighs each time by the error there, begin at the strongest noise that it was trained for. What is
-published of their settings is for images of about unit variance: they are shown (x - 1/2) / (1/4). FLAIR's data step
-takes the noise for "noises" times what it is. TV is ADMM to a relative change of 1e-4, HQS plug-and-play half-quadratic
-splitting with the denoiser of --denoiser.
+with the first motion kernel of Levin et al. 2009. Gaussian noise of 0.01, numpy's seed the picture's index.
+One sample each, nothing clipped. The prior is a denoiser for all noise levels, trained by score matching on BSD400: on
+the line of flows for FLAIR, PnP-Flow (of one draw a step) and FLOWER, with exploding variance for DPS, DiffPIR and
+PiGDM. They begin at the strongest noise that it was trained for, but FLAIR, which weighs each time by the error there,
+and PiGDM, which diverges from there and begins at noise three times as strong as the image. They take 100 steps, FLAIR
+its authors' 50. What is published of their settings is for images of about unit variance: they are shown
+(x - 1/2) / (1/4). FLAIR's data step takes the noise for "noises" times what it is. TV is ADMM to a relative change of
+1e-4, HQS plug-and-play half-quadratic splitting with the denoiser of --denoiser.
 
 What each method leaves open is chosen per task, by PSNR on crops of two pictures of BSD400; FLAIR's weight is measured
 on four. Test pictures choose nothing. Seconds are of one image, and overhead is their ratio to the seconds inside the
@@ -108,11 +109,10 @@ class Standardised(torch.nn.Module):
 
 def solved(solver: Solver, cell: Cell) -> torch.Tensor:
     """An image; samplers are given their problem in standard units."""
-    start = cell.start() if isinstance(solver, HalfQuadratic | PnPFlow) else None
     if not isinstance(solver, Sampler):
-        return solver.solve(cell.y, cell.physics, x0=start).image
+        return solver.solve(cell.y, cell.physics, x0=cell.start()).image
     y = (cell.y - cell.physics.A(torch.full_like(cell.truth, MEAN))) / UNIT
-    x0 = None if start is None else (start - MEAN) / UNIT
+    x0 = (cell.start() - MEAN) / UNIT if isinstance(solver, PnPFlow) else None
     return MEAN + UNIT * solver.solve(y, cell.physics, x0=x0).image
 
 
@@ -131,11 +131,11 @@ class Method(NamedTuple):
 def methods(score: torch.nn.Module, denoiser: torch.nn.Module, calibration: torch.Tensor) -> dict[str, Method]:
     """All of them."""
     net, reference, noise = Watched(score), Watched(denoiser), SIGMA / UNIT
-    flow, exploding = (
-        DenoiserDiffusion(Standardised(net), path) for path in (FromTrained(), VarianceExploding(0.01, HIGH / UNIT))
+    flow, exploding, lower = (
+        DenoiserDiffusion(Standardised(net), path)
+        for path in (FromTrained(), VarianceExploding(0.01, HIGH / UNIT), VarianceExploding(0.01, 3.0))
     )
     errors = velocity_errors(flow, (calibration - MEAN) / UNIT, TIMES, torch.Generator().manual_seed(0))
-    weight, scales = CalibratedWeight(TIMES, errors, 0.0), (0.3, 0.6, 1.0)
     return {
         "TV": Method(lambda weight: ADMM(TV(weight * SIGMA)), {"weight": (0.03, 0.1, 0.3, 1.0)}, None),
         "HQS, plug-and-play": Method(
@@ -143,16 +143,16 @@ def methods(score: torch.nn.Module, denoiser: torch.nn.Module, calibration: torc
             {"weight": (0.23, 0.7, 2.0), "last": (1.0, 3.0)}, reference,
         ),
         "FLAIR": Method(
-            lambda last, noises: FLAIR(flow, weight, 50, noises * noise, last),
-            {"last": (0.02, 0.18), "noises": (1.0, 5.0, 20.0)}, net,
+            lambda shift, noises: FLAIR(flow, CalibratedWeight(TIMES, errors, shift), 50, noises * noise),
+            {"shift": (0.6, 1.0, 1.2), "noises": (1.0, 5.0, 20.0)}, net,
         ),
         "PnP-Flow": Method(lambda power: PnPFlow(flow, 100, 1.8, power, 1), {"power": (0.0, 0.3, 1.0)}, net),
-        "FLOWER": Method(lambda scale: Flower(flow, 100, noise, scale), {"scale": scales}, net),
+        "FLOWER": Method(lambda scale: Flower(flow, 100, noise, scale), {"scale": (0.6, 1.0, 2.0)}, net),
         "DiffPIR": Method(
-            lambda weight: DiffPIR(exploding, 100, noise, weight), {"weight": (0.3, 1.0, 3.0, 10.0)}, net
+            lambda weight: DiffPIR(exploding, 100, noise, weight), {"weight": (0.1, 0.3, 1.0, 3.0)}, net
         ),
-        "DPS": Method(lambda guidance: DPS(exploding, 200, guidance), {"guidance": (0.3, 1.0, 3.0)}, net),
-        "PiGDM": Method(lambda scale: PiGDM(exploding, 100, noise, scale), {"scale": scales}, net),
+        "DPS": Method(lambda guidance: DPS(exploding, 100, guidance), {"guidance": (1.0, 3.0, 10.0)}, net),
+        "PiGDM": Method(lambda scale: PiGDM(lower, 100, noise, scale), {"scale": (1.0, 2.0)}, net),
     }  # fmt: skip
 
 
