@@ -4,7 +4,7 @@ The scan is of a tissue-mimicking disk in water, 32 plane waves 0.1 ms apart, be
 0.1 mm at base band. Haze is made of what frames 0 to 7 show below the disk, from 34.6 mm on, where nothing reflects:
 pieces of it, some mirrored, joined along depth, low-passed across the beam by a Gaussian of 0.6 mm, falling by 1/e in
 20 mm, at half the root mean square of the disk's own echoes. Scored are frames 16 and 24, settings were chosen
-on frame 8. Priors: the weights "score-tissue" and "score-haze", which have seen simulated echoes only, on
+on frame 8. Priors: the weights "tissue-score" and "haze-score", which have seen simulated echoes only, on
 patches of 128 x 64 pixels that overlap by a tenth. The Wiener filter is of the mean spectra of the same simulations.
 
 gCNR is of the disk against the water around it in 256 bins, equal counts. KS is the distance of the disk's envelope
@@ -92,7 +92,7 @@ def scenes(folder: Path, frames: list[int]) -> list[Scene]:
 
 
 # -- what takes haze away ---------------------------------------------------------------------------------
-def joint_prior(schedule: Schedule = SCHEDULE, weights: tuple[str, str] = ("score-tissue", "score-haze")) -> Joint:
+def joint_prior(schedule: Schedule = SCHEDULE, weights: tuple[str, str] = ("tissue-score", "haze-score")) -> Joint:
     """Tissue and haze, on patches."""
     parts = [Patchwise(DenoiserDiffusion(name, schedule), PATCH, 0.1) for name in weights]
     return Joint(parts, schedule=schedule)

@@ -266,7 +266,7 @@ def rows(contenders: dict[str, Method], task: str, images: Sequence[np.ndarray],
 def main() -> None:
     """Choose, restore, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="score", help="name or file of a denoiser for noise from 0.01 to 5")
+    parser.add_argument("--weights", default="image-score", help="name or file of a denoiser for noise from 0.01 to 5")
     parser.add_argument("--denoiser", default="image-denoiser", help="name or file of the plug-and-play denoiser")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--methods", nargs="+", help="the first letters of some; all if not given")

@@ -369,10 +369,13 @@ def test_tensorboard_is_an_extra(tmp_path, capsys):
         assert list((tmp_path / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("preset", ["score", "flow"])
+@pytest.mark.parametrize("preset", ["image-score", "image-flow"])
 def test_presets_of_diffusion(tmp_path, pictures, preset):
     """The averaged weights are written; cut short and gone on with, they are the same."""
-    small = {"score": ["--network.widths", "[2,2,2,2]", "--network.blocks", "1"], "flow": ["--network.widths", "[4,8]"]}
+    small = {
+        "image-score": ["--network.widths", "[2,2,2,2]", "--network.blocks", "1"],
+        "image-flow": ["--network.widths", "[4,8]"],
+    }
     options = ["--data.path", str(pictures), "--data.size", "16", "--batch_size", "2", *small[preset]]
 
     def run(out, *more):
@@ -384,7 +387,9 @@ def test_presets_of_diffusion(tmp_path, pictures, preset):
     (tmp_path / "a" / "weights.safetensors").unlink()
     again = run("a")
     assert all(torch.equal(averaged[k], again[k]) for k in averaged)
-    model = {"score": DenoiserDiffusion, "flow": VelocityDiffusion}[preset](str(tmp_path / "a" / "weights.safetensors"))
+    model = {"image-score": DenoiserDiffusion, "image-flow": VelocityDiffusion}[preset](
+        str(tmp_path / "a" / "weights.safetensors")
+    )
     assert model.denoise(torch.rand(2, 1, 16, 16), 0.3).shape == (2, 1, 16, 16)
     assert np.isfinite(read_description(tmp_path / "a" / "weights.safetensors")["metrics"]["validation_psnr"])
 

@@ -29,7 +29,7 @@ def gain(denoise, clean, sigma):
 
 def test_the_promised_ones_are_there():
     names = {"brain-score", "image-denoiser", "image-score", "learned-proximal", "magnitude-denoiser"}
-    assert names | {"score-haze", "score-tissue"} <= set(NAMES)
+    assert names | {"haze-score", "tissue-score"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,7 +69,7 @@ def test_magnitudes_of_unseen_scenes():
 @pytest.mark.parametrize("kind, most", [(Tissue, 1.0), (Haze, 1.3)])
 def test_echoes_of_unseen_seeds(kind, most):
     """Beside the best linear filter for the truth's own mean spectrum, which of haze is nearly the best there is."""
-    denoise, source = load_denoiser(f"score-{kind.__name__.lower()}"), kind(count=40, first_seed=9_000_000)
+    denoise, source = load_denoiser(f"{kind.__name__.lower()}-score"), kind(count=40, first_seed=9_000_000)
     clean = torch.stack([source.sample(i, torch.Generator()) for i in range(40)])
     power = torch.fft.fft2(clean, norm="ortho").abs().square().mean(0)
     for sigma in (0.03, 0.1):
