@@ -3,6 +3,7 @@
 from .blur import Blur, CircularBlur
 from .calibration import sensitivity_maps
 from .cartesian_mri import CartesianMRI
+from .decoded import Decoded
 from .dense import Dense
 from .finite_differences import FiniteDifferences
 from .near_field_mimo import SPEED_OF_LIGHT, NearFieldMIMO
@@ -16,7 +17,8 @@ from .ultrasound import FullMatrixCapture, PlaneWaveIQ
 from .wavelet import Wavelet
 
 __all__ = [
-    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Dense", "FiniteDifferences", "FullMatrixCapture",
-    "NearFieldMIMO", "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Restricted", "Scaled", "Wavelet", "cartesian_lines",
-    "density_compensation", "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",
+    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Decoded", "Dense", "FiniteDifferences",
+    "FullMatrixCapture", "NearFieldMIMO", "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Restricted", "Scaled",
+    "Wavelet", "cartesian_lines", "density_compensation", "has_exact_prox", "poisson_disc", "sensitivity_maps",
+    "squared_norm",
 ]  # fmt: skip

@@ -17,10 +17,12 @@ from .group import GroupL1
 from .hyperparameters import Decades, Hyperparameters, Interval, Positive, Range, Whole
 from .k_support import KSupport
 from .l1 import L1
+from .latent_flow import Autoencoder, Prompt, PromptedVelocity, encode_prompt, load_latent_flow
 from .learned_proximal import LearnedProximal, LearnedProximalNetwork, recover
 from .losses import Batch, LogMeanSquare, MeanSquare, ScoreMatching, SelfSupervised, TrainingLoss, VelocityMatching
 from .magnitude import Magnitude
 from .magnitude_unet import MagnitudeUNet
+from .mixed_precision import MixedPrecision
 from .moving_average import MovingAverage
 from .network import Network
 from .noise2score import (
@@ -49,16 +51,17 @@ from .weakly_convex_ridge import WeaklyConvexRidge
 from .weights_file import load_denoiser, save_weights
 
 __all__ = [
-    "L1", "STN", "TV", "Analysis", "AsMeasured", "Batch", "BiasFreeUNet", "BlindSpot", "BlindSpotNetwork", "Box",
-    "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet", "Decades", "DeltaSTN", "Denoiser",
-    "DenoiserDiffusion", "Diffusion", "FieldsOfExperts", "FlowMatching", "GammaTweedie", "Gaussian", "GaussianMixture",
-    "GaussianPrior", "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential", "InWavelets", "Interval",
-    "KSupport", "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet",
-    "MeanSquare", "MovingAverage", "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering",
-    "PixelPotential", "PoissonTweedie", "Positive", "Prior", "ProximalMatching", "Range", "RealImaginary",
-    "ResidualDenoising", "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner",
-    "SingleLevel", "SmoothedL1", "SmoothedTV", "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint",
-    "TrainingLoss", "VarianceExploding", "VariancePreserving", "VelocityDiffusion", "VelocityMatching",
-    "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine", "load_denoiser", "load_dncnn", "recover", "repeat",
+    "L1", "STN", "TV", "Analysis", "AsMeasured", "Autoencoder", "Batch", "BiasFreeUNet", "BlindSpot",
+    "BlindSpotNetwork", "Box", "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet", "Decades",
+    "DeltaSTN", "Denoiser", "DenoiserDiffusion", "Diffusion", "FieldsOfExperts", "FlowMatching", "GammaTweedie",
+    "Gaussian", "GaussianMixture", "GaussianPrior", "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential",
+    "InWavelets", "Interval", "KSupport", "LearnedProximal", "LearnedProximalNetwork", "LogMeanSquare", "Magnitude",
+    "MagnitudeUNet", "MeanSquare", "MixedPrecision", "MovingAverage", "Network", "Noise2Score", "NonNegative",
+    "Normalised", "OnPath", "PatchCovering", "PixelPotential", "PoissonTweedie", "Positive", "Prior", "Prompt",
+    "PromptedVelocity", "ProximalMatching", "Range", "RealImaginary", "ResidualDenoising", "RidgeDenoiser", "Schedule",
+    "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner", "SingleLevel", "SmoothedL1", "SmoothedTV",
+    "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint", "TrainingLoss", "VarianceExploding",
+    "VariancePreserving", "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge", "Whole", "blind_spot_loss",
+    "cosine", "encode_prompt", "load_denoiser", "load_dncnn", "load_latent_flow", "recover", "repeat",
     "residual_denoising_loss", "save_weights", "train",
 ]  # fmt: skip

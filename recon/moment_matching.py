@@ -11,15 +11,24 @@ with conjugate gradients, Rozet, Andry, Lanusse and Louppe (NeurIPS 2024).
 from __future__ import annotations
 
 import torch
+from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from .linear import conjugate_gradient
 from .problem import Problem
-from .sampler import GuidedDiffusion, Level, estimate_and_pullback
+from .sampler import GuidedDiffusion, Level, SampleState, estimate_and_pullback
 
 
 class MomentMatching(GuidedDiffusion):
-    """Reverse diffusion whose guidance is exact for Gaussian priors."""
+    """Reverse diffusion whose guidance is exact for Gaussian priors.
+
+    :raises TypeError: in a run, if the operator is not linear.
+    """
+
+    def begin(self, problem: Problem, x0: Tensor | None, seed: Tensor) -> SampleState:
+        if not isinstance(problem.physics, LinearPhysics):
+            raise TypeError(f"physics: found {type(problem.physics).__name__}, expected a linear operator")
+        return super().begin(problem, x0, seed)
 
     def guided(self, problem: Problem, x: Tensor, here: Level) -> Tensor:
         estimate, pullback = estimate_and_pullback(self.prior, x, here.t)

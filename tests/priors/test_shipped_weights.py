@@ -7,6 +7,7 @@ import torch
 
 from resolvent.datasets import ImageFolder, blobs
 from resolvent.priors import Denoiser, load_denoiser
+from resolvent.priors.inspection import asymmetry
 from resolvent.priors.weights_file import read_description, shipped
 
 NAMES = sorted(shipped())
@@ -27,7 +28,7 @@ def gain(denoise, clean, sigma):
 
 
 def test_the_promised_ones_are_there():
-    assert {"image-denoiser", "magnitude-denoiser"} <= set(NAMES)
+    assert {"image-denoiser", "learned-proximal", "magnitude-denoiser"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,6 +55,14 @@ def test_magnitudes_of_unseen_scenes():
     assert (denoise(clean, 0.1) >= 0).all()
     for sigma in (0.05, 0.1, 0.2):
         assert gain(denoise, clean, sigma) > 10
+
+
+def test_the_learned_proximal_network_is_a_proximal_operator_and_denoises(shared_data):
+    """Symmetric Jacobian, convex potential by its weights' signs; two thirds of a denoiser's gain in dB."""
+    network, clean = load_denoiser("learned-proximal"), photographs(shared_data)
+    assert asymmetry(lambda y: network(y.float()).double(), clean[:1, :, :24, :24].double()) < 1e-5
+    assert network.strong_convexity > 0
+    assert gain(network, clean, 0.1) > 7
 
 
 @pytest.mark.parametrize("name", NAMES)
