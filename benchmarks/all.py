@@ -25,6 +25,8 @@ NAMES = (
     "radar_table",
     "gray_denoising",
     "noise2score",
+    "bilevel_quadratic",
+    "bilevel_imaging",
 )
 
 
