@@ -29,6 +29,8 @@ NAMES = (
     "dehazing",
     "dehazing_disk",
     "active_mri",
+    "bilevel_quadratic",
+    "bilevel_imaging",
 )
 
 

@@ -2,8 +2,8 @@
 
 f is in closed form. Counted are gradients of the lower level, solved by gradient descent, until f - f* <= 5e-3 of
 problems of 80 x 4 whose A_3 has the range of A_2; the step 0.01 at first; sums over the seeds. Products with the
-Hessian are given beside them. Certificates are of accelerated gradient descent, on problems with ranges of their own: omega by
-the theorem and looked at more closely, over the true error, of 9 pairs of accuracies and each seed.
+Hessian are given beside them. Certificates are of accelerated gradient descent, on problems with ranges of their own:
+omega by the theorem and looked at more closely, over the true error, of 9 pairs of accuracies and each seed.
 
     python benchmarks/bilevel_quadratic.py [--conditions 2 5 10 20 30] [--seeds 3] [--out FILE.md]
 """

@@ -75,9 +75,11 @@ def grid(low: float, high: float, points: int) -> dict:
     return kind("Grid", low=low, high=high, points=points, eps=EPS)
 
 
-def rows(name: str, scene: tuple[Path, dict, str], folder: Path, points: int, steps: int) -> list[str]:
-    """The grid, then every loss."""
-    searched = tune(scene, folder / f"{name} grid", grid(-6, 2, points), "MeanSquare", points + 1)
+def rows(
+    name: str, scene: tuple[Path, dict, str], folder: Path, points: int, steps: int, ends: tuple[float, float] = (-6, 2)
+) -> list[str]:
+    """The grid between ``ends``, then every loss."""
+    searched = tune(scene, folder / f"{name} grid", grid(*ends, points), "MeanSquare", points + 1)
     best, cost = searched[-1]["loss"], searched[-1]["cost"]
     found = [row(name, "grid of the truth", searched[-1]["parameters"][scene[2]], 0.0, 1.0, "-")]
     for loss in LOSSES:

@@ -27,7 +27,7 @@ class Reconstruction(LowerLevel):
 
     :param problem: data, operator and priors, each with a gradient and ``lipschitz``.
     :param learn: names such as ``prior.weight``, ``prior.layers.0``, ``priors.1.weight``, ``physics.kernel``.
-    :param logarithmic: those of them whose logarithm is learned.
+    :param logarithmic: those of them whose logarithm is learned; ``relative`` those in units of their own size.
     :param least_eigenvalue: ``lambda_min(A^H A)``; if None 1 for deepinv's Denoising, 0 for all others.
     :param start: images to begin with; ``A^H y`` if None.
     :raises TypeError: if a prior is not smooth.
@@ -40,6 +40,7 @@ class Reconstruction(LowerLevel):
         logarithmic: Sequence[str] = (),
         least_eigenvalue: float | None = None,
         start: Tensor | None = None,
+        relative: Sequence[str] = (),
     ):
         for prior in terms(problem.priors):
             _demand_smooth(prior)
@@ -49,7 +50,7 @@ class Reconstruction(LowerLevel):
         modules = {"priors": nn.ModuleList(problem.priors), "physics": problem.physics}
         if len(problem.priors) == 1:
             modules["prior"] = problem.priors[0]
-        self.parameters = Parameters(modules, learn, logarithmic)
+        self.parameters = Parameters(modules, learn, logarithmic, relative)
         self._operator_learned = any(name.startswith("physics.") for name in learn)
 
     def theta(self) -> Tensor:

@@ -179,6 +179,31 @@ def test_bad_arguments(bad):
         AcceleratedMAID(**bad)
 
 
+def test_gradient_descent_of_the_oracle_is_gradient_descent(quadratic):
+    lower = quadratic.Quadratic(cond=5, lower=quadratic.Descended).lower
+    theta, x, gradients = torch.ones(4, dtype=F64), lower.start(), 1
+    while lower.certificate(gradient := lower.gradient(x, theta), theta) > 1e-3:
+        x, gradients = x - gradient / lower.largest, gradients + 1
+    found = lower.solve(theta, 1e-3)
+    assert found.gradients == gradients and found.solved
+    assert_close(found.x, x)
+    assert not lower.solve(theta, 1e-3, max_iter=gradients - 2).solved
+
+
+def test_adaptive_accuracy_pays_on_badly_conditioned_problems(quadratic):
+    """Gradients of the lower level by gradient descent at condition 10, and at condition 2, where little is to gain."""
+    limits = {"step_size": 0.01, "max_trial_gradients": 10**6}
+    for cond, share in ((10, 0.6), (2, 1.0)):
+        costs = []
+        for method in (FixedAccuracy(1e-4, **limits), MAID(**limits), AcceleratedMAID(**limits)):
+            problem = quadratic.Quadratic(cond=cond, lower=quadratic.Descended, aligned=True)
+            close = lambda state, p=problem: not p.value(state.theta) - p.best <= 5e-3  # noqa: E731
+            found = method.minimise(problem.upper, problem.theta, callback=close)
+            assert found.status == "interrupted"
+            costs.append(int(found.history["gradients"][-1]))
+        assert costs[1] < share * costs[0] and costs[2] < 0.3 * costs[0]
+
+
 # -- acceptance -------------------------------------------------------------------------------------
 @pytest.mark.slow
 def test_any_accuracy_and_any_step_reach_the_optimum(tv, denoising):
