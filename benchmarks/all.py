@@ -24,6 +24,7 @@ NAMES = (
     "deblurring_protocol",
     "radar_table",
     "gray_denoising",
+    "learned_proximal",
     "flow_restoration",
     "noise2score",
     "dehazing",
