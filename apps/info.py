@@ -69,18 +69,9 @@ def describe_result(path: Path) -> dict[str, Any]:
     """The record of a reconstruction."""
     result = load_result(path)
     keys = (
-        "operator",
-        "solver",
-        "groups",
-        "order",
-        "status",
-        "iterations",
-        "seconds",
-        "metrics",
-        "warnings",
-        "version",
+        "operator", "solver", "groups", "order", "status", "iterations", "seconds", "metrics", "warnings", "version",
         "input",
-    )
+    )  # fmt: skip
     more = {name: getattr(result, name) for name in ("std", "mask")}
     facts = {name: _array(value) for name, value in {"image": result.image, **more}.items() if value is not None}
     return facts | {k: result.record[k] for k in keys if k in result.record}
