@@ -26,6 +26,7 @@ NAMES = (
     "gray_denoising",
     "learned_proximal",
     "flow_restoration",
+    "posterior_calibration",
     "noise2score",
     "dehazing",
     "dehazing_disk",
