@@ -32,6 +32,7 @@ NAMES = (
     "dehazing_disk",
     "active_mri",
     "bilevel_quadratic",
+    "bilevel_tv",
     "bilevel_imaging",
 )
 
