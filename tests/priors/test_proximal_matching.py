@@ -5,9 +5,7 @@ runs came to an error against the soft threshold of 0.072 and 0.085, and to a sl
 0.04 from its oracle at 0.2, 0.09 at 0.1. The full schedule is benchmarks/learned_proximal.py.
 """
 
-import importlib.util
-from pathlib import Path
-
+import learned_proximal as laplace
 import pytest
 import torch
 from torch.testing import assert_close
@@ -20,15 +18,6 @@ F64 = torch.float64
 SHARE = 0.2
 
 
-def load_benchmark():
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "learned_proximal.py"
-    spec = importlib.util.spec_from_file_location("learned_proximal_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-laplace = load_benchmark()
 Y = laplace.GRID
 
 

@@ -1,11 +1,10 @@
 """Active sampling: entropies, designs in closed form, Hermitian twins, and whole runs against random choice."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import pytest
 import torch
+from digits import load
 from torch.testing import assert_close
 
 from resolvent.operators import CartesianMRI, Dense
@@ -242,10 +241,7 @@ def test_why_and_when_is_kept():
 # -- digits -------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def digits():
-    spec = importlib.util.spec_from_file_location("digits", Path(__file__).with_name("digits.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.load()
+    return load()
 
 
 def entropy_of_pixels(posterior, sigma):

@@ -3,9 +3,7 @@
 Published figures: the exact, pseudo-inverse, released and projection rules on stationary Gaussians, four digits each.
 """
 
-import importlib.util
-from pathlib import Path
-
+import dehazing as oracle
 import pytest
 import torch
 from torch.testing import assert_close
@@ -16,17 +14,6 @@ from resolvent.recon import DPS, DiffPIR, MomentMatching, PiGDM, Problem, Projec
 from resolvent.recon.sampler import Level, estimate_and_pullback
 
 F64 = torch.float64
-
-
-def load_benchmark():
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "dehazing.py"
-    spec = importlib.util.spec_from_file_location("dehazing_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-oracle = load_benchmark()
 
 
 def silent(monkeypatch):

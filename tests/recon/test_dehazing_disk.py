@@ -1,22 +1,9 @@
 """A real scan under haze made of its own clutter: haze goes and tissue stays, with priors that saw neither."""
 
-import importlib.util
-from pathlib import Path
-
+import dehazing_disk as disk
 import pytest
 
 from resolvent.recon import PiGDM
-
-
-def load_benchmark():
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "dehazing_disk.py"
-    spec = importlib.util.spec_from_file_location("dehazing_disk_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-disk = load_benchmark()
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """FLAIR on digits, whose prior and posteriors are known: figures that an implementation must come to."""
 
-import importlib.util
 import itertools
 import math
-from pathlib import Path
 
 import pytest
+import test_flair as flair
 import torch
+from digits import load
 from torch.testing import assert_close
 
 from resolvent.operators import Dense
@@ -20,20 +20,9 @@ TIMES = torch.linspace(1, 0, 100, dtype=F64)
 SHIFTS = pytest.mark.parametrize("shift", [None, 0.0], ids=["subtracting", "released"])
 
 
-def beside(name):
-    """A module of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-flair = beside("test_flair")
-
-
 @pytest.fixture(scope="module")
 def digits():
-    return beside("digits").load()
+    return load()
 
 
 @pytest.fixture(scope="module")
