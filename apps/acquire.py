@@ -22,7 +22,7 @@ from ..priors import Diffusion
 from ..recon import Acquisition, ActiveSampling, Problem, Sampler, Score, Solution
 from ..recon.orders import Order
 from ..recon.problem import norms
-from .arguments import instantiate, new_parser, parse
+from .arguments import instantiate, new_parser, parse, plain
 from .cli import UsageError
 from .method import in_precision_of, refusals
 from .progress import Reporter
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     parser = build_parser()
     config = parse(parser, argv)
     check(config)
-    settings = {k: v for k, v in json.loads(parser.dump(config, format="json")).items() if k in SETTINGS}
+    settings = {k: v for k, v in plain(parser, config).items() if k in SETTINGS}
     made, source = instantiate(parser, config), Path(config.file)
     with refusals():
         made.sampler(made.prior)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from typing import Any
@@ -25,6 +26,11 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     except SystemExit:
         sys.stdout.flush()
         raise
+
+
+def plain(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
+    """A configuration as plain values, those that are None among them: they may not be what a constructor defaults to."""
+    return json.loads(parser.dump(config, format="json", skip_unset=False))
 
 
 def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:

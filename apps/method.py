@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
-import json
 from collections.abc import Callable, Iterator
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..datasets import InputError
-from ..datasets.hdf5 import reading, text
 from ..priors import Prior
 from ..recon import Problem, Solver
 from ..recon.bilevel import Parameters, substitute
-from .arguments import brief, instantiate
+from .arguments import brief, instantiate, plain
 from .cli import UsageError
 
 AnyPrior = TypeVar("AnyPrior", bound=Prior)
@@ -35,7 +29,11 @@ def add_method_options(parser: ArgumentParser) -> None:
     """The options that say how images are reconstructed."""
     add = parser.add_argument
     add("--config", action="config", help="YAML with any of these options; may be given several times, later wins")
-    add("--prior", type=Prior | None, help="prior class and its arguments: --prior L1 --prior.weight 2")
+    add(
+        "--prior",
+        type=Prior | None,
+        help="prior class and its arguments (--prior L1 --prior.weight 2), or trained weights (--prior image-denoiser)",
+    )
     add("--solver", type=Callable[[Prior], Solver] | None, help="solver class and its arguments")
     add("--parameters", type=str | None, help="file of tensors that the prior takes on, as 'resolvent tune' writes it")
     add(
@@ -49,53 +47,9 @@ def add_method_options(parser: ArgumentParser) -> None:
     add("--record", type=list[Literal["objective", "data_residual"]], default=[], help="measures for the history")
 
 
-def preset_for(argv: list[str]) -> dict[str, Any]:
-    """The defaults of the modality of the first measurement file, less what the command line chooses itself.
-
-    A solver chosen by name thus has its own defaults, not those meant for another one.
-    """
-    path = preset_path("default")
-    for argument in argv:
-        with contextlib.suppress(InputError, KeyError):
-            if not argument.startswith("-") and Path(argument).is_file():
-                path = preset_path(modality(Path(argument)))
-                break
-    preset = yaml.safe_load(path.read_text())
-    return {k: v for k, v in preset.items() if k not in chosen_keys(argv)}
-
-
-def chosen_keys(argv: list[str]) -> set[str]:
-    """Top-level keys given whole on the command line or in the configuration files that it names."""
-    words = [word for argument in argv for word in argument.split("=", 1)]
-    keys = {word.removeprefix("--") for word in words if word.startswith("--")}
-    for name in (value for option, value in itertools.pairwise(words) if option == "--config"):
-        with contextlib.suppress(OSError, yaml.YAMLError):
-            keys |= set(yaml.safe_load(Path(name).read_text()) or {})
-    return keys
-
-
-def modality(path: Path) -> str:
-    """Name of the operator in a measurement file."""
-    with reading(path) as file:
-        group = file["physics"]
-        while text(group.attrs["operator"]) == "Scaled":
-            group = group["physics"]
-        return text(group.attrs["operator"])
-
-
-def preset_path(operator: str) -> Path:
-    """The YAML of an operator's default reconstruction; the general one where it has none."""
-    folder = Path(str(files(__package__) / "presets"))
-    snake = "".join("_" + c.lower() if c.isupper() and (i and not operator[i - 1].isupper()) else c.lower()
-                    for i, c in enumerate(operator))  # fmt: skip
-    own = folder / f"{snake}.yaml"
-    return own if own.exists() else folder / "default.yaml"
-
-
 def settings_of(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
     """The part of the configuration that determines the image, as plain values."""
-    text = parser.dump(config, format="json")
-    return {k: v for k, v in json.loads(text).items() if k in SETTINGS}
+    return {k: v for k, v in plain(parser, config).items() if k in SETTINGS}
 
 
 def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[Prior | None], Solver], Prior | None]:

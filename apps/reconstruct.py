@@ -23,7 +23,8 @@ from ..recon import Problem, Sampler, Solution, Solver, data_residual, objective
 from ..recon.problem import norms
 from .arguments import new_parser, parse
 from .cli import NumericalFailure, UsageError
-from .method import add_method_options, build_solver, choose, preset_for, refusals, settings_of
+from .defaults import understood
+from .method import add_method_options, build_solver, choose, refusals, settings_of
 from .progress import Reporter
 from .record import assemble
 
@@ -66,7 +67,8 @@ def weights_of(settings: Any) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    parser = build_parser(preset_for(argv))
+    argv, preset = understood(argv)
+    parser = build_parser(preset)
     config = parse(parser, argv)
     reporter = Reporter(as_json=config.json, verb="reconstruct")
     if config.replay is not None:

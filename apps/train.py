@@ -39,10 +39,10 @@ from ..priors import (
 )
 from ..priors.training import NotFinite, Step, processes
 from ..priors.weights_file import read_description
-from .arguments import instantiate, new_parser, parse
+from .arguments import instantiate, new_parser, parse, plain
 from .cli import Interrupted, NumericalFailure, UsageError
+from .defaults import chosen_keys
 from .long_run import late_signals, process_group, say
-from .method import chosen_keys
 from .reconstruct import choose_device
 from .training_log import TrainingLog
 from .training_run import Run, denoised, mean_psnr, quality
@@ -143,7 +143,7 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     :raises InputError: if the data cannot be used.
     """
     names = SETTINGS + (TUNING if config.tune else ())
-    settings = {k: v for k, v in json.loads(parser.dump(config, format="json")).items() if k in names}
+    settings = {k: v for k, v in plain(parser, config).items() if k in names}
     check(config)
     torch.manual_seed(config.seed)
     made = instantiate(parser, config)

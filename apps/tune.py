@@ -29,10 +29,11 @@ from ..operators.files import atomic
 from ..priors.training import anywhere, processes
 from ..recon import Diverged
 from ..recon.bilevel import Method, State, UpperLevel, UpperLoss
-from .arguments import instantiate, new_parser, parse
+from .arguments import instantiate, new_parser, parse, plain
 from .cli import Interrupted, NumericalFailure, UsageError
+from .defaults import understood
 from .long_run import late_signals, process_group, say
-from .method import add_method_options, choose, preset_for, settings_of
+from .method import add_method_options, choose, settings_of
 from .reconstruct import choose_device, digest_of, weights_of
 from .training_log import TrainingLog
 from .tuning_checkpoint import TuningCheckpoint, nothing
@@ -72,7 +73,8 @@ class Run:
 def main(argv: list[str]) -> int:
     """Run the verb."""
     chosen = {word.split("=")[0].removeprefix("--") for word in argv}
-    parser = build_parser(preset_for(argv) | {k: v for k, v in DEFAULTS.items() if k not in chosen})
+    argv, preset = understood(argv)
+    parser = build_parser(preset | {k: v for k, v in DEFAULTS.items() if k not in chosen})
     config = parse(parser, argv)
     check(config)
     with process_group(config):
@@ -135,7 +137,7 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     :raises InputError: if a file cannot be used.
     """
     method_settings = settings_of(parser, config)
-    everything = json.loads(parser.dump(config, format="json"))
+    everything = plain(parser, config)
     settings = method_settings | {name: everything[name] for name in SETTINGS} | {"files": len(config.files)}
     torch.manual_seed(config.seed)
     made, device = instantiate(parser, config), choose_device(config.device)

@@ -14,7 +14,8 @@ import torch
 
 from resolvent.apps.cli import INTERRUPTED, TERMINATED, main
 from resolvent.datasets import load_measurement, load_result, save_measurement
-from resolvent.operators import SPEED_OF_LIGHT, Dense, NearFieldMIMO
+from resolvent.operators import SPEED_OF_LIGHT, Blur, Dense, NearFieldMIMO
+from resolvent.priors.weights_file import shipped
 from resolvent.recon import BackProjection
 
 COMMAND = [sys.executable, "-m", "resolvent.apps.cli"]
@@ -58,6 +59,59 @@ def test_replay_gives_the_same_image_bit_for_bit(scene, tmp_path, capsys):
     result = tmp_path / "scene.h5"
     assert main(["reconstruct", "--replay", str(result)]) == 0
     assert "identical True" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    """A real image behind a blur whose borders are unseen."""
+    folder = tmp_path_factory.mktemp("photograph")
+    truth = torch.rand(1, 1, 6, 8).repeat_interleave(6, 2).repeat_interleave(6, 3)
+    physics = Blur(torch.full((5, 5), 1 / 25), (1, 32, 44))
+    y = physics.A(truth) + 0.01 * torch.randn(1, 1, 32, 44)
+    save_measurement(folder / "photograph.h5", y, physics, truth=truth, noise_std=0.01)
+    return folder / "photograph.h5"
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_weights_by_name_are_a_whole_method(joined, photograph, tmp_path, capsys):
+    """Name and file mean the same; the record says in full what the name stood for, and replays."""
+    file = shipped()["image-denoiser"]
+    for name, words in (("a", ["--prior", "image-denoiser"]), ("b", [f"--prior={file}" if joined else "--prior"])):
+        more = [str(file)] if len(words) == 1 and not joined else []
+        argv = ["reconstruct", str(photograph), "--out", str(tmp_path / f"{name}.h5"), "--report", "false"]
+        assert main([*argv, *words, *more]) == 0
+    a, b = (load_result(tmp_path / f"{name}.h5") for name in "ab")
+    assert torch.equal(a.image, b.image)
+    assert a.record["config"]["prior"]["init_args"] == {"denoiser": "image-denoiser", "sigma": None}
+    assert a.record["config"]["solver"]["class_path"].endswith("HalfQuadratic")
+    assert main(["reconstruct", "--replay", str(tmp_path / "a.h5")]) == 0
+    assert "identical True" in capsys.readouterr().out
+
+
+def test_weights_by_name_leave_the_rest_to_be_chosen(photograph, tmp_path):
+    argv = ["reconstruct", str(photograph), "--report", "false", "--prior", "image-denoiser", "--prior.sigma", "0.2"]
+    assert main([*argv, "--solver", "ADMM", "--solver.max_iter", "2", "--out", str(tmp_path / "a.h5")]) == 0
+    config = load_result(tmp_path / "a.h5").record["config"]
+    assert config["prior"]["init_args"]["sigma"] == 0.2 and config["solver"]["class_path"].endswith("ADMM")
+
+
+def test_weights_where_no_method_takes_them(tmp_path, capsys):
+    save_measurement(tmp_path / "y.h5", torch.ones(1, 4), Dense(torch.eye(4), (1, 2, 2)))
+    argv = ["reconstruct", str(tmp_path / "y.h5"), "--out", str(tmp_path / "x.h5")]
+    assert main([*argv, "--prior", "image-denoiser"]) == 2
+    assert "found weights, 'image-denoiser', for which Dense has no method" in capsys.readouterr().err
+    assert main([*argv, "--prior", "nowhere.safetensors"]) == 2
+
+
+def test_an_argument_that_is_none_stays_none(photograph, tmp_path):
+    """Not the constructor's default, which is another noise level."""
+    argv = ["reconstruct", str(photograph), "--report", "false", "--out"]
+    prior = ["--prior", "Denoiser", "--prior.denoiser", "image-denoiser", "--prior.sigma"]
+    for name, sigma in (("none", "null"), ("default", "0.05")):
+        assert main([*argv, str(tmp_path / f"{name}.h5"), *prior, sigma, "--solver", "HalfQuadratic"]) == 0
+    none, default = (load_result(tmp_path / f"{name}.h5") for name in ("none", "default"))
+    assert none.record["config"]["prior"]["init_args"]["sigma"] is None
+    assert not torch.equal(none.image, default.image)
 
 
 def test_a_configuration_file_is_the_command_line(scene, tmp_path):

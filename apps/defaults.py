@@ -1,0 +1,110 @@
+"""What a command line leaves unsaid: the method of the modality of its first measurement file.
+
+``presets/OPERATOR.yaml`` is an operator's method, ``presets/trained/OPERATOR.yaml`` the one for a trained denoiser,
+which ``--prior`` then names alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..datasets import InputError
+from ..datasets.hdf5 import reading, text
+from ..priors.weights_file import SUFFIX, shipped
+from .cli import UsageError
+
+PRESETS = Path(str(files(__package__) / "presets"))
+
+
+def understood(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """The command line as a parser takes it, and that parser's defaults.
+
+    ``--prior`` with the name or file of trained weights leaves the line: its method is then the default.
+
+    :raises UsageError: if the modality has no method for trained weights.
+    """
+    operator = first_modality(argv)
+    argv, weights = without_weights(argv)
+    preset = preset_of(operator) if weights is None else with_denoiser(trained_preset(operator, weights), weights)
+    return argv, {k: v for k, v in preset.items() if k not in chosen_keys(argv)}
+
+
+def without_weights(argv: list[str]) -> tuple[list[str], str | None]:
+    """The command line less ``--prior WEIGHTS``, and these."""
+    words = [
+        word
+        for argument in argv
+        for word in (argument.split("=", 1) if argument.startswith("--prior=") else [argument])
+    ]
+    for i, (option, value) in enumerate(itertools.pairwise(words)):
+        if option == "--prior" and (value in shipped() or value.endswith(SUFFIX)):
+            return words[:i] + words[i + 2 :], value
+    return argv, None
+
+
+def chosen_keys(argv: list[str]) -> set[str]:
+    """Top-level keys given whole on the command line or in the configuration files that it names.
+
+    A solver chosen by name thus has its own defaults, not those meant for another one.
+    """
+    words = [word for argument in argv for word in argument.split("=", 1)]
+    keys = {word.removeprefix("--") for word in words if word.startswith("--")}
+    for name in (value for option, value in itertools.pairwise(words) if option == "--config"):
+        with contextlib.suppress(OSError, yaml.YAMLError):
+            keys |= set(yaml.safe_load(Path(name).read_text()) or {})
+    return keys
+
+
+def first_modality(argv: list[str]) -> str:
+    """The operator of the first measurement file on the command line."""
+    for argument in argv:
+        with contextlib.suppress(InputError, KeyError):
+            if not argument.startswith("-") and Path(argument).is_file():
+                return modality(Path(argument))
+    return "default"
+
+
+def modality(path: Path) -> str:
+    """Name of the operator in a measurement file."""
+    with reading(path) as file:
+        group = file["physics"]
+        while text(group.attrs["operator"]) == "Scaled":
+            group = group["physics"]
+        return text(group.attrs["operator"])
+
+
+def preset_of(operator: str) -> dict[str, Any]:
+    """An operator's default reconstruction; the general one where it has none."""
+    own = preset_path(operator)
+    return yaml.safe_load((own if own.exists() else preset_path("default")).read_text())
+
+
+def trained_preset(operator: str, weights: str) -> dict[str, Any]:
+    """An operator's reconstruction with a denoiser, which is None in it.
+
+    :raises UsageError: if there is none.
+    """
+    own = preset_path(operator, PRESETS / "trained")
+    if not own.exists():
+        raise UsageError(f"--prior: found weights, {weights!r}, for which {operator} has no method; expected a class")
+    return yaml.safe_load(own.read_text())
+
+
+def with_denoiser(method: Any, weights: str) -> Any:
+    """``method`` with ``weights`` for every ``denoiser``."""
+    if not isinstance(method, dict):
+        return method
+    return {k: weights if k == "denoiser" else with_denoiser(v, weights) for k, v in method.items()}
+
+
+def preset_path(operator: str, folder: Path = PRESETS) -> Path:
+    """Where an operator's preset is, or would be."""
+    snake = "".join("_" + c.lower() if c.isupper() and (i and not operator[i - 1].isupper()) else c.lower()
+                    for i, c in enumerate(operator))  # fmt: skip
+    return folder / f"{snake}.yaml"
