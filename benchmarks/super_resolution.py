@@ -1,10 +1,10 @@
 """Super-resolution by the mean-reverting SDE: one mean image, or samples with all the detail that pictures have.
 
 Gray photographs at a quarter of their resolution, bicubic with circular borders, without noise: the middle 96 x 96 of
-every sixth picture of BSD68. The network, of 0.2 million parameters, learned from crops of BSD400 what their low resolution
-lacks. Sharpness is the energy of the differences of neighbouring pixels over the truth's; "misses the data" the root
-mean square of A x - y; error over spread the root mean square error of the mean of the samples over what it would be
-were the samples of the posterior. Nothing was chosen on test pictures, and nothing is clipped.
+every sixth picture of BSD68. The network, of 0.2 million parameters, learned from crops of BSD400 what their low
+resolution lacks. Sharpness is the energy of the differences of neighbouring pixels over the truth's; "misses the data"
+the root mean square of A x - y; error over spread the root mean square error of the mean of the samples over what it
+would be were they of the posterior. Nothing was chosen on test pictures, and nothing is clipped.
 
     python benchmarks/super_resolution.py [--steps 3000] [--samples 4] [--images 12] [--data ../shared/data]
         [--out FILE.md]

@@ -40,7 +40,7 @@ class ExposureDiffusion(Sampler):
     :raises TypeError: for another operator than :class:`~resolvent.operators.Exposure`.
     """
 
-    needs = "estimate from raw images, an ExposurePrior"
+    needs = "photon count's mean, an ExposurePrior"
 
     def __init__(self, prior: ExposurePrior, steps: int = 2):
         super().__init__(prior, steps)  # pyright: ignore[reportArgumentType]
