@@ -14,7 +14,7 @@ from typing import Any
 from deepinv.physics import PoissonGaussianNoise
 from torch import Tensor
 
-from .operator import Operator
+from .operator import Operator, identity
 
 
 class Exposure(Operator):
@@ -37,6 +37,7 @@ class Exposure(Operator):
             expected = "above 0 and at most 1, above 0, not below 0"
             raise ValueError(f"exposure, gain, read_noise: found {found}, expected {expected}")
         noise = PoissonGaussianNoise(gain, read_noise, clip_positive=True)
+        noise.noise_model = identity  # deepinv's own cannot be pickled, and is not called
         super().__init__(tuple(image_shape), tuple(image_shape), **({"noise_model": noise} | kwargs))
         self.exposure, self.gain, self.read_noise = exposure, gain, read_noise
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import pickle
 
 import pytest
 import torch
@@ -86,12 +87,18 @@ def test_moments_of_the_operator():
     y = operator(torch.full((1, 1, 1, PIXELS), 0.6, dtype=F64))
     assert float(y.mean()) == pytest.approx(0.12, abs=1e-3)
     assert float(y.var()) == pytest.approx(GAIN * 0.12 + 0.03**2, rel=0.02)
+    assert Problem(y, operator).noise_std is None, "its noise depends on the image"
     dark = operator(torch.full((1, 1, 1, PIXELS), -0.1, dtype=F64))
     assert float(dark.std()) == pytest.approx(0.03, rel=0.02)
 
 
-def test_file_keeps_the_operator(tmp_path):
+def test_file_and_copy_keep_the_operator(tmp_path):
     operator = Exposure(0.2, 0.01, 0.03, (1, 4, 5))
+    copied, x = pickle.loads(pickle.dumps(operator)), torch.rand(1, 1, 4, 5)
+    torch.manual_seed(1)
+    y = operator(x)
+    torch.manual_seed(1)
+    assert torch.equal(copied(x), y) and not torch.equal(y, operator.A(x))
     save_measurement(tmp_path / "raw.h5", torch.rand(1, 1, 4, 5), operator)
     found = load_measurement(tmp_path / "raw.h5").physics
     assert found.geometry() == operator.geometry() and isinstance(found, Exposure)
