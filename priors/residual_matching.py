@@ -9,8 +9,6 @@ too.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from deepinv.physics import Downsampling
 from torch import Generator, Tensor
@@ -44,7 +42,6 @@ class LowResolution(Corruption):
         return matched(physics, physics.A_adjoint(y), y)[0], torch.rand((), generator=generator)
 
 
-@lru_cache(maxsize=8)
 def downsampling(image_shape: tuple[int, ...], factor: int) -> Downsampling:
     """deepinv's bicubic filter and decimation of images ``(C, H, W)``, borders circular."""
     return Downsampling(image_shape, filter="bicubic", factor=factor, padding="circular")
