@@ -28,6 +28,8 @@ NAMES = (
     "flow_restoration",
     "posterior_calibration",
     "noise2score",
+    "super_resolution",
+    "low_light",
     "dehazing",
     "dehazing_disk",
     "active_mri",

@@ -22,7 +22,7 @@ from torch import Tensor
 Map = Callable[[Tensor], Tensor]
 
 
-def _identity(x: Tensor) -> Tensor:
+def identity(x: Tensor) -> Tensor:
     """In place of deepinv's lambdas, which cannot be pickled."""
     return x
 
@@ -67,8 +67,8 @@ class Operator(LinearPhysics):
 
     def __init__(self, image_shape: tuple[int, ...], data_shape: tuple[int, ...], **kwargs: Any):
         self._tables: dict[str, tuple[Hashable, Any]] = {}
-        noise_model = kwargs.pop("noise_model", None) or ZeroNoise(_identity)
-        super().__init__(noise_model=noise_model, **({"A": _identity, "sensor_model": _identity} | kwargs))
+        noise_model = kwargs.pop("noise_model", None) or ZeroNoise(identity)
+        super().__init__(noise_model=noise_model, **({"A": identity, "sensor_model": identity} | kwargs))
         self.img_size = self.image_shape = tuple(int(n) for n in image_shape)
         self.data_shape = tuple(int(n) for n in data_shape)
 

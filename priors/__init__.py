@@ -3,6 +3,7 @@
 from .analysis import Analysis
 from .bias_free_unet import BiasFreeUNet
 from .blind_spot import BlindSpot, BlindSpotNetwork, blind_spot_loss
+from .conditional import Conditional, ConditionalGaussian, ConditionalVelocity, Shifted
 from .constraints import Box, NonNegative
 from .convex_network import ConvexPotential, ConvolutionalPotential, ImagePotential, PatchCovering, PixelPotential
 from .corruption import AsMeasured, Corruption, Gaussian, OnPath
@@ -10,6 +11,7 @@ from .denoiser import Denoiser, RealImaginary, SingleLevel
 from .diffusion import DenoiserDiffusion, Diffusion, ScoreDiffusion, VelocityDiffusion
 from .dncnn import load_dncnn
 from .drunet import DRUNet
+from .exposure import BalancedUNet, ExposurePrior, ProgressiveExposure, ShortExposure, longer_exposure
 from .fields_of_experts import FieldsOfExperts
 from .gaussian import GaussianPrior
 from .gaussian_mixture import GaussianMixture
@@ -38,8 +40,18 @@ from .normalised import Normalised
 from .patchwise import Patchwise
 from .prior import Prior
 from .proximal_matching import ProximalMatching, StagedMatching
+from .residual_matching import LowResolution, ResidualMatching, downsampling
 from .ridge_denoiser import RidgeDenoiser
-from .schedule import Cosine, ExponentialVariance, FlowMatching, Late, Schedule, VarianceExploding, VariancePreserving
+from .schedule import (
+    Cosine,
+    ExponentialVariance,
+    FlowMatching,
+    Late,
+    OrnsteinUhlenbeck,
+    Schedule,
+    VarianceExploding,
+    VariancePreserving,
+)
 from .self_tuning import STN, DeltaSTN, SelfTuner
 from .smoothed import SmoothedL1, SmoothedTV
 from .sum import Sum
@@ -53,18 +65,19 @@ from .weakly_convex_ridge import WeaklyConvexRidge
 from .weights_file import load_denoiser, save_weights
 
 __all__ = [
-    "L1", "STN", "TV", "Analysis", "AsMeasured", "Autoencoder", "Batch", "BiasFreeUNet", "BlindSpot",
-    "BlindSpotNetwork", "Box", "ConvexPotential", "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet",
-    "Decades", "DeltaSTN", "Denoiser", "DenoiserDiffusion", "Diffusion", "ExponentialVariance", "FieldsOfExperts",
-    "FlowMatching", "GammaTweedie", "Gaussian", "GaussianMixture", "GaussianPrior", "GaussianTweedie", "GroupL1",
-    "Hyperparameters", "ImagePotential", "InWavelets", "Interval", "Joint", "KSupport", "Late", "LearnedProximal",
-    "LearnedProximalNetwork", "LogMeanSquare", "Magnitude", "MagnitudeUNet", "MeanSquare", "MixedPrecision",
-    "MovingAverage", "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "PatchCovering", "Patchwise",
-    "PixelPotential", "PoissonTweedie", "Positive", "Prior", "Prompt", "PromptedVelocity", "ProximalMatching",
-    "Range", "RealImaginary", "ResidualDenoising", "RidgeDenoiser", "Schedule", "ScoreDiffusion", "ScoreMatching",
-    "SelfSupervised", "SelfTuner", "SingleLevel", "SmoothedL1", "SmoothedTV", "StagedMatching", "Sum", "Tikhonov",
-    "TimeUNet", "TrainingCheckpoint", "TrainingLoss", "VarianceExploding", "VariancePreserving",
-    "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine",
-    "encode_prompt", "load_denoiser", "load_dncnn", "load_latent_flow", "recover", "repeat",
-    "residual_denoising_loss", "save_weights", "train",
+    "L1", "STN", "TV", "Analysis", "AsMeasured", "Autoencoder", "BalancedUNet", "Batch", "BiasFreeUNet", "BlindSpot",
+    "BlindSpotNetwork", "Box", "Conditional", "ConditionalGaussian", "ConditionalVelocity", "ConvexPotential",
+    "ConvolutionalPotential", "Corruption", "Cosine", "DRUNet", "Decades", "DeltaSTN", "Denoiser", "DenoiserDiffusion",
+    "Diffusion", "ExponentialVariance", "ExposurePrior", "FieldsOfExperts", "FlowMatching", "GammaTweedie", "Gaussian",
+    "GaussianMixture", "GaussianPrior", "GaussianTweedie", "GroupL1", "Hyperparameters", "ImagePotential",
+    "InWavelets", "Interval", "Joint", "KSupport", "Late", "LearnedProximal", "LearnedProximalNetwork",
+    "LogMeanSquare", "LowResolution", "Magnitude", "MagnitudeUNet", "MeanSquare", "MixedPrecision", "MovingAverage",
+    "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "OrnsteinUhlenbeck", "PatchCovering", "Patchwise",
+    "PixelPotential", "PoissonTweedie", "Positive", "Prior", "ProgressiveExposure", "Prompt", "PromptedVelocity",
+    "ProximalMatching", "Range", "RealImaginary", "ResidualDenoising", "ResidualMatching", "RidgeDenoiser", "Schedule",
+    "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner", "Shifted", "ShortExposure", "SingleLevel",
+    "SmoothedL1", "SmoothedTV", "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint", "TrainingLoss",
+    "VarianceExploding", "VariancePreserving", "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge", "Whole",
+    "blind_spot_loss", "cosine", "downsampling", "encode_prompt", "load_denoiser", "load_dncnn", "load_latent_flow",
+    "longer_exposure", "recover", "repeat", "residual_denoising_loss", "save_weights", "train",
 ]  # fmt: skip

@@ -154,6 +154,48 @@ class Cosine(Schedule):
         return ((torch.atan2(noise, signal) - math.acos(self.high)) / self._range).clamp(0, 1)
 
 
+class OrnsteinUhlenbeck(Schedule):
+    r"""The path of the mean-reverting :math:`dx = -\theta x\, dt + \lambda \sqrt{2 \theta}\, dw`, theta a cosine.
+
+    .. math:: a = e^{-\Theta},\quad s = \lambda \sqrt{1 - e^{-2 \Theta}},\quad
+              \Theta = \int_0^t \theta = -\ln \epsilon\, \Big(t - \frac{\sin \pi t}{\pi}\Big) .
+
+    Of x less the image that it reverts to: what :class:`~resolvent.recon.MeanReverting` walks. Luo, Gustafsson, Zhao,
+    Sjölund and Schön (ICML 2023).
+
+    :param std: lambda, the standard deviation at the end, in units of the image.
+    :param left: epsilon, the share of x at time 1.
+    """
+
+    def __init__(self, std: float = 50 / 255, left: float = 0.005):
+        if not 0 < std < math.inf or not 0 < left < 1:
+            raise ValueError(f"std, left: found {std}, {left}, expected a number above 0, and one from above 0 to 1")
+        self.std, self.left = std, left
+
+    def _integral(self, t: Tensor) -> Tensor:
+        return -math.log(self.left) * (t - torch.sin(math.pi * t) / math.pi)
+
+    def signal(self, t: Tensor) -> Tensor:
+        return torch.exp(-self._integral(t))
+
+    def noise(self, t: Tensor) -> Tensor:
+        return self.std * (-torch.expm1(-2 * self._integral(t))).sqrt()
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        theta, a = -math.log(self.left) * (1 - torch.cos(math.pi * t)), self.signal(t)
+        return -theta * a, theta * (self.std * a).square() / self.noise(t)
+
+    def time(self, signal: Tensor, noise: Tensor) -> Tensor:
+        """Newton's method for t - sin(pi t) / pi, which is convex, from its cubic term."""
+        integral = torch.log1p((noise / signal / self.std).square()) / (-2 * math.log(self.left))
+        t = (6 * integral / math.pi**2) ** (1 / 3)
+        for _ in range(6):
+            slope = 1 - torch.cos(math.pi * t)
+            away = t - torch.sin(math.pi * t) / math.pi - integral
+            t = t - torch.where(slope > 0, away / torch.where(slope > 0, slope, 1), 0)
+        return t.clamp(0, 1)
+
+
 class FlowMatching(Schedule):
     r""":math:`a = 1 - t,\; s = t`: the straight line from image to noise.
 

@@ -20,11 +20,13 @@ from .convergence import unmet_conditions
 from .daps import DAPS
 from .diffpir import DiffPIR
 from .dps import DPS
+from .exposure import ExposureDiffusion
 from .flair import FLAIR
 from .flower import Flower
 from .gcnr import GCNR, gcnr
 from .half_quadratic import HalfQuadratic
 from .loop import Progress
+from .mean_reverting import MeanReverting
 from .metrics import magnitude_psnr, magnitude_ssim, psnr, ssim
 from .migration import BackProjection, Kirchhoff, Migration
 from .moment_matching import MomentMatching
@@ -45,11 +47,12 @@ from .threshold import universal_threshold
 __all__ = [
     "ADMM", "DAPS", "DPS", "FISTA", "FLAIR", "GCNR", "Acquisition", "ActiveSampling", "BackProjection",
     "CalibratedWeight", "Choice", "CoarseToFine", "ConjugateGradient", "ConstrainedADMM", "Criterion", "DiffPIR",
-    "Discrepancy", "Diverged", "FixedPointResidual", "Flower", "GuidedDiffusion", "HalfQuadratic", "Kirchhoff",
-    "MagnitudeChange", "Migration", "MomentMatching", "NoiseLeft", "ObjectiveGap", "PairwiseEntropy", "PiGDM",
-    "PnPFlow", "Posterior", "PrimalDual", "Problem", "Progress", "Projection", "ProximalGradient", "RelativeChange",
-    "ReleasedScore", "Sampler", "Score", "Solution", "Solver", "Unguided", "autocorrelation_widths", "centre_first",
-    "data_residual", "envelope", "equispaced", "filled", "gcnr", "greedy_design", "ks_distance", "log_compress",
-    "magnitude_psnr", "magnitude_ssim", "most_uncertain", "objective", "psnr", "random_order", "scan_convert", "ssim",
-    "universal_threshold", "unmet_conditions", "variable_density", "velocity_errors",
+    "Discrepancy", "Diverged", "ExposureDiffusion", "FixedPointResidual", "Flower", "GuidedDiffusion", "HalfQuadratic",
+    "Kirchhoff", "MagnitudeChange", "MeanReverting", "Migration", "MomentMatching", "NoiseLeft", "ObjectiveGap",
+    "PairwiseEntropy", "PiGDM", "PnPFlow", "Posterior", "PrimalDual", "Problem", "Progress", "Projection",
+    "ProximalGradient", "RelativeChange", "ReleasedScore", "Sampler", "Score", "Solution", "Solver", "Unguided",
+    "autocorrelation_widths", "centre_first", "data_residual", "envelope", "equispaced", "filled", "gcnr",
+    "greedy_design", "ks_distance", "log_compress", "magnitude_psnr", "magnitude_ssim", "most_uncertain", "objective",
+    "psnr", "random_order", "scan_convert", "ssim", "universal_threshold", "unmet_conditions", "variable_density",
+    "velocity_errors",
 ]  # fmt: skip

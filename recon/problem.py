@@ -42,8 +42,9 @@ class Problem:
 
     @property
     def noise_std(self) -> float | None:
-        """The noise level that the operator's noise model states, if it states one above 0."""
-        sigma = getattr(getattr(self.physics, "noise_model", None), "sigma", None)
+        """The noise level that the operator's noise model states, if it states one above 0; shot noise has none."""
+        model = getattr(self.physics, "noise_model", None)
+        sigma = None if hasattr(model, "gain") else getattr(model, "sigma", None)
         return float(sigma) if sigma is not None and float(sigma) > 0 else None
 
     def noise_level(self, given: float | None) -> float:

@@ -135,8 +135,12 @@ class Sampler(Solver):
 
     def draw(self, state: Any, like: Tensor, k: int, which: int = 0) -> Tensor:
         """Normal numbers of step k shaped as ``like``; of several in one step, number ``which``."""
+        return noise_like(like, self.generator(state, k, which))
+
+    def generator(self, state: Any, k: int, which: int = 0) -> Generator:
+        """What the random numbers of step k come from; where a step draws several times, number ``which``."""
         seed = int(state.seed[0]) + (4 * (k + 1) + which + 1) * STRIDE
-        return noise_like(like, Generator().manual_seed(seed % 2**63))
+        return Generator().manual_seed(seed % 2**63)
 
     def sample(
         self,

@@ -11,7 +11,8 @@ from deepinv.physics import LinearPhysics
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from .problem import Problem, inner, per_image
+from ..operators import matched
+from .problem import Problem
 
 #: Share of the best measured pixel's coverage from which a pixel counts as measured; below lies what rounding makes.
 SEEN = 1e-5
@@ -36,9 +37,7 @@ def first_image(problem: Problem) -> Tensor:
 
 def fitted(problem: Problem) -> Tensor:
     """``A^H y``, scaled for each image so that it fits the data best."""
-    image = problem.back_projection
-    data = problem.physics.A(image)
-    return per_image(inner(data, problem.y) / inner(data, data).clamp_min(1e-30), image) * image
+    return matched(problem.physics, problem.back_projection, problem.y)
 
 
 @torch.no_grad()

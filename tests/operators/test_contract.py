@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from deepinv.physics import GaussianNoise, LinearPhysics
+from deepinv.physics import GaussianNoise, LinearPhysics, ZeroNoise
 from torch.testing import assert_close
 
 from resolvent.operators import (
@@ -13,6 +13,7 @@ from resolvent.operators import (
     CartesianMRI,
     CircularBlur,
     Dense,
+    Exposure,
     FiniteDifferences,
     FullMatrixCapture,
     NearFieldMIMO,
@@ -121,6 +122,7 @@ CASES = {
     "wavelet in 3-D, odd sizes": lambda: Wavelet((1, 5, 4, 3), "haar"),
     "superposition": lambda: Superposition([1.0, 0.5], (1, 4, 3)),
     "superposition of three, complex": lambda: Superposition([1.0, -0.5, 0.3j], (2, 3)),
+    "exposure": lambda: Exposure(0.1, 0.01, 0.02, (2, 3, 4), noise_model=ZeroNoise(torch.clone)),
     "dense, data shape": lambda: Dense(dense(C128).matrix[:6], (3, 2, 2), (2, 3)),
 }
 

@@ -18,6 +18,7 @@ from resolvent.priors import (
     GaussianMixture,
     GaussianPrior,
     Late,
+    OrnsteinUhlenbeck,
     ScoreDiffusion,
     VarianceExploding,
     VariancePreserving,
@@ -31,7 +32,7 @@ DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])
 SHAPE, N = (1, 2, 3), 6
 SCHEDULES = [
     VarianceExploding(0.1, 5), VariancePreserving(), Cosine(), FlowMatching(), ExponentialVariance(),
-    Late(VariancePreserving(), 0.5),
+    Late(VariancePreserving(), 0.5), OrnsteinUhlenbeck(0.7),
 ]  # fmt: skip
 BY_SCHEDULE = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 TIMES = torch.tensor([0.05, 0.4, 0.9], dtype=F64)

@@ -10,11 +10,13 @@ from torch.testing import assert_close
 from resolvent.operators import Dense
 from resolvent.priors import (
     L1,
+    Conditional,
     Cosine,
     DenoiserDiffusion,
     FlowMatching,
     GaussianMixture,
     GaussianPrior,
+    OrnsteinUhlenbeck,
     VarianceExploding,
     VariancePreserving,
 )
@@ -25,6 +27,7 @@ from resolvent.recon import (
     DiffPIR,
     Diverged,
     Flower,
+    MeanReverting,
     MomentMatching,
     NoiseLeft,
     PiGDM,
@@ -39,8 +42,21 @@ from resolvent.recon.sampler import Level, data_sample, estimate_and_pullback, r
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
 DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])
 SHAPE, N, SIGMA = (1, 2, 3), 6, 0.3
-SCHEDULES = [FlowMatching(), VarianceExploding(0.01, 30), VariancePreserving(), Cosine()]
+SCHEDULES = [FlowMatching(), VarianceExploding(0.01, 30), VariancePreserving(), Cosine(), OrnsteinUhlenbeck(1.0)]
 BY_SCHEDULE = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+
+
+class Whatever(Conditional):
+    """The same prior whatever the condition."""
+
+    def __init__(self, prior):
+        super().__init__(prior.schedule)
+        self.prior = prior
+
+    def given(self, condition):
+        return self.prior
+
+
 SAMPLERS = {
     "MomentMatching": lambda p, **kw: MomentMatching(p, **{"steps": 20, "noise_std": SIGMA, "cg_rtol": 1e-12} | kw),
     "PiGDM": lambda p, **kw: PiGDM(p, **{"steps": 20, "noise_std": SIGMA, "cg_rtol": 1e-12} | kw),
@@ -54,6 +70,7 @@ SAMPLERS = {
         p, **{"steps": 60, "noise_std": SIGMA, "step_size": 0.2, "stop": NoiseLeft(0)} | kw
     ),
     "Projection": lambda p, **kw: Projection(p, **{"steps": 20} | kw),
+    "MeanReverting": lambda p, **kw: MeanReverting(Whatever(p), **{"steps": 20} | kw),
     "Unguided": lambda p, **kw: Unguided(p, **{"steps": 20} | kw),
 }
 BY_SAMPLER = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)

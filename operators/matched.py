@@ -1,0 +1,17 @@
+r"""An image at the scale at which it fits the data best.
+
+.. math:: c\, x, \qquad c = \arg\min_c \|c A x - y\|^2 = \frac{\operatorname{Re}\langle A x, y\rangle}{\|A x\|^2} .
+"""
+
+from __future__ import annotations
+
+import torch
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+
+def matched(physics: LinearPhysics, image: Tensor, y: Tensor) -> Tensor:
+    """Images ``(B, C, *spatial)``, each scaled to its data ``(B, ...)``; 0 where ``A x`` is."""
+    data = physics.A(image).flatten(1)
+    scale = torch.linalg.vecdot(data, y.flatten(1)).real / data.abs().square().sum(1).clamp_min(1e-30)
+    return scale.reshape(-1, *[1] * (image.ndim - 1)) * image
