@@ -3,8 +3,8 @@ r"""Trained networks in files: safetensors, whose header describes the network i
 .. math:: \|\tilde w - w\| \le 2^{-11} \|w\|
 
 for every kernel w of single precision and what the file holds of it, in half: signs stay, and so does what depends on
-them, such as convexity. Vectors and numbers (biases, statistics of a normalisation) are as they were, and so is a kernel
-that half precision does not hold so well. A network that is loaded calculates in single precision.
+them, such as convexity. Vectors and numbers (biases, statistics of a normalisation) are as they were, and so is a
+kernel that half precision does not hold so well. A network that is loaded calculates in single precision.
 
 The description holds ``format``, ``architecture`` (a :class:`~resolvent.priors.Network`'s name), ``arguments``
 of its constructor, ``numbers`` (how many are stored in each precision), and what its maker added: data and their
