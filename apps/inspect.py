@@ -51,6 +51,9 @@ def main(argv: list[str]) -> int:
     config = parse(parser, argv)
     if config.prior is None or config.out is None:
         raise UsageError(f"--{'out' if config.prior else 'prior'}: found none, expected one")
+    for name in ("sigma", "step"):
+        if not 0 <= config[name] < float("inf"):
+            raise UsageError(f"--{name}: found {config[name]}, expected a finite number not below 0")
     made = instantiate(parser, config)
     prior = made.prior
     clean = load_crop(Path(config.image), config.crop)

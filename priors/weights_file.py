@@ -36,6 +36,10 @@ SUFFIX = ".safetensors"
 ROUNDING = 2.0**-11
 
 
+class WeightsError(ValueError):
+    """A file that holds no whole weights of a network known here; the message is one line."""
+
+
 def save_weights(path: str | os.PathLike[str], network: Network, **about: Any) -> None:
     """Write a network; the file appears whole or not at all.
 
@@ -67,7 +71,8 @@ def _numbers(tensors: Iterable[Tensor]) -> dict[str, int]:
 def load_denoiser(path_or_name: str | os.PathLike[str]) -> Network:
     """The network of a file, or one of :func:`shipped` by name; frozen, in evaluation mode.
 
-    :raises ValueError: if there is no such file, or it is damaged, newer than this version, or of no known network.
+    :raises ValueError: if there is no such file.
+    :raises WeightsError: if it is damaged, newer than this version, or of no known network.
     """
     path = resolve(path_or_name)
     description, tensors = _read(path)
@@ -80,7 +85,7 @@ def load_denoiser(path_or_name: str | os.PathLike[str]) -> Network:
 def read_description(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
     """What a file of weights says of itself.
 
-    :raises ValueError: as :func:`load_denoiser`.
+    :raises ValueError: or :class:`WeightsError`, as :func:`load_denoiser`.
     """
     return _read(resolve(path_or_name))[0]
 
@@ -111,11 +116,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{path}: found damaged or no weights ({reason}), expected {SUFFIX} whole") from error
+        raise WeightsError(f"{path}: found damaged or no weights ({reason}), expected {SUFFIX} whole") from error
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
-        raise ValueError(f"{path}: found no description of a network, expected weights saved by resolvent")
+        raise WeightsError(f"{path}: found no description of a network, expected weights saved by resolvent")
     if description["format"] > FORMAT:
-        raise ValueError(f"{path}: found format {description['format']}, expected at most {FORMAT}: a newer version's")
+        raise WeightsError(
+            f"{path}: found format {description['format']}, expected at most {FORMAT}: a newer version's"
+        )
     return description, tensors
 
 
@@ -124,13 +131,15 @@ def _empty(path: Path, description: dict[str, Any], kind: type[Described] = Netw
     known = {each.__name__: each for each in _kinds(kind)}
     name, arguments = description.get("architecture"), description.get("arguments")
     if name not in known or not isinstance(arguments, dict):
-        raise ValueError(f"{path}: found weights of {str(name)[:80]!r}, expected one of {', '.join(sorted(known))}")
+        raise WeightsError(f"{path}: found weights of {str(name)[:80]!r}, expected one of {', '.join(sorted(known))}")
     inner = {k: _empty(path, v, Described) if isinstance(v, dict) else v for k, v in arguments.items()}
     try:
         return known[name](**inner)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{path}: found other arguments than those of {name} ({reason}), expected its own") from error
+        raise WeightsError(
+            f"{path}: found other arguments than those of {name} ({reason}), expected its own"
+        ) from error
 
 
 def _kinds(base: type[Described]) -> list[type[Described]]:
@@ -144,4 +153,4 @@ def _check_shapes(path: Path, network: Network, tensors: dict[str, Tensor]) -> N
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
             a, b = (f"shape {s[name]}" if name in s else "none" for s in (found, expected))
-            raise ValueError(f"{path}: {name}: found {a}, expected {b} in this {type(network).__name__}")
+            raise WeightsError(f"{path}: {name}: found {a}, expected {b} in this {type(network).__name__}")
