@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from _timing import machine, table
-from scipy.ndimage import center_of_mass, label
+from scipy.ndimage import label
 
 from resolvent.operators import SPEED_OF_LIGHT, NearFieldMIMO
 from resolvent.priors import L1, Denoiser, Magnitude, MixedPrecision, Normalised
@@ -153,13 +153,15 @@ def peak(magnitude: np.ndarray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(int(magnitude.argmax()), magnitude.shape))
 
 
-def middle(magnitude: np.ndarray) -> tuple[float, ...]:
+def middle(magnitude: np.ndarray) -> np.ndarray:
     """The centre of mass of what exceeds half the peak and hangs together with it, as an index."""
-    parts, _ = label(magnitude > magnitude.max() / 2)
-    return center_of_mass(magnitude, parts, parts[peak(magnitude)])
+    parts = np.zeros(magnitude.shape, int)
+    label(magnitude > magnitude.max() / 2, output=parts)
+    inside = parts == parts[peak(magnitude)]
+    return np.average(np.argwhere(inside), axis=0, weights=magnitude[inside])
 
 
-def millimetres(physics: NearFieldMIMO, index: Sequence[float]) -> np.ndarray:
+def millimetres(physics: NearFieldMIMO, index: Sequence[float] | np.ndarray) -> np.ndarray:
     """The place of an index of an even grid."""
     axes = (physics.x, physics.y, physics.z)
     return 1e3 * np.array([float(a[0] + i * (a[1] - a[0])) for a, i in zip(axes, index, strict=True)])
