@@ -84,3 +84,6 @@ def test_weights_that_cannot_be_used(picture, tmp_path, capsys):
         assert main(["inspect", str(picture), "--out", str(tmp_path / "out"), *argv]) == code
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1, error
+    argv = ["--prior", "L1", "--second", "Denoiser", "--second.denoiser", str(path), "--crop", "8"]
+    assert main(["inspect", str(picture), "--out", str(tmp_path / "out"), *argv]) == USAGE
+    assert "--second: DRUNet: found an image of shape" in capsys.readouterr().err
