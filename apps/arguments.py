@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from ..datasets.errors import InputError
 from .cli import UsageError
 
 
@@ -34,11 +36,26 @@ def plain(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
 
 
 def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
-    """Build the objects a configuration names; what their constructors refuse is a usage error."""
+    """Build the objects a configuration names; what their constructors refuse is a usage error, but for files.
+
+    :raises InputError: if a file that a constructor reads cannot be used.
+    """
+    from ..priors.weights_file import WeightsError  # heavy, and not every verb makes objects
+
     try:
         return parser.instantiate(config)
     except (ArgumentError, TypeError, ValueError) as error:
+        for cause in causes(error):
+            if isinstance(cause, InputError | WeightsError):
+                raise InputError(str(cause)) from error
         raise UsageError(brief(error)) from error
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, what it was raised from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def brief(error: Any) -> str:

@@ -7,8 +7,9 @@ second one, trained on other images, the same function?
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -51,19 +52,30 @@ def main(argv: list[str]) -> int:
     config = parse(parser, argv)
     if config.prior is None or config.out is None:
         raise UsageError(f"--{'out' if config.prior else 'prior'}: found none, expected one")
+    for name in ("sigma", "step"):
+        if not 0 <= config[name] < float("inf"):
+            raise UsageError(f"--{name}: found {config[name]}, expected a finite number not below 0")
     made = instantiate(parser, config)
     prior = made.prior
     clean = load_crop(Path(config.image), config.crop)
     torch.manual_seed(config.seed)
     noisy = clean + config.sigma * torch.randn_like(clean)
-    try:
+    with refused("prior"):
         facts, basis, denoised = inspect(prior, clean, noisy, config.step)
+    with refused("second"):
         facts |= compare(prior, made.second, clean, noisy, config.step)
-    except (NotImplementedError, ValueError) as error:
-        raise UsageError(f"--prior: {brief(error)}") from error
     write(Path(config.out), describe(config) | facts, basis, [clean, noisy, denoised])
     print(json.dumps(facts) if config.json else f"report: {Path(config.out) / 'inspection.html'}")
     return 0
+
+
+@contextlib.contextmanager
+def refused(option: str) -> Iterator[None]:
+    """What the prior of an option cannot do at this image is a usage error that names it."""
+    try:
+        yield
+    except (NotImplementedError, ValueError) as error:
+        raise UsageError(f"--{option}: {brief(error)}") from error
 
 
 def build_parser() -> ArgumentParser:

@@ -248,11 +248,12 @@ def check(config: Namespace) -> None:
 
 
 def _check_channels(run: Run) -> None:
-    piece = run.source.sample(run.learnt[0], counted(0))
-    try:
-        run.network.checked(piece[None])
-    except ValueError as error:
-        raise InputError(f"data: {error}") from error
+    source, indices = run.held_out
+    for option, images, index in (("data", run.source, run.learnt[0]), ("validation", source, indices[0])):
+        try:
+            run.network.checked(images.sample(index, counted(0))[None])
+        except ValueError as error:
+            raise InputError(f"{option}: {error}") from error
 
 
 def _check_loss(run: Run) -> None:
@@ -302,7 +303,7 @@ def carry_out(run: Run, tuner: SelfTuner | None, config: Namespace, asked: list[
         raise NumericalFailure(f"{error}; the last good checkpoint is kept, a smaller --learning_rate helps") from error
     except OSError as error:
         raise InputError(
-            f"{run.out}: cannot be written ({error}), expected space; the last checkpoint is kept"
+            f"{run.out}: cannot be written ({error}), expected a folder with space; the last checkpoint is kept"
         ) from error
     except ValueError as error:
         raise InputError(str(error)) from error

@@ -23,6 +23,7 @@ NAMES = (
     "mri_brain",
     "deblurring_protocol",
     "radar_table",
+    "radar_phantoms",
     "gray_denoising",
     "learned_proximal",
     "flow_restoration",

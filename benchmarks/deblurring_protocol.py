@@ -10,11 +10,13 @@ protocol and wants an accelerator.
 TV is ADMM to a relative change of 1e-4. Plug-and-play ADMM has a denoiser at one level, half-quadratic splitting (HQS)
 has it along DPIR's schedule of 8 levels: KAIR's DnCNN, which knows noise of 25/255 only (stronger noise reaches it
 scaled down to that, for weaker noise its step is taken in part: resolvent.priors.SingleLevel), and our denoiser, which
-is told the level. LPN is our learned proximal network in ADMM: with the steps below 1 for which its convergence is
-proven, and with longer ones, as noise that differs from the network's 0.1 would have them. WCRR is our weakly convex
-ridge regulariser under nonlinear conjugate gradients. Of ours, those are measured whose weights are there: a file or a
-name for each, "" for none. What each method leaves open is chosen per noise level on crops of two training pictures of
-BSD400; test pictures choose nothing. The last table follows one cell, iteration by iteration.
+is told the level. LPN is our learned proximal network in ADMM, whose fixed point minimises the data term plus R over
+the step: with the steps below 1 for which its convergence is proven, and with longer ones, as noise below the
+network's 0.1 asks for (LearnedProximal of weight 1/step has that minimiser at any step, for more calls of the
+network). WCRR is our weakly convex ridge regulariser under nonlinear conjugate gradients. Of ours, those are measured
+whose weights are there: a file or a name for each, "" for none. What each method leaves open is chosen per noise level
+on crops of two training pictures of BSD400; test pictures choose nothing. The last table follows one cell, iteration
+by iteration.
 
     python benchmarks/deblurring_protocol.py [--full] [--denoiser NAME] [--lpn NAME] [--ridge NAME]
         [--data ../shared/data] [--out FILE.md]

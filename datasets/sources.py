@@ -48,10 +48,12 @@ class Source(abc.ABC):
 class Pieces(Source):
     """Random crops of images held in memory as they are stored.
 
-    :param size: sides of a crop; one number is all of them.
+    :param size: sides of a crop, 1 at least; one number is all of them.
     """
 
     def __init__(self, size: int | Sequence[int]):
+        if not min([size] if isinstance(size, int) else size, default=0) >= 1:
+            raise ValueError(f"size: found {size}, expected at least 1")
         self.images: list[Tensor] = []
         self.names: list[str] = []
         self.digests: list[str] = []
@@ -101,6 +103,8 @@ class ImageFolder(Pieces):
 
     def __init__(self, path: str | os.PathLike[str], size: int = 64, channels: int = 1):
         super().__init__(size)
+        if channels not in (1, 3):
+            raise ValueError(f"channels: found {channels}, expected 1 or 3")
         for file in _files(path):
             image = read_arrays(file).arrays.get("image")
             if image is None:
@@ -321,8 +325,6 @@ def _files(path: str | os.PathLike[str]) -> list[Path]:
 
 def _with_channels(name: str, image: Tensor, channels: int) -> Tensor:
     """Gray ``(H, W)`` or colour ``(3, H, W)`` as ``(channels, H, W)``."""
-    if channels not in (1, 3):
-        raise InputError(f"channels: found {channels}, expected 1 or 3")
     if image.ndim == 2:
         return image[None].expand(channels, *image.shape)
     if image.ndim != 3 or len(image) != 3:

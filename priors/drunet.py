@@ -32,8 +32,8 @@ class DRUNet(Network):
         self, widths: Sequence[int] = (16, 32, 64, 128), blocks: int = 2, channels: int = 1, dim: int = 2
     ):  # fmt: skip
         super().__init__()
-        if len(widths) != 4:
-            raise ValueError(f"widths: found {len(widths)} numbers, expected 4, one for each resolution")
+        if len(widths) != 4 or min(widths) < 1:
+            raise ValueError(f"widths: found {list(widths)}, expected 4 numbers above 0, one for each resolution")
         self.widths, self.blocks, self.channels, self.dim = list(widths), blocks, channels, dim
         self.unet = deepinv.models.DRUNet(channels, channels, tuple(widths), blocks, pretrained=None, dim=dim)
 

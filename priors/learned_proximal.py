@@ -20,12 +20,12 @@ from torch import Tensor
 from ..operators.krylov import conjugate_residuals, implicitly
 from .convex_network import ConvexPotential
 from .network import Network
-from .prior import Prior
+from .prior import Aux, Prior
 
 #: Newton steps, products with the Jacobian in each, and halvings of one step at most.
 STEPS, PRODUCTS, HALVINGS = 60, 200, 12
-#: Relative residual of one Newton step's linear system.
-SYSTEM = 1e-8
+#: Relative residual of the linear system of a derivative; of a Newton step's, the root of the equation's, at most this.
+SYSTEM, LOOSE = 1e-8, 0.1
 
 
 class LearnedProximalNetwork(Network):
@@ -84,37 +84,49 @@ def recover(network: LearnedProximalNetwork, x: Tensor, rtol: float | None = Non
 
 
 def mixture(
-    network: LearnedProximalNetwork, v: Tensor, gamma: Tensor, rtol: float | None = None
+    network: LearnedProximalNetwork, v: Tensor, gamma: Tensor, rtol: float | None = None, start: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     r"""The y with :math:`\gamma y + (1 - \gamma) f(y) = v`, and the relative residual of each image.
 
     Differentiable once in v, gamma and the network's weights, by the implicit function theorem.
+
+    :param start: where to look first; v if None.
     """
-    y, residual = _newton(network, v.detach(), gamma.detach(), rtol or 10 * torch.finfo(v.dtype).eps)
+    start = v if start is None else start
+    y, residual = _newton(network, v.detach(), gamma.detach(), rtol or 10 * torch.finfo(v.dtype).eps, start.detach())
+    if not torch.is_grad_enabled():
+        return y, residual
     left = v - gamma * y - (1 - gamma) * network(y)
-    return implicitly(y, left, lambda g: _solve_linear(network, y, g, gamma.detach())), residual
+    return implicitly(y, left, lambda g: _solve_linear(network, y, g, gamma.detach(), SYSTEM)), residual
 
 
 @torch.no_grad()
-def _newton(network: LearnedProximalNetwork, v: Tensor, gamma: Tensor, rtol: float) -> tuple[Tensor, Tensor]:
+def _newton(
+    network: LearnedProximalNetwork, v: Tensor, gamma: Tensor, rtol: float, start: Tensor
+) -> tuple[Tensor, Tensor]:
     """Newton's method with minimal residuals, every step of which shortens the residual.
 
-    Roosta, Liu, Xu and Mahoney, "A Newton-MR algorithm with complexity guarantees" (2022).
+    Roosta, Liu, Xu and Mahoney, "A Newton-MR algorithm with complexity guarantees" (2022); steps as exact as it pays
+    far from the solution: Eisenstat and Walker, SIAM J. Sci. Comput. 17:16 (1996).
     """
-    y, image = v.clone(), network(v)
+    y, image = start, network(start)
     size = torch.maximum(lengths(v), lengths(image)).clamp_min(torch.finfo(v.dtype).tiny)
-    residual = (1 - gamma) * (v - image)
+    residual = v - gamma * y - (1 - gamma) * image
     for _ in range(STEPS):
-        if (lengths(residual) <= rtol * size).all():
+        relative = lengths(residual) / size
+        if (relative <= rtol).all():
             break
-        direction = _solve_linear(network, y, residual, gamma)
+        exactness = torch.maximum(relative.sqrt(), rtol / (2 * relative)).clamp_max(LOOSE)
+        direction = _solve_linear(network, y, residual, gamma, exactness)
         y, residual, moved = _shorten(network, v, gamma, y, residual, direction)
         if not moved:
             break
     return y, lengths(residual) / size
 
 
-def _solve_linear(network: LearnedProximalNetwork, y: Tensor, right: Tensor, gamma: Tensor) -> Tensor:
+def _solve_linear(
+    network: LearnedProximalNetwork, y: Tensor, right: Tensor, gamma: Tensor, rtol: float | Tensor
+) -> Tensor:
     """The d with ``gamma d + (1 - gamma) f'(y) d = right``, or the nearest that the iterations find."""
     with torch.enable_grad():
         point = y.clone().requires_grad_()
@@ -123,7 +135,7 @@ def _solve_linear(network: LearnedProximalNetwork, y: Tensor, right: Tensor, gam
     def product(d: Tensor) -> Tensor:
         return gamma * d + (1 - gamma) * torch.autograd.grad(image, point, d, retain_graph=True)[0]
 
-    return conjugate_residuals(product, right, SYSTEM * lengths(right), PRODUCTS)[0]
+    return conjugate_residuals(product, right, rtol * lengths(right), PRODUCTS)[0]
 
 
 def _shorten(
@@ -145,8 +157,9 @@ def _shorten(
 class LearnedProximal(Prior):
     """The prior R of a learned proximal network, with value, gradient, and the proximal step of every weight.
 
-    Exact at step times weight 1, where it is the network; else by Newton's method, unique up to 1. Of a complex
-    image R is the sum over its real and its imaginary part. Values are up to a constant.
+    Exact at step times weight 1, where it is one call of the network; else by Newton's method, unique up to 1, from
+    the y of the call before, which :meth:`prox_from` hands back. ``Denoiser(network)`` costs one call at any step.
+    Of a complex image R is the sum over its real and its imaginary part. Values are up to a constant.
 
     :param network: in whose precision everything is computed.
     :raises ArithmeticError: by value, gradient and step, if no y is found to ``rtol``: the image is outside
@@ -177,15 +190,19 @@ class LearnedProximal(Prior):
         self._certify(recovered.residual)
         return self._image(recovered.y, x) - x
 
-    def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
+    def start(self, x: Tensor) -> Aux:
+        """Where y is looked for first: at the image."""
+        return (x,)
+
+    def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
         parts = self._real(v)
-        steps = torch.as_tensor(gamma, dtype=parts.dtype, device=parts.device)
+        steps = torch.as_tensor(self._threshold(gamma, v), dtype=parts.dtype, device=parts.device)
         if (steps == 1).all() and not steps.requires_grad:
-            return self._image(self.network(parts), v)
+            return self._image(self.network(parts), v), (v.detach(),)
         steps = torch.cat([steps, steps]) if v.is_complex() and steps.ndim and len(steps) > 1 else steps
-        y, residual = mixture(self.network, parts, steps)
+        y, residual = mixture(self.network, parts, steps, start=self._real(aux[0]))
         self._certify(residual)
-        return self._image(parts - steps * (y - self.network(y)), v)
+        return self._image(parts - steps * (y - self.network(y)), v), (self._image(y.detach(), v),)
 
     def _real(self, x: Tensor) -> Tensor:
         """Real images in the network's precision: a complex batch becomes its real parts, then its imaginary."""

@@ -28,6 +28,8 @@ class UNet(nn.Module):
 
     def __init__(self, inputs: int, widths: Sequence[int], block: Block, up: Block, pool: nn.Module):
         super().__init__()
+        if not min(widths, default=0) >= 1:
+            raise ValueError(f"widths: found {list(widths)}, expected numbers above 0, one for each resolution")
         steps = list(itertools.pairwise(widths))
         self.encoders = nn.ModuleList(block(a, b) for a, b in [(inputs, widths[0]), *steps])
         self.ups = nn.ModuleList(up(b, a) for a, b in reversed(steps))

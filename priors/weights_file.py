@@ -1,17 +1,27 @@
-"""Trained networks in files: safetensors, whose header describes the network in JSON. Nothing in a file is run.
+r"""Trained networks in files: safetensors, whose header describes the network in JSON. Nothing in a file is run.
+
+.. math:: \|\tilde w - w\| \le 2^{-11} \|w\|
+
+for every kernel w of single precision and what the file holds of it, in half: signs stay, and so does what depends on
+them, such as convexity. Vectors and numbers (biases, statistics of a normalisation) are as they were, and so is a
+kernel that half precision does not hold so well. A network that is loaded calculates in single precision.
 
 The description holds ``format``, ``architecture`` (a :class:`~resolvent.priors.Network`'s name), ``arguments``
-of its constructor, and what its maker added: data and their hashes, metrics, configuration, version.
+of its constructor, ``numbers`` (how many are stored in each precision), and what its maker added: data and their
+hashes, metrics, configuration, version.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -22,6 +32,12 @@ from .network import Described, Network
 #: Grows when a description changes so that older programs cannot read it.
 FORMAT = 1
 SUFFIX = ".safetensors"
+#: Unit of rounding of half precision.
+ROUNDING = 2.0**-11
+
+
+class WeightsError(ValueError):
+    """A file that holds no whole weights of a network known here; the message is one line."""
 
 
 def save_weights(path: str | os.PathLike[str], network: Network, **about: Any) -> None:
@@ -29,16 +45,34 @@ def save_weights(path: str | os.PathLike[str], network: Network, **about: Any) -
 
     :param about: what else the description says, plain values.
     """
-    description = {"format": FORMAT, **network.description}
-    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    tensors = {name: _stored(t.detach().cpu().contiguous()) for name, t in network.state_dict().items()}
+    description = {"format": FORMAT, **network.description, "numbers": _numbers(tensors.values())}
     with atomic(path) as partial:
         save_file(tensors, partial, metadata={"resolvent": json.dumps(description | about)})
+
+
+def _stored(t: Tensor) -> Tensor:
+    """A kernel of single precision in half of it, if that moves it by no more than a rounding; else ``t``."""
+    if t.ndim < 2 or t.dtype != torch.float32:
+        return t
+    half = t.to(torch.float16)
+    kept = torch.linalg.vector_norm(half.to(t.dtype) - t) <= ROUNDING * torch.linalg.vector_norm(t)
+    return half if kept else t
+
+
+def _numbers(tensors: Iterable[Tensor]) -> dict[str, int]:
+    """How many numbers there are of each precision, by its name."""
+    count: Counter[str] = Counter()
+    for t in tensors:
+        count[str(t.dtype).removeprefix("torch.")] += t.numel()
+    return dict(count)
 
 
 def load_denoiser(path_or_name: str | os.PathLike[str]) -> Network:
     """The network of a file, or one of :func:`shipped` by name; frozen, in evaluation mode.
 
-    :raises ValueError: if there is no such file, or it is damaged, newer than this version, or of no known network.
+    :raises ValueError: if there is no such file.
+    :raises WeightsError: if it is damaged, newer than this version, or of no known network.
     """
     path = resolve(path_or_name)
     description, tensors = _read(path)
@@ -51,7 +85,7 @@ def load_denoiser(path_or_name: str | os.PathLike[str]) -> Network:
 def read_description(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
     """What a file of weights says of itself.
 
-    :raises ValueError: as :func:`load_denoiser`.
+    :raises ValueError: or :class:`WeightsError`, as :func:`load_denoiser`.
     """
     return _read(resolve(path_or_name))[0]
 
@@ -82,11 +116,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{path}: found damaged or no weights ({reason}), expected {SUFFIX} whole") from error
+        raise WeightsError(f"{path}: found damaged or no weights ({reason}), expected {SUFFIX} whole") from error
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
-        raise ValueError(f"{path}: found no description of a network, expected weights saved by resolvent")
+        raise WeightsError(f"{path}: found no description of a network, expected weights saved by resolvent")
     if description["format"] > FORMAT:
-        raise ValueError(f"{path}: found format {description['format']}, expected at most {FORMAT}: a newer version's")
+        raise WeightsError(
+            f"{path}: found format {description['format']}, expected at most {FORMAT}: a newer version's"
+        )
     return description, tensors
 
 
@@ -95,13 +131,15 @@ def _empty(path: Path, description: dict[str, Any], kind: type[Described] = Netw
     known = {each.__name__: each for each in _kinds(kind)}
     name, arguments = description.get("architecture"), description.get("arguments")
     if name not in known or not isinstance(arguments, dict):
-        raise ValueError(f"{path}: found weights of {str(name)[:80]!r}, expected one of {', '.join(sorted(known))}")
+        raise WeightsError(f"{path}: found weights of {str(name)[:80]!r}, expected one of {', '.join(sorted(known))}")
     inner = {k: _empty(path, v, Described) if isinstance(v, dict) else v for k, v in arguments.items()}
     try:
         return known[name](**inner)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{path}: found other arguments than those of {name} ({reason}), expected its own") from error
+        raise WeightsError(
+            f"{path}: found other arguments than those of {name} ({reason}), expected its own"
+        ) from error
 
 
 def _kinds(base: type[Described]) -> list[type[Described]]:
@@ -115,4 +153,4 @@ def _check_shapes(path: Path, network: Network, tensors: dict[str, Tensor]) -> N
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
             a, b = (f"shape {s[name]}" if name in s else "none" for s in (found, expected))
-            raise ValueError(f"{path}: {name}: found {a}, expected {b} in this {type(network).__name__}")
+            raise WeightsError(f"{path}: {name}: found {a}, expected {b} in this {type(network).__name__}")

@@ -239,18 +239,18 @@ def test_files_that_cannot_be_acquired(name, message, folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "weights, message",
+    "weights, code, message",
     [
-        ("colour.safetensors", "DRUNet: found an image of shape (32, 1, 6, 12), expected (B, 3, n, n)"),
-        ("full.h5", "full.h5: found damaged or no weights"),
-        ("none", "none: found no file of weights, expected one, or a name: "),
+        ("colour.safetensors", USAGE, "DRUNet: found an image of shape (32, 1, 6, 12), expected (B, 3, n, n)"),
+        ("full.h5", INPUT, "full.h5: found damaged or no weights"),
+        ("none", USAGE, "none: found no file of weights, expected one, or a name: "),
     ],
 )
-def test_weights_that_do_not_fit(weights, message, folder, tmp_path, capsys):
+def test_weights_that_do_not_fit(weights, code, message, folder, tmp_path, capsys):
     path = str(folder / weights) if weights != "none" else weights
     argv = ["acquire", str(folder / "full.h5"), "--out", str(tmp_path / "a.h5"), "--score", "PairwiseEntropy"]
     argv += ["--score.std", "1", "--sampler", "PiGDM", "--prior", "DenoiserDiffusion", "--prior.denoiser", path]
-    fails(argv, USAGE, message, capsys)
+    fails(argv, code, message, capsys)
     assert not list(tmp_path.iterdir())
 
 

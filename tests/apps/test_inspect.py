@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from skimage.io import imsave
 
-from resolvent.apps.cli import main
+from resolvent.apps.cli import INPUT, USAGE, main
+from resolvent.priors import DRUNet, save_weights
 
 
 @pytest.fixture
@@ -59,9 +60,30 @@ def test_two_priors_beside_each_other(picture, tmp_path):
         (["--prior", "L1", "--crop", "99"], "--crop: found 99"),
         (["--prior", "L1", "--crop", "22"], r"picture.png: found (24, 20) pixels"),
         (["--prior", "WeaklyConvexRidge"], "--prior: WeaklyConvexRidge has no prox"),
+        (["--prior", "L1", "--sigma", "-0.1"], "--sigma: found -0.1, expected a finite number not below 0"),
+        (["--prior", "L1", "--step", "-1"], "--step: found -1.0, expected a finite number not below 0"),
     ],
 )
 def test_refuses_in_one_line(picture, tmp_path, capsys, options, message):
     assert main(["inspect", str(picture), "--out", str(tmp_path / "out"), *options]) in (2, 3)
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_weights_that_cannot_be_used(picture, tmp_path, capsys):
+    """A damaged file is the file's fault, exit status 3; a name of none, or one for other images, the command's."""
+    path = tmp_path / "net.safetensors"
+    save_weights(path, DRUNet([2, 2, 2, 2], 1, channels=3))
+    path.with_stem("half").write_bytes(path.read_bytes()[:500])
+    for name, code, message in (
+        ("half", INPUT, "half.safetensors: found damaged or no weights"),
+        ("none", USAGE, "none.safetensors: found no file of weights"),
+        ("net", USAGE, "--prior: DRUNet: found an image of shape (1, 1, 8, 8), expected (B, 3, n, n)"),
+    ):
+        argv = ["--prior", "Denoiser", "--prior.denoiser", str(path.with_stem(name)), "--crop", "8"]
+        assert main(["inspect", str(picture), "--out", str(tmp_path / "out"), *argv]) == code
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1, error
+    argv = ["--prior", "L1", "--second", "Denoiser", "--second.denoiser", str(path), "--crop", "8"]
+    assert main(["inspect", str(picture), "--out", str(tmp_path / "out"), *argv]) == USAGE
+    assert "--second: DRUNet: found an image of shape" in capsys.readouterr().err

@@ -324,9 +324,22 @@ def test_refused_presets_and_data(tmp_path, pictures, capsys):
     refused(capsys, image, USAGE, "path")
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused(capsys, [*image, "--data.path", str(empty)], USAGE, "found no file in this folder")
+    refused(capsys, [*image, "--data.path", str(empty)], INPUT, "found no file in this folder")
+    refused(capsys, [*image, "--data.path", str(tmp_path / "none")], INPUT, "found nothing there")
     folder = [*image, "--data.path", str(pictures), "--data.size", "16"]
     refused(capsys, [*folder, "--data.channels", "3"], INPUT, "found an image of shape (1, 3, 16, 16), expected (B, 1,")
+    refused(capsys, [*folder, "--data.channels", "2"], USAGE, "channels: found 2, expected 1 or 3")
+    refused(capsys, [*folder, "--data.size", "0"], USAGE, "size: found 0, expected at least 1")
+    refused(capsys, [*folder, "--data.size", "99"], INPUT, "found an image of 20 x 24, expected at least 99 x 99")
+    refused(capsys, [*folder, "--network.widths", "[-2,2,2,2]"], USAGE, "widths: found [-2, 2, 2, 2], expected 4")
+    other = ["--validation", "ImageFolder", "--validation.path", str(pictures), "--validation.size", "16"]
+    message = "validation: DRUNet: found an image of shape (1, 3, 16, 16), expected (B, 1,"
+    refused(capsys, [*folder, *other, "--validation.channels", "3"], INPUT, message)
+    whole = (pictures / "3.png").read_bytes()
+    for kept, message in ((len(whole) // 2, "3.png: damaged image file"), (0, "3.png: of no known format")):
+        (pictures / "3.png").write_bytes(whole[:kept])
+        refused(capsys, folder, INPUT, message)
+    (pictures / "3.png").write_bytes(whole)
     for i in range(3):
         (pictures / f"{i}.png").unlink()
     refused(capsys, folder, INPUT, "data: found 1 image, expected at least 2")

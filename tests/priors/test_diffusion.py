@@ -23,6 +23,7 @@ from resolvent.priors import (
     VarianceExploding,
     VariancePreserving,
     VelocityDiffusion,
+    load_denoiser,
     save_weights,
 )
 from resolvent.priors.schedule import noise_like
@@ -201,10 +202,9 @@ def _with(prior, schedule):
 
 def test_denoisers_of_both_libraries(tmp_path):
     x = torch.rand(2, 1, 8, 8)
-    network = DRUNet([2, 2, 2, 2], 1)
-    save_weights(tmp_path / "net.safetensors", network)
+    save_weights(tmp_path / "net.safetensors", DRUNet([2, 2, 2, 2], 1))
     trained = DenoiserDiffusion(str(tmp_path / "net.safetensors"))
-    assert_close(trained.denoise(x, 0.2), network.eval()(x, 0.2).detach())
+    assert_close(trained.denoise(x, 0.2), load_denoiser(tmp_path / "net.safetensors")(x, 0.2))
     theirs = deepinv.models.DRUNet(1, 1, (2, 2, 2, 2), 1, pretrained=None).eval()
     prior = DenoiserDiffusion(theirs, VariancePreserving())
     with torch.no_grad():

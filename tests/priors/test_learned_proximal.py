@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from resolvent.operators import Dense
 from resolvent.priors import (
     Batch,
+    ConvexPotential,
     ConvolutionalPotential,
     Denoiser,
     ImagePotential,
@@ -183,6 +184,102 @@ def test_step_of_every_weight(gamma):
     prior, v = LearnedProximal(NETWORKS["image"][0]()), torch.randn(2, 1, 8, 8, dtype=F64)
     x = prior.prox(v, gamma=gamma).detach()
     assert_close(gamma * prior.grad(x) + x, v)
+
+
+class Diagonal(ConvexPotential):
+    """``sum d y^2 / 2``: the network of R(x) = sum (1/d - 1) x^2 / 2."""
+
+    channels = 1
+
+    def __init__(self, d):
+        super().__init__()
+        self.d = torch.nn.Parameter(d)
+
+    def forward(self, x):
+        return (self.d * x.square() / 2).flatten(1).sum(1)
+
+
+class Threshold(ConvexPotential):
+    """The Moreau envelope whose gradient is the soft threshold: the network of R(x) = sum |x|."""
+
+    channels = 1
+
+    def __init__(self):
+        super().__init__()
+        self.one = torch.nn.Parameter(torch.ones((), dtype=F64))
+
+    def forward(self, x):
+        return ((x.abs() - self.one).clamp_min(0).square() / 2).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("gamma", [0.05, 0.5, 1.0, 1.7])
+def test_step_of_a_quadratic(gamma):
+    """prox of gamma R is v / (1 + gamma (1/d - 1)); weakly convex where d > 1."""
+    d = torch.rand(1, 6, 5, dtype=F64) + 0.3
+    v = torch.randn(2, 1, 6, 5, dtype=F64)
+    assert_close(LearnedProximal(LearnedProximalNetwork(Diagonal(d))).prox(v, gamma=gamma), v / (1 + gamma / d - gamma))
+
+
+@pytest.mark.parametrize("gamma", [0.05, 0.5, 1.0, 3.0])
+def test_step_of_the_soft_threshold(gamma):
+    """That of gamma |x|; and by Moreau, the rest of v is the projection onto the interval of gamma."""
+    v = 4 * torch.randn(2, 1, 6, 5, dtype=F64)
+    x = LearnedProximal(LearnedProximalNetwork(Threshold())).prox(v, gamma=gamma).detach()
+    assert_close(x, v.sign() * (v.abs() - gamma).clamp_min(0))
+    assert_close(v - x, v.clamp(-gamma, gamma))
+
+
+@pytest.mark.parametrize("gamma", [0.05, 0.5, 1.0, 1.2])
+def test_step_of_a_thresholding_network(gamma):
+    """f = soft + alpha y, in two pieces on either side: so is the y that is looked for."""
+    v = 4 * torch.randn(2, 1, 6, 5, dtype=F64)
+    inner = v / (gamma + (1 - gamma) * ALPHA)
+    outer = (v + (1 - gamma) * v.sign()) / (gamma + (1 - gamma) * (1 + ALPHA))
+    y = torch.where(inner.abs() <= 1, inner, outer)
+    expected = v - gamma * (y - (1 + ALPHA) * y + y.clamp(-1, 1))
+    assert_close(LearnedProximal(LearnedProximalNetwork(Threshold(), ALPHA)).prox(v, gamma=gamma).detach(), expected)
+
+
+class Counted:
+    """How often a network's potential is looked at."""
+
+    def __init__(self, module):
+        self.calls = 0
+        module.register_forward_hook(self.count)
+
+    def count(self, *_):
+        self.calls += 1
+
+
+def test_step_of_one_is_one_call():
+    f, v = NETWORKS["image"][0](), torch.randn(2, 1, 8, 8, dtype=F64)
+    seen = Counted(f.potential)
+    x = LearnedProximal(f).prox(v)
+    assert seen.calls == 1
+    assert_close(x, f(v))
+
+
+@torch.no_grad()
+def test_state_handed_back_saves_the_search():
+    """From its own y a step takes a call to see that it is there, and one for the image; from near it, fewer."""
+    f, v = NETWORKS["image"][0](), torch.randn(2, 1, 8, 8, dtype=F64)
+    prior, seen, calls = LearnedProximal(f), Counted(f.potential), []
+    x, aux = prior.prox_from(v, 0.3, prior.start(v))
+    for state in (prior.start(v), aux, (aux[0] + 1e-6,)):
+        before = seen.calls
+        again, _ = prior.prox_from(v, 0.3, state)
+        calls.append(seen.calls - before)
+        assert_close(again, x)
+    assert calls[1] == 2 < calls[2] < calls[0]
+
+
+@torch.no_grad()
+def test_state_of_a_complex_image():
+    prior, v = LearnedProximal(NETWORKS["pixels"][0]()), torch.randn(2, 1, 4, 3, dtype=torch.complex128)
+    x, (y,) = prior.prox_from(v, 0.4, prior.start(v))
+    assert y.shape == v.shape and y.is_complex()
+    assert_close(torch.complex(prior.network(y.real), prior.network(y.imag)), x)
+    assert_close(prior.prox_from(v, 0.4, (y,))[0], x)
 
 
 @pytest.mark.parametrize("gamma", [0.4, 1.0])

@@ -39,7 +39,7 @@ def test_one_step_does_not_overshoot_at_first():
 
 
 def test_learns_from_its_step(tmp_path):
-    """Steps of Adam on one noisy ramp lower the error, and weights come back as they were."""
+    """Steps of Adam on one noisy ramp lower the error, and weights come back to half precision."""
     net, sigma = RidgeDenoiser([2, 3, 8], kernel=3), 0.1
     clean = torch.linspace(0, 1, 32).expand(1, 1, 32, 32)
     noisy = clean + sigma * torch.randn(clean.shape)
@@ -53,5 +53,5 @@ def test_learns_from_its_step(tmp_path):
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0] < 0.7 * sigma**2 * 1.2
     save_weights(tmp_path / "w.safetensors", net)
-    again = load_denoiser(tmp_path / "w.safetensors")
-    assert torch.equal(again(noisy, sigma), net(noisy, sigma).detach())
+    again, kept = load_denoiser(tmp_path / "w.safetensors")(noisy, sigma), net(noisy, sigma).detach()
+    assert (again - kept).norm() < 2**-9 * (kept - noisy).norm()

@@ -40,7 +40,13 @@ def test_card_and_size(name):
     for word in ("resolvent train", "seed", "Data", "Time", "dB"):
         assert word in card, f"{name}: the card does not state {word}"
     assert f"{about['metrics']['validation_psnr']:.2f} dB" in card
-    assert path.stat().st_size < 8e6 and "/" not in json.dumps(about["config"]["data"])
+    assert path.stat().st_size < 2.5e6 and "/" not in json.dumps(about["config"]["data"])
+    kernels = sum(t.numel() for t in load_denoiser(name).state_dict().values() if t.ndim > 1)
+    assert about["numbers"]["float16"] == kernels
+
+
+def test_a_few_megabytes_in_all():
+    assert sum(path.stat().st_size for path in shipped().values()) < 1e7
 
 
 def test_photographs(shared_data):

@@ -1,4 +1,4 @@
-"""Files of weights: bit for bit, by path or name, and anything else refused in one line."""
+"""Files of weights: half precision and no less, by path or name, and anything else refused in one line."""
 
 import json
 
@@ -48,15 +48,60 @@ def rewritten(path, tensors=None, **changes):
 
 
 @pytest.mark.parametrize("make", NETWORKS)
-def test_a_network_comes_back_bit_for_bit(make, tmp_path):
-    network = make()
-    save_weights(tmp_path / "net.safetensors", network, metrics={"psnr": 1.5})
-    loaded = load_denoiser(tmp_path / "net.safetensors")
+def test_a_network_comes_back(make, tmp_path):
+    """To half precision from its training, bit for bit ever after."""
+    network, (first, second) = make(), (tmp_path / f"{i}.safetensors" for i in "12")
+    save_weights(first, network, metrics={"psnr": 1.5})
+    loaded = load_denoiser(first)
+    for name, t in loaded.state_dict().items():
+        before = network.state_dict()[name]
+        assert t.dtype == before.dtype and (t - before).float().norm() <= 2**-11 * before.float().norm()
+    save_weights(second, loaded)
     x = torch.rand(1, 1, *[8] * network.dim)
-    assert torch.equal(loaded(x, 0.1), network.eval()(x, 0.1)) and type(loaded) is type(network)
+    assert torch.equal(loaded(x, 0.1), load_denoiser(second)(x, 0.1)) and type(loaded) is type(network)
     assert not loaded.training and not loaded(x, 0.1).requires_grad
-    about = read_description(tmp_path / "net.safetensors")
+    about = read_description(first)
     assert about["metrics"] == {"psnr": 1.5} and about["arguments"] == network.arguments
+    assert about["numbers"]["float16"] + about["numbers"].get("float32", 0) >= sum(
+        p.numel() for p in network.parameters()
+    )
+
+
+def stored(tmp_path, network):
+    save_weights(tmp_path / "net.safetensors", network)
+    return load_file(tmp_path / "net.safetensors")
+
+
+def test_only_kernels_are_rounded(tmp_path):
+    """Biases and statistics are as they were."""
+    network = MagnitudeUNet([2, 3], dim=2)
+    network(torch.rand(2, 1, 8, 8), 0.1)
+    for name, t in stored(tmp_path, network).items():
+        before = network.state_dict()[name]
+        assert (t.dtype == torch.float16) == (before.ndim > 1)
+        assert before.ndim > 1 or torch.equal(t, before)
+
+
+@pytest.mark.parametrize("size", [1e6, 1e-6, float("nan")])
+def test_a_kernel_out_of_the_range_of_half_precision_is_kept(tmp_path, size):
+    network = DRUNet([2, 2, 2, 2], 1)
+    before, *_ = network.parameters()
+    before.data *= size
+    first = stored(tmp_path, network)[next(iter(network.state_dict()))]
+    assert first.dtype == torch.float32 and torch.equal(first.nan_to_num(), before.nan_to_num())
+
+
+def test_double_precision_is_kept(tmp_path):
+    assert {t.dtype for t in stored(tmp_path, BiasFreeUNet(2, 1).double()).values()} == {torch.float64}
+
+
+def test_a_potential_stays_convex(tmp_path):
+    """Half precision keeps signs, and so the learned network a proximal operator."""
+    network = LearnedProximalNetwork(ConvolutionalPotential(1, 3), 0.1)
+    stored(tmp_path, network)
+    loaded = load_denoiser(tmp_path / "net.safetensors")
+    assert all((w >= 0).all() for w in loaded.potential.constrained())
+    assert loaded.strong_convexity == 0.1
 
 
 def test_by_name(path, monkeypatch):
