@@ -105,3 +105,42 @@ def test_training_loss_raises_its_share(network):
         assert_close(found, blind_spot_loss(network, y, share), rtol=1e-12, atol=0)
     with pytest.raises(ValueError, match="loss: found BlindSpot for a DRUNet"):
         BlindSpot()(DRUNet([2] * 4, 1), Batch(y, y, torch.ones(2)))
+
+
+def smooth(count, scale, generator):
+    """Periodic random fields of unit deviation, smooth over ``scale`` pixels."""
+    frequency = torch.fft.fftfreq(60)
+    decay = torch.exp(-2 * (torch.pi * scale) ** 2 * (frequency[:, None] ** 2 + frequency**2))
+    field = torch.fft.ifft2(decay * torch.fft.fft2(torch.randn(count, 1, 60, 60, generator=generator))).real
+    return field / field.std((2, 3), keepdim=True)
+
+
+@pytest.mark.slow
+def test_correlated_noise_is_removed_apart_and_copied_together():
+    """Noise that spans about three pixels: seen every fifth pixel it is white, seen at every pixel it foretells itself."""
+    generator = torch.Generator().manual_seed(0)
+    clean = 0.5 + 0.15 * smooth(200, 8.0, generator)
+    noisy = clean + 0.1 * smooth(200, 1.0, generator)
+
+    def trained(loss):
+        torch.manual_seed(0)
+        network = BlindSpotNetwork(width=16, depth=2)
+        optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+        for step in range(500):
+            optimiser.zero_grad()
+            loss(network, noisy[torch.randint(180, (8,))], step).backward()
+            optimiser.step()
+        return network
+
+    def plain(network, y, _):
+        y, _, _ = normalised(y)
+        return (network.estimate(y, blind=True) - y).abs().mean()
+
+    apart = trained(lambda network, y, step: blind_spot_loss(network, y, min(step / 200, 1)))
+    together = trained(plain)
+    with torch.no_grad():
+        y, mean, scale = normalised(noisy[180:])
+        found = apart(noisy[180:]), scale * together.estimate(y, blind=True) + mean, noisy[180:]
+        ours, copied, before = (float(-10 * (x - clean[180:]).square().mean().log10()) for x in found)
+    assert ours > before + 2.5
+    assert copied < before + 1.5
