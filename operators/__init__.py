@@ -6,6 +6,7 @@ from .cartesian_mri import CartesianMRI
 from .companding import Companded, compand, expand
 from .decoded import Decoded
 from .dense import Dense
+from .downsampling import Downsampling
 from .finite_differences import FiniteDifferences
 from .linearised import Linearised
 from .near_field_mimo import SPEED_OF_LIGHT, NearFieldMIMO
@@ -20,8 +21,8 @@ from .ultrasound import FullMatrixCapture, PlaneWaveIQ
 from .wavelet import Wavelet
 
 __all__ = [
-    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Companded", "Decoded", "Dense", "FiniteDifferences",
-    "FullMatrixCapture", "Linearised", "NearFieldMIMO", "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Restricted",
-    "Scaled", "Superposition", "Wavelet", "cartesian_lines", "compand", "density_compensation", "expand",
-    "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",
+    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Companded", "Decoded", "Dense", "Downsampling",
+    "FiniteDifferences", "FullMatrixCapture", "Linearised", "NearFieldMIMO", "NonCartesianMRI", "Operator",
+    "PlaneWaveIQ", "Restricted", "Scaled", "Superposition", "Wavelet", "cartesian_lines", "compand",
+    "density_compensation", "expand", "has_exact_prox", "poisson_disc", "sensitivity_maps", "squared_norm",
 ]  # fmt: skip
