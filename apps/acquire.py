@@ -24,7 +24,7 @@ from .arguments import instantiate, new_parser, parse
 from .cli import UsageError
 from .method import in_precision_of, refusals
 from .progress import Reporter
-from .reconstruct import Job, check_writable, choose_device, digest_of, finished, unfinished, write_page
+from .reconstruct import Job, check_seed, check_writable, choose_device, digest_of, finished, unfinished, write_page
 from .record import assemble, axes_of
 
 #: What of the command line determines the images; kept in the result and hashed into its fingerprint.
@@ -101,6 +101,7 @@ def check(config: Namespace) -> None:
     for name, what in expected.items():
         if config[name] is None:
             raise UsageError(f"--{name}: found none, expected {what}")
+    check_seed(config.seed)
     if Path(config.out).suffix not in (".h5", ".hdf5"):
         raise UsageError(f"--out: found {config.out!r}, expected a .h5 file")
 
@@ -155,7 +156,13 @@ def first_groups(made: Namespace, numbers: list[int], budget: int, generator: Ge
     if order is None or isinstance(order, list):
         return order or []
     count = budget if made.first_count is None else made.first_count
-    return [numbers[place] for place in order(len(numbers), count, generator)]
+    try:
+        places = order(len(numbers), count, generator)
+    except TypeError as error:
+        raise UsageError(
+            f"--first: found {getattr(order, '__name__', order)} ({error}), expected an order such as centre_first"
+        ) from error
+    return [numbers[place] for place in places]
 
 
 def recorded(job: Job, m: Measurement, sampler: Sampler, found: Acquisition, groups: str) -> Result:

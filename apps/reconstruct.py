@@ -100,6 +100,7 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
 
 def plan(parser: ArgumentParser, config: Namespace) -> list[Job]:
     """This process's share of the jobs; files are dealt out under torchrun."""
+    check_seed(config.seed)
     settings, device = settings_of(parser, config), choose_device(config.device)
     make, prior = choose(parser, settings)
     check_samples(make(prior), config.samples)
@@ -124,6 +125,15 @@ def check_samples(solver: Solver, samples: int) -> None:
         raise UsageError(f"--samples: found {samples}, expected at least 1")
     if samples > 1 and not isinstance(solver, Sampler):
         raise UsageError(f"--samples: found {samples} of {type(solver).__name__}, expected a sampler such as PiGDM")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what no generator can begin from.
+
+    :raises UsageError: naming it.
+    """
+    if not -(2**63) <= seed < 2**64:
+        raise UsageError(f"--seed: found {seed}, expected an integer of 64 bits")
 
 
 def choose_device(name: str) -> str:

@@ -33,10 +33,11 @@ class Downsampling(Operator):
     has_exact_prox = True
 
     def __init__(self, kernel: Tensor, image_shape: Sequence[int], factor: int, **kwargs: Any):
-        blur, factor = CircularBlur(kernel, image_shape), int(factor)
+        blur = CircularBlur(kernel, image_shape)
         channels, *lengths = blur.image_shape
-        if factor < 1 or any(n % factor for n in lengths):
-            raise ValueError(f"factor: found {factor}, expected a divisor of the lengths {tuple(lengths)}")
+        if not float(factor).is_integer() or factor < 1 or any(n % factor for n in lengths):
+            raise ValueError(f"factor: found {float(factor):g}, expected a divisor of the lengths {tuple(lengths)}")
+        factor = int(factor)
         super().__init__(blur.image_shape, (channels, *(n // factor for n in lengths)), **kwargs)
         self.blur, self.factor = blur, factor
         self._kept = (..., *[slice(None, None, factor)] * len(lengths))

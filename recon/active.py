@@ -185,9 +185,12 @@ class ActiveSampling:
         :param callback: called after every step with how many are done and what was measured so far.
         :param checkpoint: where progress is kept and taken up again; what was kept is not measured again.
         :raises ValueError: if ``first`` is no list of different groups within the budget.
+        :raises TypeError: for an operator that is not linear, or not of this library.
         :raises Diverged: if a particle did not stay finite.
         """
         self._check(first)
+        if not isinstance(physics, Operator):
+            raise TypeError(f"physics: found {type(physics).__name__}, expected a linear Operator of this library")
         y, nothing = torch.zeros_like(physics.A(like)), torch.empty(0, len(Choice._fields), dtype=torch.float64)
         problem = self._problem(physics, y, ())
         seed = new_seed(problem.back_projection, generator)

@@ -202,6 +202,10 @@ REFUSED = {
     "order too long": (
         ["--first", "resolvent.recon.equispaced", "--first_count", "13"], USAGE, "budget: found 13, expected from 0"
     ),
+    "no order": (["--first", "resolvent.recon.greedy_design"], USAGE, "--first: found greedy_design (greedy_"),
+    "seed": (["--seed", str(2**64)], USAGE, "--seed: found 18446744073709551616, expected an integer of 64 bits"),
+    "half a group": (["--budget", "2.5"], USAGE, "--budget: found '2.5', expected int"),
+    "no argument": (["--prior", "DenoiserDiffusion"], USAGE, "--prior: found no denoiser, expected with resolvent."),
     "index": (["--index", "1"], USAGE, "--index: found 1, expected from 0 to 0"),
     "score": (["--score.std", "0"], USAGE, "std: found 0.0, expected a finite standard deviation above 0"),
     "score without a number": (["--score", "named.Nothing", "--score.std", "1"], NUMERICAL, "found nan for group 0"),

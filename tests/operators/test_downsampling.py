@@ -118,6 +118,8 @@ def test_a_solver_takes_its_exact_step():
     [
         (3, (1, 6, 8), r"factor: found 3, expected a divisor of the lengths \(6, 8\)"),
         (0, (1, 6, 8), "factor: found 0"),
+        (1.5, (1, 6, 9), "factor: found 1.5"),
+        (float("nan"), (1, 6, 8), "factor: found nan"),
         (2, (1, 2, 8), "kernel: found shape"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from digits import load
 from torch.testing import assert_close
 
-from resolvent.operators import CartesianMRI, Dense
+from resolvent.operators import CartesianMRI, Companded, Dense
 from resolvent.priors import Cosine, GaussianMixture, GaussianPrior, VarianceExploding
 from resolvent.recon import (
     DPS,
@@ -246,6 +246,9 @@ def test_refusals():
     for kind in (PairwiseEntropy, ReleasedScore):
         with pytest.raises(ValueError, match="std: found 0"):
             kind(0)
+    active = ActiveSampling(DPS(prior), torch.arange(N), 2, PairwiseEntropy(1.0))
+    with pytest.raises(TypeError, match="physics: found Companded, expected a linear Operator"):
+        active.acquire(lambda mask: mask * 1.0, Companded(pixels()), torch.zeros(1, 1, 4, 4, dtype=F64))
 
 
 def test_a_group_without_data_is_never_chosen():
