@@ -102,6 +102,8 @@ def check(config: Namespace) -> None:
         if config[name] is None:
             raise UsageError(f"--{name}: found none, expected {what}")
     check_seed(config.seed)
+    if config.first_count is not None and (config.first is None or isinstance(config.first, list)):
+        raise UsageError(f"--first_count: found {config.first_count}, expected with a fixed order as --first")
     if Path(config.out).suffix not in (".h5", ".hdf5"):
         raise UsageError(f"--out: found {config.out!r}, expected a .h5 file")
 

@@ -48,9 +48,10 @@ def brief(error: Any) -> str:
     refused = re.search(r"Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([^']+)'", message)
     if refused:
         return f"{key}: found {refused.group(1)!r}, expected an argument of {refused.group(2)}"
-    missing = re.search(r"class_path '([^']+)':\s+the following arguments are required: ([^\n]+)", message)
-    if missing:
-        return f"{key}: found no {missing.group(2)}, expected with {missing.group(1)}"
+    missing = re.search(r"the following arguments are required: ([^\n]+)", message)
+    owner = re.search(r"class_path[= ]'([^']+)'", message)
+    if missing and owner:
+        return f"{key}: found no {missing.group(1)}, expected with {owner.group(1)}"
     name = re.search(r"Expected a dot import path string: (\S+)", message)
     if name:
         return f"{key}: found {name.group(1)!r}, expected the name of a class"

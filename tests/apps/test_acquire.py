@@ -203,6 +203,8 @@ REFUSED = {
         ["--first", "resolvent.recon.equispaced", "--first_count", "13"], USAGE, "budget: found 13, expected from 0"
     ),
     "no order": (["--first", "resolvent.recon.greedy_design"], USAGE, "--first: found greedy_design (greedy_"),
+    "count of no order": (["--first_count", "2"], USAGE, "--first_count: found 2, expected with a fixed order"),
+    "no argument of a sampler": (["--sampler", "FLAIR"], USAGE, "--sampler: found no weight, expected with resolvent."),
     "seed": (["--seed", str(2**64)], USAGE, "--seed: found 18446744073709551616, expected an integer of 64 bits"),
     "half a group": (["--budget", "2.5"], USAGE, "--budget: found '2.5', expected int"),
     "no argument": (["--prior", "DenoiserDiffusion"], USAGE, "--prior: found no denoiser, expected with resolvent."),
