@@ -193,8 +193,9 @@ class ActiveSampling:
             raise TypeError(f"physics: found {type(physics).__name__}, expected a linear Operator of this library")
         y, nothing = torch.zeros_like(physics.A(like)), torch.empty(0, len(Choice._fields), dtype=torch.float64)
         problem = self._problem(physics, y, ())
-        seed = new_seed(problem.back_projection, generator)
-        begin = Progress(0, Scan(self.sampler.begin(problem, None, seed), y, nothing), ["running"])
+        blank = problem.back_projection
+        particles = self.sampler.begin(problem, blank, new_seed(blank, generator))
+        begin = Progress(0, Scan(particles, y, nothing), ["running"])
         told = None if callback is None else lambda p: callback(p.iteration, p.state.so_far())
         done = repeat(
             partial(self._advance, measure, physics, first), begin, self.sampler.max_iter, told, checkpoint
