@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +13,8 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import Generator, Tensor
 
 from .. import priors, recon  # noqa: F401  (their classes are named on the command line)
-from ..datasets import InputError, Measurement, Result, load_measurement, save_result
+from ..datasets import FileCheckpoint, InputError, Measurement, Result, load_measurement, save_result
 from ..operators import Operator, Restricted
-from ..operators.files import remove_partials
 from ..priors import Diffusion
 from ..recon import Acquisition, ActiveSampling, Problem, Sampler, Score, Solution
 from ..recon.orders import Order
@@ -26,7 +23,7 @@ from .arguments import instantiate, new_parser, parse, plain
 from .cli import UsageError
 from .method import in_precision_of, refusals
 from .progress import Reporter
-from .reconstruct import Job, check_writable, choose_device, digest_of, finished, write_page
+from .reconstruct import Job, check_seed, check_writable, choose_device, digest_of, finished, unfinished, write_page
 from .record import assemble, axes_of
 
 #: What of the command line determines the images; kept in the result and hashed into its fingerprint.
@@ -50,9 +47,9 @@ def main(argv: list[str]) -> int:
         reporter.say("skipped", file=str(source), out=str(job.target), reason="finished")
         return 0
     check_writable(job.target)
-    remove_partials(job.target)
-    result = acquire(job, fully_sampled(source, config), made, reporter)
-    save_result(job.target, result)
+    with unfinished(job, config.checkpoint_every, reporter) as checkpoint:
+        result = acquire(job, fully_sampled(source, config), made, reporter, checkpoint)
+        save_result(job.target, result)
     reporter.done(source, job.target, write_page(job, result) if config.report else None, result)
     return 0
 
@@ -86,6 +83,7 @@ def build_parser() -> ArgumentParser:
     add("--seed", type=int, default=0, help="seed of the particles and of a random order")
     add("--report", type=bool, default=True, help="write an HTML report beside the result")
     add("--overwrite", type=bool, default=False, help="replace a result made with other settings")
+    add("--checkpoint_every", type=float, default=10.0, help="seconds between saves of an unfinished run")
     add("--json", action="store_true", help="machine-readable lines on standard output")
     return parser
 
@@ -102,6 +100,9 @@ def check(config: Namespace) -> None:
     for name, what in expected.items():
         if config[name] is None:
             raise UsageError(f"--{name}: found none, expected {what}")
+    check_seed(config.seed)
+    if config.first_count is not None and (config.first is None or isinstance(config.first, list)):
+        raise UsageError(f"--first_count: found {config.first_count}, expected with a fixed order as --first")
     if Path(config.out).suffix not in (".h5", ".hdf5"):
         raise UsageError(f"--out: found {config.out!r}, expected a .h5 file")
 
@@ -133,7 +134,7 @@ def chosen_groups(physics: Operator, name: str | None) -> tuple[str, Tensor]:
     return name, known[name]
 
 
-def acquire(job: Job, m: Measurement, made: Namespace, reporter: Reporter) -> Result:
+def acquire(job: Job, m: Measurement, made: Namespace, reporter: Reporter, checkpoint: FileCheckpoint) -> Result:
     """The acquisition of a file whose data stand for the scan, and its record."""
     name, groups = chosen_groups(m.physics, made.groups)
     numbers = groups.unique().tolist()
@@ -141,12 +142,13 @@ def acquire(job: Job, m: Measurement, made: Namespace, reporter: Reporter) -> Re
     y, physics = m.y.to(job.device), m.physics.to(job.device)
     y = y.to(torch.promote_types(y.dtype, torch.float32))
     sampler = made.sampler(in_precision_of(made.prior, y))
-    generator, began = Generator().manual_seed(made.seed), time.perf_counter()
+    generator = Generator().manual_seed(made.seed)
     with torch.no_grad(), refusals(), reporter.acquisition(job.source, sampler.max_iter) as callback:
         active = ActiveSampling(sampler, groups.to(job.device), budget, made.score, made.particles, made.window)
         first = first_groups(made, numbers, budget, generator)
-        found = active.acquire(lambda mask: mask * y, physics, physics.A_adjoint(y), first, generator, callback)
-        return recorded(job, m, sampler, found, name, time.perf_counter() - began)
+        like = physics.A_adjoint(y)
+        found = active.acquire(lambda mask: mask * y, physics, like, first, generator, callback, checkpoint)
+        return recorded(job, m, sampler, found, name)
 
 
 def first_groups(made: Namespace, numbers: list[int], budget: int, generator: Generator) -> list[int]:
@@ -155,16 +157,22 @@ def first_groups(made: Namespace, numbers: list[int], budget: int, generator: Ge
     if order is None or isinstance(order, list):
         return order or []
     count = budget if made.first_count is None else made.first_count
-    return [numbers[place] for place in order(len(numbers), count, generator)]
+    try:
+        places = order(len(numbers), count, generator)
+    except TypeError as error:
+        raise UsageError(
+            f"--first: found {getattr(order, '__name__', order)} ({error}), expected an order such as centre_first"
+        ) from error
+    return [numbers[place] for place in places]
 
 
-def recorded(job: Job, m: Measurement, sampler: Sampler, found: Acquisition, groups: str, seconds: float) -> Result:
+def recorded(job: Job, m: Measurement, sampler: Sampler, found: Acquisition, groups: str) -> Result:
     """The result: measured against the data taken, shown on the operator's own axes."""
     taken = Restricted(m.physics.cpu(), found.mask.cpu())
     seen = replace(m, y=found.y.cpu(), physics=taken)
     mean = found.mean[None].cpu()
     misfit = Problem(seen.y, taken).residual(mean) / norms(seen.y).clamp_min(1e-30)
-    solution = Solution(mean, (sampler.at_the_end,), history_of(found), misfit, None, seconds)
+    solution = Solution(mean, (sampler.at_the_end,), history_of(found), misfit, None, found.seconds)
     result = assemble(job.about(), seen, sampler, solution, found.std[None])
     about = {
         "operator": type(m.physics).__name__, "iterations": sampler.max_iter, "groups": groups,

@@ -71,11 +71,15 @@ def brief(error: Any) -> str:
     refused = re.search(r"Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([^']+)'", message)
     if refused:
         return f"{key}: found {refused.group(1)!r}, expected an argument of {refused.group(2)}"
+    missing = re.search(r"the following arguments are required: ([^\n]+)", message)
+    owner = re.search(r"class_path[= ]'([^']+)'", message)
+    if missing and owner:
+        return f"{key}: found no {missing.group(1)}, expected with {owner.group(1)}"
     name = re.search(r"Expected a dot import path string: (\S+)", message)
     if name:
         return f"{key}: found {name.group(1)!r}, expected the name of a class"
     kind = re.search(r"Expected an? (?!<class 'NoneType'>)(?:<class '(\w+)'>|typing\.)?([^.\n]*)", message)
-    value = re.search(r"(?:Got|Given) value: (?!NestedArg|Namespace)([^\n.]+)", message) or re.search(
+    value = re.search(r"(?:Got|Given) value: (?!NestedArg|Namespace)(.+?)(?:\. |\n|$)", message) or re.search(
         r"val='([^']*)'", message
     )
     if kind and value:

@@ -133,4 +133,4 @@ def run() -> Any:
 
 
 if __name__ == "__main__":
-    run()
+    importlib.import_module(f"{__package__}.cli").run()  # as the module whose exceptions the verbs raise

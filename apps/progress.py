@@ -51,16 +51,13 @@ class Reporter:
     def acquisition(self, source: Path, total: int) -> Iterator[Callable[[int, Sequence[Choice]], None]]:
         """A callback that shows steps, and each measurement as it is made."""
         bar = tqdm(total=total, desc=source.name, unit="step", disable=self.as_json or not sys.stderr.isatty())
-        said = 0
 
         def update(done: int, choices: Sequence[Choice]) -> None:
-            nonlocal said
             bar.update(done - bar.n)
             bar.set_postfix_str(f"{len(choices)} measured")
-            for choice in choices[said:] if self.as_json else ():
+            for choice in [c for c in choices if c.step == done - 1] if self.as_json else ():
                 facts = {k: v if math.isfinite(v) else None for k, v in choice._asdict().items()}
                 self.say("measured", file=str(source), of=total, **facts)
-            said = len(choices)
 
         with bar:
             yield update

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..datasets import FileCheckpoint, InputError, Measurement, Result, load_mea
 from ..datasets.hdf5 import sha256
 from ..operators import Operator
 from ..operators.files import remove_partials
-from ..recon import Problem, Sampler, Solution, Solver, data_residual, objective
+from ..recon import Diverged, Problem, Sampler, Solution, Solver, data_residual, objective
 from ..recon.problem import norms
 from .arguments import new_parser, parse
 from .cli import NumericalFailure, UsageError
@@ -101,6 +102,7 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
 
 def plan(parser: ArgumentParser, config: Namespace) -> list[Job]:
     """This process's share of the jobs; files are dealt out under torchrun."""
+    check_seed(config.seed)
     settings, device = settings_of(parser, config), choose_device(config.device)
     make, prior = choose(parser, settings)
     check_samples(make(prior), config.samples)
@@ -127,6 +129,15 @@ def check_samples(solver: Solver, samples: int) -> None:
         raise UsageError(f"--samples: found {samples} of {type(solver).__name__}, expected a sampler such as PiGDM")
 
 
+def check_seed(seed: int) -> None:
+    """Refuse what no generator can begin from.
+
+    :raises UsageError: naming it.
+    """
+    if not -(2**63) <= seed < 2**64:
+        raise UsageError(f"--seed: found {seed}, expected an integer of 64 bits")
+
+
 def choose_device(name: str) -> str:
     """``auto`` is the first accelerator, else the processor."""
     if name == "auto":
@@ -145,27 +156,39 @@ def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, config: Na
         reporter.say("skipped", file=str(job.source), out=str(job.target), reason="finished")
         return
     check_writable(job.target)
+    with unfinished(job, config.checkpoint_every, reporter) as checkpoint:
+        result = solve(parser, job, load_measurement(job.source), reporter, checkpoint)
+        save_result(job.target, result)
+    reporter.done(job.source, job.target, write_page(job, result) if config.report else None, result)
+
+
+@contextlib.contextmanager
+def unfinished(job: Job, every: float, reporter: Reporter) -> Iterator[FileCheckpoint]:
+    """The run's progress in a file beside its result, until that is written, or is known never to be.
+
+    :param every: seconds between saves.
+    :raises InputError: if one of the two cannot be written.
+    """
     remove_partials(job.target)
-    measurement = load_measurement(job.source)
-    kept = job.target.with_name(f".{job.target.name}.checkpoint")
-    checkpoint = FileCheckpoint(kept, job.fingerprint, config.checkpoint_every)
+    checkpoint = FileCheckpoint(job.target.with_name(f".{job.target.name}.checkpoint"), job.fingerprint, every)
+    if checkpoint.fits():
+        reporter.say("resuming", file=str(job.source), checkpoint=str(checkpoint.path))
     try:
-        result = solve(parser, job, measurement, reporter, checkpoint)
-    except NumericalFailure:
+        yield checkpoint
+    except (Diverged, NumericalFailure, UsageError):
         checkpoint.clear()
         raise
-    save_result(job.target, result)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"{job.target}: cannot be written ({error}), expected space beside it") from error
     checkpoint.clear()
-    page = write_page(job, result) if config.report else None
-    reporter.done(job.source, job.target, page, result)
 
 
 def solve(
     parser: ArgumentParser, job: Job, measurement: Measurement, reporter: Reporter, checkpoint: FileCheckpoint | None
 ) -> Result:
     """Build the solver a job describes, run it, and put the record together."""
-    if checkpoint is not None and checkpoint.path.exists():
-        reporter.say("resuming", file=str(job.source), checkpoint=str(checkpoint.path))
     torch.manual_seed(job.settings["seed"])
     y, physics = measurement.y.to(job.device), measurement.physics.to(job.device)
     y = y.to(torch.promote_types(y.dtype, torch.float32))

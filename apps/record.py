@@ -104,7 +104,26 @@ def cautions(solver: Solver, solution: Solution, m: Measurement) -> list[str]:
         notes.append("the image is zero everywhere: the prior is stronger than the data")
     if m.noise_std is None and not isinstance(solver, Sampler):
         notes.append("the file states no noise level; strength was estimated from the data")
+    if isinstance(solver, Sampler) and m.noise_std is not None:
+        notes += missed(solution, m, m.noise_std)
     return notes + list(unmet_conditions(solver, Problem(_floating(m.y), m.physics.cpu())))
+
+
+def missed(solution: Solution, m: Measurement, noise_std: float) -> list[str]:
+    """A caution where samples do not fit the data: their mean should miss them by no more than the noise does.
+
+    Of data that were not taken, exactly zero, there is no noise.
+    """
+    y = _floating(m.y)
+    noise = noise_std * (y != 0).flatten(1).sum(1).sqrt()
+    misfit = solution.certificate.cpu() * torch.linalg.vector_norm(y.flatten(1), dim=1)
+    worst = float((misfit / noise.clamp_min(1e-30)).max())
+    if noise_std == 0 or not worst > 2:
+        return []
+    return [
+        f"the samples miss the data by {worst:.3g} times the noise: expected images of the range that the prior was "
+        "trained for, and enough steps"
+    ]
 
 
 def axes_of(physics: Operator) -> dict[str, torch.Tensor]:

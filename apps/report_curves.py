@@ -60,7 +60,8 @@ def _draw(ax: Axes, measure: str, results: Sequence[Result], names: Sequence[str
 def _logarithmic(ax: Axes, ratio: float) -> None:
     """A logarithmic axis with plain numbers, and more of them where the range is small."""
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 100 else (1,), numticks=9))
+    subs = (1,) if ratio >= 100 else (1, 2, 5) if ratio >= 5 else range(1, 10)
+    ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
     ax.yaxis.set_minor_formatter(NullFormatter())
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..datasets import Result
 from .report_curves import COLOURS, legend
@@ -26,7 +27,9 @@ def orders(results: Sequence[Result], names: Sequence[str]) -> str:
         style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKS[i % len(MARKS)], "linestyle": "none"}
         ax.plot(order, np.arange(1, len(order) + 1), markersize=4, label=f" {name}", **style)
     ax.set(xlabel=f"group ({results[0].record.get('groups', 'number')})", ylabel="measurement")
-    ax.invert_yaxis()
+    ax.set_ylim(max(len(order) for _, order in found) + 0.5, 0.5)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(8, integer=True))
     plain(ax)
     ax.grid(color="#dddddd", linewidth=0.5)
     legend(figure, [ax])

@@ -1,7 +1,7 @@
 """Inpainting, super-resolution and motion deblurring: samplers with one trained prior, beside TV and plug-and-play.
 
 Gray photographs in [0, 1]: the middle 128 x 128 of the first two of Set3C and of CBSD10. The box hides the middle
-32 x 32; super-resolution is by 4, bicubic with circular borders (both by deepinv's operators); the blur is circular
+32 x 32 (deepinv's operator); super-resolution is by 4, bicubic with circular borders; the blur is circular
 with the first motion kernel of Levin et al. 2009. Gaussian noise of 0.01, numpy's seed the picture's index.
 One sample each, nothing clipped. The prior is a denoiser for all noise levels, trained by score matching on BSD400: on
 the line of flows for FLAIR, PnP-Flow (of one draw a step) and FLOWER, with exploding variance for DPS, DiffPIR and
@@ -36,8 +36,9 @@ import numpy as np
 import torch
 from _photographs import DATA, middle, picture
 from _timing import machine, table
+from deepinv.physics.functional import bicubic_filter
 
-from resolvent.operators import CircularBlur
+from resolvent.operators import CircularBlur, Downsampling
 from resolvent.priors import TV, Denoiser, DenoiserDiffusion, FlowMatching, VarianceExploding, load_denoiser
 from resolvent.recon import (
     ADMM,
@@ -166,7 +167,7 @@ def box(shape: tuple[int, ...], data: Path) -> deepinv.physics.LinearPhysics:
 
 def smaller(shape: tuple[int, ...], data: Path) -> deepinv.physics.LinearPhysics:
     """A bicubic filter, and every fourth pixel."""
-    return deepinv.physics.Downsampling(shape, filter="bicubic", factor=4, padding="circular")
+    return Downsampling(bicubic_filter(4)[0, 0], shape, 4)
 
 
 def blurred(shape: tuple[int, ...], data: Path) -> deepinv.physics.LinearPhysics:

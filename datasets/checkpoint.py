@@ -42,20 +42,33 @@ class FileCheckpoint:
         note |= {"history": progress.history, "seconds": progress.seconds}
         tensors = {name: _storable(t) for name, t in _leaves(progress.state)}
         with atomic(self.path) as partial:
-            save_file(tensors, partial, metadata={"progress": json.dumps(note)})
+            try:
+                save_file(tensors, partial, metadata={"progress": json.dumps(note)})
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
         self._last = time.monotonic()
 
+    def fits(self) -> bool:
+        """Whether the file is there, and of a run of this fingerprint."""
+        return self._note() is not None
+
     def load(self, like: Any) -> Any:
+        note = self._note()
+        if note is None:
+            return None
+        with safe_open(self.path, framework="pt") as file:
+            state = _fill(like.state, file.get_tensor)
+        self.resumed_from = note["iteration"]
+        return type(like)(note["iteration"], state, note["status"], note["history"], note["seconds"])
+
+    def _note(self) -> dict[str, Any] | None:
+        """What the file says beside its tensors; None if it is damaged or of another run."""
         try:
             with safe_open(self.path, framework="pt") as file:
                 note = json.loads((file.metadata() or {}).get("progress", "{}"))
-                if note.get("fingerprint") != self.fingerprint:
-                    return None
-                state = _fill(like.state, file.get_tensor)
         except (OSError, SafetensorError, ValueError):
             return None
-        self.resumed_from = note["iteration"]
-        return type(like)(note["iteration"], state, note["status"], note["history"], note["seconds"])
+        return note if note.get("fingerprint") == self.fingerprint else None
 
     def clear(self) -> None:
         """Remove the file; the run is over."""

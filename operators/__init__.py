@@ -6,6 +6,7 @@ from .cartesian_mri import CartesianMRI
 from .companding import Companded, compand, expand
 from .decoded import Decoded
 from .dense import Dense
+from .downsampling import Downsampling
 from .exposure import Exposure
 from .finite_differences import FiniteDifferences
 from .linearised import Linearised
@@ -22,8 +23,8 @@ from .ultrasound import FullMatrixCapture, PlaneWaveIQ
 from .wavelet import Wavelet
 
 __all__ = [
-    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Companded", "Decoded", "Dense", "Exposure",
-    "FiniteDifferences", "FullMatrixCapture", "Linearised", "NearFieldMIMO", "NonCartesianMRI", "Operator",
+    "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Companded", "Decoded", "Dense", "Downsampling",
+    "Exposure", "FiniteDifferences", "FullMatrixCapture", "Linearised", "NearFieldMIMO", "NonCartesianMRI", "Operator",
     "PlaneWaveIQ", "Restricted", "Scaled", "Superposition", "Wavelet", "cartesian_lines", "compand",
     "density_compensation", "expand", "has_exact_prox", "matched", "poisson_disc", "sensitivity_maps", "squared_norm",
 ]  # fmt: skip

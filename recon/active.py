@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import abc
 import math
+import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Generator, Tensor
 
 from ..operators import Operator, Restricted
+from .loop import Checkpoint, Progress, repeat
 from .problem import Problem
 from .sampler import Sampler, new_seed
 from .solver import Diverged
@@ -84,6 +88,7 @@ class Acquisition(NamedTuple):
     :param samples: the particles, ``(N, C, *spatial)``.
     :param mean: of the particles, ``(C, *spatial)``.
     :param std: of the particles, real.
+    :param seconds: that all of it took.
     """
 
     choices: tuple[Choice, ...]
@@ -92,11 +97,35 @@ class Acquisition(NamedTuple):
     samples: Tensor
     mean: Tensor
     std: Tensor
+    seconds: float
 
     @property
     def order(self) -> tuple[int, ...]:
         """The groups in the order in which they were measured."""
         return tuple(choice.group for choice in self.choices)
+
+
+class Scan(NamedTuple):
+    """Where an acquisition stands.
+
+    :param particles: the sampler's state.
+    :param y: the data so far, ``(1, *data_shape)``.
+    :param choices: a row of numbers for each :class:`Choice` so far, ``(n, 5)``, float64.
+    """
+
+    particles: Any
+    y: Tensor
+    choices: Tensor
+
+    def so_far(self) -> tuple[Choice, ...]:
+        """The choices."""
+        rows = self.choices.tolist()
+        return tuple(Choice(int(g), int(step), score, int(ties), spread) for g, step, score, ties, spread in rows)
+
+    def chosen(self, choice: Choice, y: Tensor) -> Self:
+        """With one more, and its data."""
+        row = torch.tensor([choice], dtype=torch.float64)
+        return self._replace(y=y, choices=torch.cat([self.choices, row]))
 
 
 class ActiveSampling:
@@ -144,6 +173,7 @@ class ActiveSampling:
         first: Sequence[int] = (),
         generator: Generator | None = None,
         callback: Callable[[int, Sequence[Choice]], None] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Acquisition:
         """Measure and sample.
 
@@ -153,36 +183,56 @@ class ActiveSampling:
         :param like: an image ``(1, C, *spatial)``; its shape, dtype and device are used, its values are not.
         :param first: groups to begin with, such as a fixed order of :mod:`resolvent.recon.orders`; they count.
         :param callback: called after every step with how many are done and what was measured so far.
+        :param checkpoint: where progress is kept and taken up again; what was kept is not measured again.
         :raises ValueError: if ``first`` is no list of different groups within the budget.
+        :raises TypeError: for an operator that is not linear, or not of this library.
         :raises Diverged: if a particle did not stay finite.
         """
         self._check(first)
-        choices, mask = [], torch.zeros(physics.data_shape, dtype=torch.bool, device=self.groups.device)
-        y = torch.zeros_like(physics.A(like))
-        for group in first:
-            choices.append(Choice(group))
-            mask, y = self._measured(measure, mask, y, group)
-        state, times = None, self.times()[len(choices) :]
-        for k in range(self.sampler.max_iter):
-            problem = self._problem(physics, mask, y)
-            if state is None:
-                like = problem.back_projection
-                state = self.sampler.begin(problem, None, new_seed(like, generator))
-            while times and times[0] <= k:
-                times.pop(0)
-                choices.append(self._next(physics, state.x, k, choices))
-                mask, y = self._measured(measure, mask, y, choices[-1].group)
-                problem = self._problem(physics, mask, y)
-            state = self.sampler.step(problem, state)
-            if not bool(state.x.isfinite().all()):
-                raise Diverged(f"a particle diverged in step {k}")
-            if callback is not None:
-                callback(k + 1, choices)
-        return Acquisition(tuple(choices), mask, y, state.x, state.x.mean(0), state.x.std(0))
+        if not isinstance(physics, Operator):
+            raise TypeError(f"physics: found {type(physics).__name__}, expected a linear Operator of this library")
+        y, nothing = torch.zeros_like(physics.A(like)), torch.empty(0, len(Choice._fields), dtype=torch.float64)
+        problem = self._problem(physics, y, ())
+        blank = problem.back_projection
+        particles = self.sampler.begin(problem, blank, new_seed(blank, generator))
+        begin = Progress(0, Scan(particles, y, nothing), ["running"])
+        told = None if callback is None else lambda p: callback(p.iteration, p.state.so_far())
+        done = repeat(
+            partial(self._advance, measure, physics, first), begin, self.sampler.max_iter, told, checkpoint
+        )  # fmt: skip
+        x, choices = done.state.particles.x, done.state.so_far()
+        return Acquisition(choices, self._mask(choices), done.state.y, x, x.mean(0), x.std(0), done.seconds)
 
-    def _problem(self, physics: Operator, mask: Tensor, y: Tensor) -> Problem:
+    def _advance(
+        self, measure: Callable[[Tensor], Tensor], physics: Operator, first: Sequence[int], progress: Progress
+    ) -> Progress:
+        """One step of the sampler, after the measurements that are due before it."""
+        began, scan, k = time.perf_counter(), progress.state, progress.iteration
+        if k == 0:
+            scan = self._begun(measure, physics, first, scan)
+        for _ in range(sum(at <= k for at in self.times()) - len(scan.choices)):
+            choice = self._next(physics, scan.particles.x, k, scan.so_far())
+            scan = scan.chosen(choice, self._measured(measure, scan.y, choice.group))
+        particles = self.sampler.step(self._problem(physics, scan.y, scan.so_far()), scan.particles)
+        if not bool(particles.x.isfinite().all()):
+            raise Diverged(f"a particle diverged in step {k}")
+        seconds = progress.seconds + time.perf_counter() - began
+        return replace(progress, iteration=k + 1, state=scan._replace(particles=particles), seconds=seconds)
+
+    def _begun(self, measure: Callable[[Tensor], Tensor], physics: Operator, first: Sequence[int], scan: Scan) -> Scan:
+        """With what is measured beforehand, and particles that begin from it."""
+        for group in first:
+            scan = scan.chosen(Choice(group), self._measured(measure, scan.y, group))
+        problem = self._problem(physics, scan.y, scan.so_far())
+        return scan._replace(particles=self.sampler.begin(problem, None, scan.particles.seed))
+
+    def _mask(self, choices: Sequence[Choice]) -> Tensor:
+        taken = torch.tensor([choice.group for choice in choices], device=self.groups.device, dtype=self.groups.dtype)
+        return torch.isin(self.groups, taken)
+
+    def _problem(self, physics: Operator, y: Tensor, choices: Sequence[Choice]) -> Problem:
         repeated = y.expand(self.particles, *y.shape[1:])
-        seen = Restricted(physics, mask, noise_model=physics.noise_model)
+        seen = Restricted(physics, self._mask(choices), noise_model=physics.noise_model)
         return Problem(repeated, seen, self.sampler.priors)
 
     def _check(self, first: Sequence[int]) -> None:
@@ -197,11 +247,9 @@ class ActiveSampling:
         best, spread = int(scores.argmax()), float(estimates.std(0).square().mean().sqrt())
         return Choice(best, k, float(scores[best]), int((scores == scores[best]).sum()), spread)
 
-    def _measured(
-        self, measure: Callable[[Tensor], Tensor], mask: Tensor, y: Tensor, group: int
-    ) -> tuple[Tensor, Tensor]:
+    def _measured(self, measure: Callable[[Tensor], Tensor], y: Tensor, group: int) -> Tensor:
         new = self.groups == group
-        return mask | new, torch.where(new, measure(new).to(y.dtype), y)
+        return torch.where(new, measure(new).to(y.dtype), y)
 
 
 def most_uncertain(

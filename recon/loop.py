@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -73,26 +74,38 @@ def run(
 ) -> Progress:
     """Iterate ``solver.step`` from ``state`` until every image is done."""
     progress = Progress(0, state, ["running"] * len(state.x))
+    progress = repeat(partial(_advance, solver, problem, stop, record), progress, max_iter, callback, checkpoint)
+    _finish(progress, solver.at_the_end)
+    return progress
+
+
+def repeat(
+    advance: Callable[[Progress], Progress],
+    progress: Progress,
+    max_iter: int,
+    callback: Callback | None,
+    checkpoint: Checkpoint | None,
+) -> Progress:
+    """Iterate ``advance`` from where the checkpoint stands, or else from ``progress``; what ends it early is kept."""
     if checkpoint is not None:
         progress = checkpoint.load(progress) or progress
     try:
         while not progress.done and progress.iteration < max_iter:
-            progress = _advance(solver, problem, progress, stop, record)
+            progress = advance(progress)
             stopped = callback is not None and callback(progress) is False
             if checkpoint is not None and (stopped or checkpoint.due()):
                 checkpoint.save(progress)
             if stopped:
                 _finish(progress, "interrupted")
     except BaseException:
-        if checkpoint is not None:
+        if checkpoint is not None and progress.iteration:
             checkpoint.save(_whole(progress))
         raise
-    _finish(progress, solver.at_the_end)
     return progress
 
 
 def _advance(
-    solver: Solver, problem: Problem, progress: Progress, stop: Criterion, record: Mapping[str, Record]
+    solver: Solver, problem: Problem, stop: Criterion, record: Mapping[str, Record], progress: Progress
 ) -> Progress:
     """One step of all running images; an interruption in here leaves ``progress`` where it was."""
     began, before = time.perf_counter(), progress.state

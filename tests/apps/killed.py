@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from resolvent.apps import reconstruct, train, tune  # noqa: F401  (loaded once, for all children)
+from resolvent.apps import acquire, reconstruct, train, tune  # noqa: F401  (loaded once, for all children)
 from resolvent.apps.cli import main
 
 

@@ -5,18 +5,22 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from resolvent.apps.cli import INPUT, INTERRUPTED, NUMERICAL, USAGE, main
+from resolvent.apps.cli import INPUT, INTERRUPTED, NUMERICAL, TERMINATED, USAGE, main
 from resolvent.datasets import load_measurement, load_result, save_measurement
 from resolvent.operators import CartesianMRI, Dense, NearFieldMIMO
 from resolvent.priors import DRUNet, GaussianPrior, save_weights
+from resolvent.recon import MomentMatching
 
 ROWS, COLUMNS = 6, 12
 #: Priors in closed form, and a score without a number, for the command line to name.
 NAMED = """
+import os
+
 import torch
 from resolvent.priors import GaussianPrior, VarianceExploding
 from resolvent.recon import Score
@@ -32,6 +36,15 @@ class Smooth(GaussianPrior):
         full = self.root @ self.root.mH
         made = GaussianPrior.dense(torch.zeros(1, *shape, dtype=torch.complex64), full, schedule)
         self.__dict__.update(made.__dict__)
+
+
+class Logged(Smooth):
+    # leaves a line in a file for every estimate
+
+    def estimate(self, x, t):
+        with open(os.environ["LOG"], "a") as file:
+            print(t, file=file)
+        return super().estimate(x, t)
 
 
 class Nothing(Score):
@@ -189,6 +202,12 @@ REFUSED = {
     "order too long": (
         ["--first", "resolvent.recon.equispaced", "--first_count", "13"], USAGE, "budget: found 13, expected from 0"
     ),
+    "no order": (["--first", "resolvent.recon.greedy_design"], USAGE, "--first: found greedy_design (greedy_"),
+    "count of no order": (["--first_count", "2"], USAGE, "--first_count: found 2, expected with a fixed order"),
+    "no argument of a sampler": (["--sampler", "FLAIR"], USAGE, "--sampler: found no weight, expected with resolvent."),
+    "seed": (["--seed", str(2**64)], USAGE, "--seed: found 18446744073709551616, expected an integer of 64 bits"),
+    "half a group": (["--budget", "2.5"], USAGE, "--budget: found '2.5', expected int"),
+    "no argument": (["--prior", "DenoiserDiffusion"], USAGE, "--prior: found no denoiser, expected with resolvent."),
     "index": (["--index", "1"], USAGE, "--index: found 1, expected from 0 to 0"),
     "score": (["--score.std", "0"], USAGE, "std: found 0.0, expected a finite standard deviation above 0"),
     "score without a number": (["--score", "named.Nothing", "--score.std", "1"], NUMERICAL, "found nan for group 0"),
@@ -262,22 +281,85 @@ def test_a_file_without_a_noise_level_needs_one_of_the_sampler(folder, tmp_path,
     assert main([*argv, "--sampler.noise_std", "0.05"]) == 0
 
 
-def test_an_interrupted_scan_leaves_nothing(folder, tmp_path):
-    argv = [
-        sys.executable,
-        "-m",
-        "resolvent.apps.cli",
-        "acquire",
-        str(folder / "full.h5"),
-        "--out",
-        str(tmp_path / "o.h5"),
-    ]
-    argv += [*options(steps=5000), "--json"]
-    path = os.pathsep.join([str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    assert json.loads(process.stdout.readline())["event"] == "measured"
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == INTERRUPTED and len(errors.strip().splitlines()) == 1
+def same(a, b):
+    """Two results that agree bit for bit, and say the same of what was chosen."""
+    a, b = load_result(a), load_result(b)
+    assert torch.equal(a.image, b.image) and torch.equal(a.std, b.std) and torch.equal(a.mask, b.mask)
+    assert a.record["choices"] == b.record["choices"] and a.record["metrics"] == b.record["metrics"]
+    assert all(torch.equal(a.history[name], b.history[name]) for name in a.history)
+
+
+MOVE = MomentMatching.move
+
+
+def steps_seen(monkeypatch, number=signal.SIGINT, at=None):
+    """The steps that samplers take from now on; a signal hits them in the middle of one."""
+    seen = []
+
+    def move(self, problem, state, k):
+        seen.append(k)
+        if k == at:
+            signal.raise_signal(number)
+        return MOVE(self, problem, state, k)
+
+    monkeypatch.setattr(MomentMatching, "move", move)
+    return seen
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
+def test_interrupted_the_same_command_goes_on(number, code, folder, tmp_path, monkeypatch, capsys):
+    options = ["--report", "false", "--first", "resolvent.recon.random_order", "--first_count", "1", "--json"]
+    assert run(folder, tmp_path / "whole.h5", *options) == 0
+    said = capsys.readouterr().out.splitlines()
+    steps_seen(monkeypatch, number, at=13)
+    assert run(folder, tmp_path / "cut.h5", *options) == code
+    first, error = capsys.readouterr()
+    assert error == "resolvent: interrupted; what is finished is kept, the same command goes on\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".cut.h5.checkpoint", "whole.h5"]
+    seen = steps_seen(monkeypatch)
+    assert run(folder, tmp_path / "cut.h5", *options) == 0 and seen == list(range(13, 30))
+    resuming, *rest = capsys.readouterr().out.splitlines()
+    assert json.loads(resuming)["event"] == "resuming"
+    measured = [json.loads(line)["group"] for line in first.splitlines() + rest[:-1]]
+    assert measured == [json.loads(line)["group"] for line in said[:-1]]
+    same(tmp_path / "cut.h5", tmp_path / "whole.h5")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.h5", "whole.h5"]
+
+
+def test_another_command_begins_anew(folder, tmp_path, monkeypatch, capsys):
+    steps_seen(monkeypatch, at=13)
+    assert run(folder, tmp_path / "a.h5", "--report", "false") == INTERRUPTED
+    seen = steps_seen(monkeypatch)
+    capsys.readouterr()
+    assert run(folder, tmp_path / "a.h5", "--report", "false", "--seed", "1") == 0 and seen == list(range(30))
+    assert "resuming" not in capsys.readouterr().out
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_what_can_never_end_leaves_nothing(folder, tmp_path, capsys):
+    """A score without a number after a first measurement: the run is over, its progress too."""
+    argv = ["--score", "named.Nothing", "--score.std", "1", "--first", "[3]", "--checkpoint_every", "0"]
+    assert run(folder, tmp_path / "a.h5", *argv) == NUMERICAL
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("every", ["0", "0.03"])
+def test_killed_at_any_moment(every, folder, tmp_path):
+    """SIGKILL after random steps, at a random moment of the next: the same result, bit for bit."""
+    path = os.pathsep.join([str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": path, "LOG": str(tmp_path / "log")}
+    kills = {}
+    for name, steps in {"cut.h5": "25", "whole.h5": "1000000"}.items():
+        argv = ["acquire", str(folder / "full.h5"), "--out", str(tmp_path / name), *options(steps=60)]
+        argv += ["--prior", "named.Logged", "--checkpoint_every", every, "--report", "false"]
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path / "log"), str(tmp_path / name),
+             steps, "0.02", *argv],
+            capture_output=True, text=True, timeout=300, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        kills[name] = int(done.stdout.split()[-1])
+    assert kills["cut.h5"] >= 2 and kills["whole.h5"] == 0
+    same(tmp_path / "cut.h5", tmp_path / "whole.h5")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.h5", "log", "whole.h5"]

@@ -16,7 +16,7 @@ from resolvent.apps.cli import INTERRUPTED, TERMINATED, main
 from resolvent.datasets import load_measurement, load_result, save_measurement
 from resolvent.operators import SPEED_OF_LIGHT, Blur, Dense, NearFieldMIMO
 from resolvent.priors.weights_file import shipped
-from resolvent.recon import BackProjection
+from resolvent.recon import BackProjection, MomentMatching
 
 COMMAND = [sys.executable, "-m", "resolvent.apps.cli"]
 
@@ -240,6 +240,29 @@ def test_several_samples_are_their_mean_and_spread(tmp_path, monkeypatch, capsys
     assert main(["reconstruct", "--replay", str(out)]) == 0
     one = sampled(tmp_path, "--overwrite", "true", "--report", "false", samples="1")
     assert one[0] == 0 and load_result(out).std is None
+
+
+def test_samples_that_were_interrupted_go_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out = sampled(tmp_path, "--report", "false", samples="3")
+    whole, move, seen = load_result(out), MomentMatching.move, []
+
+    def hit(self, problem, state, k):
+        seen.append(k)
+        if seen == list(range(21)):
+            signal.raise_signal(signal.SIGTERM)
+        return move(self, problem, state, k)
+
+    monkeypatch.setattr(MomentMatching, "move", hit)
+    out.unlink()
+    assert code == 0 and sampled(tmp_path, "--report", "false", samples="3")[0] == TERMINATED
+    assert capsys.readouterr().err == "resolvent: interrupted; what is finished is kept, the same command goes on\n"
+    assert not out.exists()
+    assert sampled(tmp_path, "--report", "false", samples="3")[0] == 0 and seen == [*range(21), *range(20, 60)]
+    assert "resuming" in capsys.readouterr().out
+    result = load_result(out)
+    assert torch.equal(result.image, whole.image) and torch.equal(result.std, whole.std)
+    assert torch.equal(result.history["relative_change"], whole.history["relative_change"])
 
 
 @pytest.mark.parametrize(

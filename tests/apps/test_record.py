@@ -1,5 +1,8 @@
 """What a result says of its own making: cautions that follow from the run, and none that do not."""
 
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 from deepinv.physics import GaussianNoise
@@ -7,8 +10,15 @@ from deepinv.physics import GaussianNoise
 from resolvent.apps.record import assemble
 from resolvent.datasets import Measurement
 from resolvent.operators import Dense
-from resolvent.priors import L1, LearnedProximal, LearnedProximalNetwork, PixelPotential
-from resolvent.recon import ADMM, FISTA, BackProjection, HalfQuadratic, RelativeChange
+from resolvent.priors import (
+    L1,
+    GaussianPrior,
+    LearnedProximal,
+    LearnedProximalNetwork,
+    PixelPotential,
+    VarianceExploding,
+)
+from resolvent.recon import ADMM, FISTA, BackProjection, HalfQuadratic, MomentMatching, RelativeChange
 
 
 @pytest.fixture
@@ -21,6 +31,17 @@ def measurement():
 def warnings(solver, m):
     with torch.no_grad():
         return assemble({}, m, solver, solver.solve(m.y.float(), m.physics)).record["warnings"]
+
+
+def test_samples_far_from_the_data_are_said(measurement):
+    """A prior of unit variance, data of its range and two hundred times as large."""
+    prior = GaussianPrior.dense(torch.zeros(1, 2, 2), torch.eye(4), VarianceExploding(0.01, 20))
+    sampler, y = MomentMatching(prior, 100), torch.tensor([[1.0, -1.0, 0.0, 1.0]])
+    torch.manual_seed(0)
+    assert warnings(sampler, replace(measurement, y=y)) == []
+    (line,) = warnings(sampler, replace(measurement, y=200 * y))
+    assert re.fullmatch(r"the samples miss the data by ([\d.]+) times the noise: expected images of the range .*", line)
+    assert 4 < float(line.split()[6]) < 6, "200 (1 - 4 / 4.01) / 0.1 = 4.99"
 
 
 def network(alpha):

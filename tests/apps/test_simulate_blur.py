@@ -9,7 +9,7 @@ from skimage.io import imsave
 
 from resolvent.apps.cli import INPUT, OK, USAGE, main
 from resolvent.datasets import load_measurement, load_result
-from resolvent.operators import Blur, CircularBlur
+from resolvent.operators import Blur, CircularBlur, Downsampling
 from resolvent.recon import psnr
 
 
@@ -34,6 +34,17 @@ def test_default_reconstruction_is_sharper_than_the_data(picture, border, kind, 
     assert type(m.physics) is kind and m.truth.shape == (1, 3, 40, 48)
     framed = m.physics.frame if kind is Blur else (lambda x: x)
     assert psnr(framed(image), framed(m.truth), 1.0) > psnr(m.y, framed(m.truth), 1.0) + 3
+
+
+def test_default_reconstruction_of_a_small_picture_is_sharper_than_interpolation(picture, tmp_path):
+    file, result = tmp_path / "s.h5", tmp_path / "image.h5"
+    options = ["--image", str(picture), "--kernel", "bicubic", "--border", "circular", "--factor", "2"]
+    assert main(["simulate", "blur", "--out", str(file), *options]) == OK
+    assert main(["reconstruct", str(file), "--out", str(result), "--report", "false"]) == OK
+    m, image = load_measurement(file), load_result(result).image
+    assert isinstance(m.physics, Downsampling) and m.y.shape == (1, 3, 20, 24) and m.meta["factor"] == 2
+    enlarged = torch.nn.functional.interpolate(m.y, (40, 48), mode="bicubic", antialias=True)
+    assert psnr(image, m.truth, 1.0) > psnr(enlarged, m.truth, 1.0) + 1
 
 
 def test_built_in_scene_and_stated_noise(tmp_path):
@@ -72,6 +83,9 @@ def test_a_kernel_from_a_file_sums_to_one(picture, tmp_path):
         (["--image", "zero.npy", "--kernel", "uniform"], USAGE, "--kernel: frame_shape: found"),
         (["--image", "zero.npy", "--border", "circular", "--kernel", "uniform"], USAGE, "--kernel: kernel: found"),
         (["--noise_std", "-1"], USAGE, "--noise_std: found -1"),
+        (["--factor", "0"], USAGE, "--factor: found 0, expected at least 1"),
+        (["--factor", "2"], USAGE, "--factor: found 2 with --border unseen, expected --border circular"),
+        (["--factor", "3", "--border", "circular"], USAGE, "--factor: found 3, expected a divisor of the lengths"),
     ],
 )
 def test_bad_input_in_one_line(options, code, message, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Active sampling: entropies, designs in closed form, Hermitian twins, and whole runs against random choice."""
 
+import copy
 import math
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from digits import load
 from torch.testing import assert_close
 
-from resolvent.operators import CartesianMRI, Dense
+from resolvent.operators import CartesianMRI, Companded, Dense
 from resolvent.priors import Cosine, GaussianMixture, GaussianPrior, VarianceExploding
 from resolvent.recon import (
     DPS,
@@ -15,6 +16,8 @@ from resolvent.recon import (
     Diverged,
     MomentMatching,
     PairwiseEntropy,
+    PiGDM,
+    PnPFlow,
     ReleasedScore,
     greedy_design,
     most_uncertain,
@@ -179,6 +182,61 @@ def test_better_than_chance():
     assert sum(chance) / len(chance) < mean <= told(design) + 0.05
 
 
+class Memory:
+    """The progress kept last, some steps apart."""
+
+    def __init__(self, every):
+        self.every, self.steps, self.kept = every, 0, None
+
+    def load(self, like):
+        return self.kept
+
+    def due(self):
+        self.steps += 1
+        return self.steps % self.every == 0
+
+    def save(self, progress):
+        self.kept = copy.deepcopy(progress)
+
+
+@pytest.mark.parametrize("every", [1, 4, 100])
+@pytest.mark.parametrize("make, given", [(PiGDM, {"noise_std": 0.05}), (PnPFlow, {})], ids=["PiGDM", "PnPFlow"])
+def test_interrupted_anywhere_it_goes_on(make, given, every):
+    """As if it had not been; what is kept is not measured again, what was not is."""
+    prior = GaussianPrior.dense(torch.zeros(1, 4, 4, dtype=F64), smooth(), VarianceExploding(0.01, 20))
+    truth = prior.sample(1, torch.Generator().manual_seed(4))
+    active = ActiveSampling(make(prior, 12, **given), torch.arange(N), 6, PairwiseEntropy(0.2), 5)
+
+    def acquired(memory, calls=10**9):
+        """The acquisition, given up when a scanner with so many measurements left fails; what was asked of it."""
+        asked = []
+
+        def measure(mask):
+            asked.append(int(mask.nonzero()))
+            if len(asked) > calls:
+                raise RuntimeError
+            return mask * truth.reshape(1, N)
+
+        generator = torch.Generator().manual_seed(7)
+        try:
+            found = active.acquire(measure, pixels(), truth, (5, 2), generator, checkpoint=memory)
+        except RuntimeError:
+            return None, asked
+        return found, asked
+
+    whole, asked = acquired(None)
+    assert asked == list(whole.order)
+    for calls in range(6):
+        memory = Memory(every)
+        assert acquired(memory, calls)[0] is None
+        kept = 0 if memory.kept is None else len(memory.kept.state.choices)
+        found, asked = acquired(memory)
+        assert found.order == whole.order and asked == list(whole.order[kept:])
+        assert found.choices[2:] == whole.choices[2:]
+        assert all(torch.equal(a, b) for a, b in zip(found[1:6], whole[1:6], strict=True))
+    assert kept == 5
+
+
 def test_refusals():
     prior = GaussianPrior.dense(torch.zeros(1, 4, 4, dtype=F64), smooth())
     with pytest.raises(ValueError, match="budget: found 17, expected from 1 to 16"):
@@ -188,6 +246,9 @@ def test_refusals():
     for kind in (PairwiseEntropy, ReleasedScore):
         with pytest.raises(ValueError, match="std: found 0"):
             kind(0)
+    active = ActiveSampling(DPS(prior), torch.arange(N), 2, PairwiseEntropy(1.0))
+    with pytest.raises(TypeError, match="physics: found Companded, expected a linear Operator"):
+        active.acquire(lambda mask: mask * 1.0, Companded(pixels()), torch.zeros(1, 1, 4, 4, dtype=F64))
 
 
 def test_a_group_without_data_is_never_chosen():
