@@ -182,6 +182,10 @@ class Blur(Convolution):
     def origin(self) -> tuple[int, ...]:
         return tuple(n - 1 for n in self.kernel.shape[1:])
 
+    def precondition(self, x: Tensor, gamma: float | Tensor) -> Tensor:
+        """The inverse as it would be if the camera saw the whole periodic grid; wrong only near the frame's border."""
+        return self._filter(x, 1 / (1 + gamma * self._tables_for(x.dtype).power), self.image_shape)
+
     def frame(self, x: Tensor) -> Tensor:
         """The part of images ``(B, *image_shape)`` inside the photograph's frame, ``(B, *data_shape)``."""
         self._check("image", x, self.image_shape)

@@ -127,6 +127,13 @@ class Operator(LinearPhysics):
         x = self.prox_l2(z, y, gamma)
         return x, self.A(x)
 
+    def precondition(self, x: Tensor, gamma: float | Tensor) -> Tensor:
+        """About ``(I + gamma A^H A)^-1 x``, Hermitian positive definite; ``x`` itself where nothing better is known.
+
+        :param gamma: a number, or one per image ``(B, 1, ...)``.
+        """
+        return x
+
     def _derived(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` computes from the geometry for ``key``: the latest of each name is kept.
 

@@ -42,6 +42,9 @@ class Scaled(Operator):
             else self.scale * self.physics.A_adjoint(y)
         )
 
+    def precondition(self, x: Tensor, gamma: float | Tensor) -> Tensor:
+        return self.physics.precondition(x, gamma * abs(self.scale) ** 2)
+
     @property
     def has_exact_prox(self) -> bool:
         """Whether :meth:`prox_l2` is in closed form."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from .linear import data_prox
 from .problem import Problem, norms
 from .solver import Solver, prox_prior, start_prior
-from .start import fitted
+from .start import first_image
 from .stopping import Criterion, RelativeChange
 
 
@@ -80,7 +80,7 @@ class HalfQuadratic(Solver):
         return torch.linspace(begin, end, self.max_iter, dtype=torch.float64).exp().tolist()
 
     def init(self, problem: Problem, x0: Tensor | None) -> SplitState:
-        x = fitted(problem) if x0 is None else x0
+        x = first_image(problem) if x0 is None else x0
         steps = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         return SplitState(x, x, steps, start_prior(self.priors[0], x))
 

@@ -9,6 +9,7 @@ so that conjugate gradients begin without a product.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -47,15 +48,16 @@ def fit_data(problem: Problem, z: Tensor, gamma: float | Tensor, last: Fit, max_
         return Fit(problem.physics.prox_l2(z, problem.y, gamma))
     rhs, system = z + gamma * problem.back_projection, _system(problem, gamma)
     with torch.no_grad():
-        x, product = conjugate_gradient(system, rhs, last.x, last.product[0], max_iter, rtol)
+        near = _preconditioner(problem, gamma)
+        x, product = conjugate_gradient(system, rhs, last.x, last.product[0], max_iter, rtol, near)
     if rhs.requires_grad:
-        x = implicitly(x, rhs - system(x), lambda v: _solved(system, v, max_iter, rtol))
+        x = implicitly(x, rhs - system(x), lambda v: _solved(system, v, max_iter, rtol, near))
     return Fit(x, (product,))
 
 
-def _solved(system: Map, rhs: Tensor, max_iter: int, rtol: float) -> Tensor:
+def _solved(system: Map, rhs: Tensor, max_iter: int, rtol: float, near: Map) -> Tensor:
     zeros = torch.zeros_like(rhs)
-    return conjugate_gradient(system, rhs, zeros, zeros, max_iter, rtol)[0]
+    return conjugate_gradient(system, rhs, zeros, zeros, max_iter, rtol, near)[0]
 
 
 def data_prox(problem: Problem, z: Tensor, gamma: float | Tensor, start: Tensor, max_iter: int, rtol: float) -> Tensor:
@@ -84,8 +86,24 @@ def _system(problem: Problem, gamma: float | Tensor) -> Map:
     return lambda x: plus(x, gamma, problem.physics.A_adjoint_A(x))
 
 
+def _preconditioner(problem: Problem, gamma: float | Tensor) -> Map:
+    known = isinstance(problem.physics, Operator)
+    return partial(problem.physics.precondition, gamma=gamma) if known else unchanged
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """``x``."""
+    return x
+
+
 def conjugate_gradient(
-    system: Map, rhs: Tensor, start: Tensor, product: Tensor, max_iter: int, rtol: float
+    system: Map,
+    rhs: Tensor,
+    start: Tensor,
+    product: Tensor,
+    max_iter: int,
+    rtol: float,
+    near: Map = unchanged,
 ) -> tuple[Tensor, Tensor]:
     """Solve a Hermitian positive definite system for every image of a batch; the solution and its product.
 
@@ -93,21 +111,24 @@ def conjugate_gradient(
     stays as it is, and so does one along whose search direction the system is not positive.
 
     :param product: ``system(start)``.
+    :param near: a preconditioner: an approximation of the inverse of ``system``, Hermitian positive definite too.
     """
     x, r = start, rhs - product
-    p, rr = r, inner(r, r)
+    p = s = near(r)
+    rs = inner(r, s)
     target = rtol**2 * inner(rhs, rhs)
-    tiny = torch.finfo(rr.dtype).tiny
+    tiny = torch.finfo(rs.dtype).tiny
     for _ in range(max_iter):
-        open_ = rr > target
+        open_ = (rs if s is r else inner(r, r)) > target
         if not open_.any():
             break
         sp = system(p)
         curvature = inner(p, sp)
         open_, target = open_ & (curvature > 0), torch.where(curvature > 0, target, torch.inf)
-        alpha = torch.where(open_, rr / curvature.clamp_min(tiny), 0)
+        alpha = torch.where(open_, rs / curvature.clamp_min(tiny), 0)
         x = torch.addcmul(x, per_image(alpha, x), p)
         r = torch.addcmul(r, per_image(-alpha, r), sp)
-        previous, rr = rr, inner(r, r)
-        p = torch.addcmul(r, per_image(torch.where(open_, rr / previous.clamp_min(tiny), 0), p), p)
+        s = near(r)
+        previous, rs = rs, inner(r, s)
+        p = torch.addcmul(s, per_image(torch.where(open_, rs / previous.clamp_min(tiny), 0), p), p)
     return x, rhs - r

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..priors import Diffusion
 from .problem import Problem
 from .sampler import Sampler, SampleState
-from .start import fitted
+from .start import first_image
 
 
 class PnPFlow(Sampler):
@@ -38,7 +38,7 @@ class PnPFlow(Sampler):
         self.step_size, self.power, self.averages = step_size, power, averages
 
     def begin(self, problem: Problem, x0: Tensor | None, seed: Tensor) -> SampleState:
-        return SampleState(fitted(problem) if x0 is None else x0, torch.zeros_like(seed), seed)
+        return SampleState(first_image(problem) if x0 is None else x0, torch.zeros_like(seed), seed)
 
     def move(self, problem: Problem, state: SampleState, k: int) -> SampleState:
         here = self.level(k)

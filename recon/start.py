@@ -13,6 +13,26 @@ from torch import Tensor
 
 from .problem import Problem, inner, per_image
 
+#: Share of the best measured pixel's coverage from which a pixel counts as measured; below lies what rounding makes.
+SEEN = 1e-5
+
+
+@torch.no_grad()
+def first_image(problem: Problem) -> Tensor:
+    """Where a method that only refines should begin, its denoiser finding no dark pixel that the data never saw.
+
+    :func:`filled` behind an operator that takes means, as blur and inpainting do: real, and of a constant image
+    it makes data, and of these again an image, that are nowhere negative. :func:`fitted` behind any other.
+    """
+    fit = problem.back_projection
+    if fit.is_complex() or not isinstance(problem.physics, LinearPhysics):
+        return fitted(problem)
+    seen = problem.physics.A(torch.ones_like(fit))
+    takes_means = not seen.is_complex() and all(
+        float(t.min()) >= -SEEN * float(t.max()) for t in (seen, problem.physics.A_adjoint(seen))
+    )
+    return filled(problem.physics, problem.y) if takes_means else fitted(problem)
+
 
 def fitted(problem: Problem) -> Tensor:
     """``A^H y``, scaled for each image so that it fits the data best."""
@@ -35,7 +55,7 @@ def filled(physics: LinearPhysics, y: Tensor) -> Tensor:
     """
     image = physics.A_adjoint(y)
     coverage = physics.A_adjoint_A(torch.ones_like(image)).real
-    seen = coverage > 1e-6 * coverage.amax()
+    seen = coverage > SEEN * coverage.amax()
     if not seen.flatten(2).any(2).all():
         raise ValueError("physics: found an image without a measured pixel, expected at least one to fill from")
     known = image / torch.where(seen, coverage, 1)

@@ -398,6 +398,15 @@ def test_exact_prox_is_optimal(physics, gamma):
     assert torch.linalg.vector_norm(gradient) <= 1e-9 * torch.linalg.vector_norm(physics.A_adjoint(y))
 
 
+def test_preconditioner_is_hermitian_and_positive(physics):
+    gamma = torch.tensor([0.3, 40.0], dtype=F64).reshape(2, *[1] * len(physics.image_shape))
+    u, v = image(physics), image(physics)
+    dots = lambda a, b: (a.conj() * b).flatten(1).sum(1)  # noqa: E731
+    near = lambda x: physics.precondition(x, gamma)  # noqa: E731
+    assert_close(dots(u, near(v)), dots(near(u), v))
+    assert (dots(u, near(u)).real > 0).all()
+
+
 @pytest.mark.cuda
 def test_on_the_accelerator(physics):
     x, y = image(physics), data(physics)

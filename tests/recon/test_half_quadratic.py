@@ -14,7 +14,8 @@ from torch.testing import assert_close
 from resolvent.operators import Blur, CircularBlur, Dense, Scaled
 from resolvent.priors import L1, TV, Denoiser, Magnitude, Tikhonov
 from resolvent.recon import HalfQuadratic, Problem, RelativeChange, filled, psnr
-from resolvent.recon.start import fitted
+from resolvent.recon.linear import conjugate_gradient, unchanged
+from resolvent.recon.start import first_image, fitted
 
 F64, C128 = torch.float64, torch.complex128
 DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])
@@ -184,3 +185,42 @@ def test_inpainting_needs_a_start_without_holes(kept):
     ours, from_zero = solver(y, physics, x0=start), solver(y, physics, x0=torch.zeros_like(truth))
     assert psnr(ours, truth, 1.0) > psnr(from_zero, truth, 1.0) + 1
     assert psnr(ours, truth, 1.0) > psnr(start, truth, 1.0) + 1
+
+
+def test_first_image_keeps_a_constant_behind_means_and_fits_elsewhere():
+    kernel = torch.rand(3, 5, dtype=F64)
+    for physics in (Blur(kernel / kernel.sum(), (1, 12, 10)), CircularBlur(2 * kernel, (1, 12, 10))):
+        constant = torch.full((1, *physics.image_shape), 0.7, dtype=F64)
+        assert_close(first_image(Problem(physics.A(constant), physics)), constant)
+    signed = CircularBlur(kernel - 1, (1, 12, 10))
+    for problem in (
+        Problem(torch.randn(1, 1, 12, 10, dtype=F64), signed),
+        Problem(torch.randn(2, 30, dtype=C128), dense()),
+    ):
+        assert_close(first_image(problem), fitted(problem))
+
+
+def test_half_quadratic_shows_what_lies_outside_the_frame():
+    """A denoiser that changes little keeps a dark border that the start brings; nothing of the scene is dark."""
+    truth = 0.5 + camera(48) / 2
+    physics = Blur(torch.full((9, 9), 1 / 81, dtype=F64), (1, 40, 40))
+    image = HalfQuadratic(Denoiser(lambda x, sigma: x), noise_std=0.01).solve(physics.A(truth), physics).image
+    assert float(image.min()) > 0.35
+
+
+def test_preconditioner_spares_the_products_of_an_unseen_border():
+    """As many as the border asks for, not as many as the kernel's zeros do."""
+    truth, gamma = camera(), 1000.0
+    physics = Blur(torch.ones(1, 9, dtype=F64) / 9, (1, 64, 56))
+    problem = Problem(physics.A(truth), physics)
+    rhs = truth + gamma * problem.back_projection
+
+    def products(near):
+        count = itertools.count()
+        system = lambda x: x + gamma * physics.A_adjoint_A(x) if next(count) >= 0 else x  # noqa: E731
+        x, _ = conjugate_gradient(system, rhs, torch.zeros_like(rhs), torch.zeros_like(rhs), 2000, 1e-8, near)
+        return x, next(count)
+
+    (plain, slow), (x, fast) = products(unchanged), products(lambda v: physics.precondition(v, gamma))
+    assert_close(x, plain, atol=1e-4, rtol=0)
+    assert fast < slow / 2
