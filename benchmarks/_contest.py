@@ -29,11 +29,15 @@ Contender = Callable[[int], Run]
 
 
 class Standing(NamedTuple):
-    """What one contender needed to reach the target; iterations are None where it never did."""
+    """What one contender needed to reach the target; iterations are None where it never did.
+
+    ``image`` is the one that reached it, ``last`` that of the longest run and ``best`` the objective there.
+    """
 
     iterations: int | None
     seconds: float
     image: torch.Tensor
+    last: torch.Tensor
     best: float
 
 
@@ -54,22 +58,25 @@ def contest(
     """The lowest objective of all, and how soon each contender came within ``margin`` of it.
 
     :param longest: iterations of the longest runs.
-    :param repeats: timed runs at the iterations found, contenders taking turns; the median counts.
+    :param repeats: timed runs at the iterations found, contenders taking turns; the median counts. Of who was
+        never there the longest run counts.
     """
-    final = {name: timed(run, longest).image for name, run in contenders.items()}
-    values = {name: objective(image) for name, image in final.items()}
+    final = {name: timed(run, longest) for name, run in contenders.items()}
+    values = {name: objective(run.image) for name, run in final.items()}
     target = min(values.values()) * (1 + margin)
     needed = {
         name: _needed(run, objective, target, longest) if values[name] <= target else None
         for name, run in contenders.items()
     }
-    runs = {name: [] for name in contenders}
+    runs = {name: [] if needed[name] else [final[name]] for name in contenders}
     for _ in range(repeats):
         for name, run in contenders.items():
-            runs[name].append(timed(run, needed[name] or longest))
+            if n := needed[name]:
+                runs[name].append(timed(run, n))
     return min(values.values()), {
         name: Standing(
-            needed[name], statistics.median(r.seconds for r in runs[name]), runs[name][-1].image, values[name]
+            needed[name], statistics.median(r.seconds for r in runs[name]), runs[name][-1].image, final[name].image,
+            values[name],
         )
         for name in contenders
     }  # fmt: skip

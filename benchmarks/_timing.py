@@ -105,13 +105,19 @@ def machine() -> str:
     )
 
 
-def main(report: Callable[[], str], threads: int) -> None:
-    """Print ``report()`` as run on ``threads`` threads, and write it to ``--out`` if given."""
+def main(report: Callable[..., str], threads: int, parts: Sequence[str] = ()) -> None:
+    """Print ``report()`` as run on ``threads`` threads, and write it to ``--out`` if given.
+
+    :param parts: what ``--only`` chooses from; if there are any, ``report`` takes those to be measured.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
-    out = parser.parse_args().out
+    if parts:
+        parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="parts of the table to measure")
+    given = parser.parse_args()
     torch.set_num_threads(threads)
-    text = f"{report()}\n\nMeasured on {machine()}, {threads} thread{'s' * (threads > 1)}.\n"
+    figures = report(given.only) if parts else report()
+    text = f"{figures}\n\nMeasured on {machine()}, {threads} thread{'s' * (threads > 1)}.\n"
     print(text)
-    if out is not None:
-        out.write_text(text, encoding="utf-8")
+    if given.out is not None:
+        given.out.write_text(text, encoding="utf-8")

@@ -7,10 +7,10 @@ its L12Prior over them is the sparsity of complex magnitudes. Both have step siz
 Beside the same algorithm stands FISTA, which is what resolvent would take. One function outside both computes the
 objective; the target is 0.1 % above the lowest found.
 
-    python benchmarks/mri_beside_deepinv.py [--out FILE.md]
+    python benchmarks/mri_beside_deepinv.py [--only ALGORITHM ...] [--out FILE.md]
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import deepinv
 import torch
@@ -144,22 +144,26 @@ def zero(y: Tensor, physics: deepinv.physics.Physics) -> Tensor:
     return torch.zeros_like(physics.A_adjoint(y))
 
 
+#: Algorithm and prior, the contenders and the prior's term outside them.
+ALGORITHMS: dict[str, tuple[Callable[[Scan, float], dict[str, Contender]], Callable[[Tensor], Tensor]]] = {
+    "proximal gradient, L1": (descent, lambda x: x.abs().sum()),
+    "ADMM, L1": (splitting, lambda x: x.abs().sum()),
+    "primal-dual, TV": (primal_dual, variation),
+}
+
+
 @torch.no_grad()
-def report() -> str:
+def report(algorithms: Sequence[str]) -> str:
     """The table."""
     scan = accelerated(poisson_disc((256, 216), 4), 0.005, 0)
     weight = FRACTION * float(scan.physics.A_adjoint(scan.y).abs().max())
-    algorithms = {
-        "proximal gradient, L1": (descent, lambda x: x.abs().sum()),
-        "ADMM, L1": (splitting, lambda x: x.abs().sum()),
-        "primal-dual, TV": (primal_dual, variation),
-    }
     rows = []
-    for name, (contenders, term) in algorithms.items():
+    for name in algorithms:
+        contenders, term = ALGORITHMS[name]
         _, standings = contest(contenders(scan, weight), objective(scan, term, weight), LONGEST, MARGIN, repeats=3)
         rows.append([name, *sides(standings)])
     return table(("algorithm", *SIDES), rows)
 
 
 if __name__ == "__main__":
-    main(report, threads=2)
+    main(report, threads=1, parts=tuple(ALGORITHMS))

@@ -18,6 +18,7 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from .krylov import Map, conjugate_residuals
+from .norm import norms
 
 #: How often a step is halved at most.
 HALVINGS = 20
@@ -124,7 +125,7 @@ class Decoded(Physics):
 
 def _squared(x: Tensor) -> Tensor:
     """Squared norm per image ``(B,)``."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1).square()
+    return norms(x).square()
 
 
 def _per_image(scalars: Tensor, x: Tensor) -> Tensor:

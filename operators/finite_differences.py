@@ -1,13 +1,14 @@
 r"""Forward differences along every spatial axis, and their adjoint.
 
-.. math:: (D_d x)_v = x_{v + e_d} - x_v, \qquad \|D\|^2 \le 4\, d ,
+.. math:: (D_d x)_v = x_{v + e_d} - x_v, \qquad \|D\|^2 = \sum_d 4 \sin^2(\pi k_d / N_d) \le 4\, d ,
 
-zero across the last plane of each axis (the image goes on as a ``copy`` of its border), or from the last
-plane to the first (``periodic``).
+zero across the last plane of each axis (the image goes on as a ``copy`` of its border: cosines diagonalise
+D^T D, k = (N - 1) / 2), or from the last plane to the first (``periodic``: exponentials, k = floor(N / 2)).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -38,6 +39,12 @@ class FiniteDifferences(Operator):
     def geometry(self) -> dict[str, Any]:
         return {"image_shape": self.image_shape, "outside": self.outside}
 
+    def squared_norm(self) -> float:
+        """``||D||^2``."""
+        spatial = self.image_shape[1:]
+        highest = [(n - 1) / 2 if self.outside == "copy" else n // 2 for n in spatial]
+        return sum(4 * math.sin(math.pi * k / n) ** 2 for k, n in zip(highest, spatial, strict=True))
+
     def _forward_map(self, x: Tensor) -> Tensor:
         return gradient(x, self.outside)
 
@@ -47,25 +54,35 @@ class FiniteDifferences(Operator):
 
 def gradient(x: Tensor, outside: Outside = "copy") -> Tensor:
     """Forward differences ``(B, d, C, *spatial)``."""
-    g = x.new_zeros(len(x), x.ndim - 2, *x.shape[1:])
-    for d in range(x.ndim - 2):
-        n = x.shape[d + 2] - 1
-        g[:, d].narrow(d + 2, 0, n).copy_(x.narrow(d + 2, 1, n) - x.narrow(d + 2, 0, n))
-        if outside == "periodic":
-            g[:, d].narrow(d + 2, n, 1).copy_(x.narrow(d + 2, 0, 1) - x.narrow(d + 2, n, 1))
-    return g
+    return add_gradient(x.new_zeros(len(x), x.ndim - 2, *x.shape[1:]), x, 1.0, outside)
 
 
 def divergence(p: Tensor, outside: Outside = "copy") -> Tensor:
     """The adjoint of :func:`gradient`, ``(B, d, C, *spatial) -> (B, C, *spatial)``."""
-    x = torch.zeros_like(p[:, 0])
-    for d in range(p.shape[1]):
+    return add_divergence(torch.zeros_like(p[:, 0]), p, 1.0, outside)
+
+
+def add_gradient(p: Tensor, x: Tensor, factor: float, outside: Outside = "copy") -> Tensor:
+    """``p + factor D x``; overwrites ``p``."""
+    for d in range(x.ndim - 2):
         n = x.shape[d + 2] - 1
-        part = p[:, d].narrow(d + 2, 0, n)
-        x.narrow(d + 2, 1, n).add_(part)
-        x.narrow(d + 2, 0, n).sub_(part)
+        inner = p[:, d].narrow(d + 2, 0, n)
+        inner.add_(x.narrow(d + 2, 1, n), alpha=factor).sub_(x.narrow(d + 2, 0, n), alpha=factor)
         if outside == "periodic":
             last = p[:, d].narrow(d + 2, n, 1)
-            x.narrow(d + 2, 0, 1).add_(last)
-            x.narrow(d + 2, n, 1).sub_(last)
+            last.add_(x.narrow(d + 2, 0, 1), alpha=factor).sub_(x.narrow(d + 2, n, 1), alpha=factor)
+    return p
+
+
+def add_divergence(x: Tensor, p: Tensor, factor: float, outside: Outside = "copy") -> Tensor:
+    """``x + factor D^H p``; overwrites ``x``."""
+    for d in range(p.shape[1]):
+        n = x.shape[d + 2] - 1
+        inner = p[:, d].narrow(d + 2, 0, n)
+        x.narrow(d + 2, 1, n).add_(inner, alpha=factor)
+        x.narrow(d + 2, 0, n).sub_(inner, alpha=factor)
+        if outside == "periodic":
+            last = p[:, d].narrow(d + 2, n, 1)
+            x.narrow(d + 2, 0, 1).add_(last, alpha=factor)
+            x.narrow(d + 2, n, 1).sub_(last, alpha=factor)
     return x

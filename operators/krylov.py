@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .norm import norms
+
 Map = Callable[[Tensor], Tensor]
 
 
@@ -32,7 +34,7 @@ def conjugate_residuals(
     r, products = (right, 0) if start is None else (right - product(start), 1)
     p = ahead = torch.zeros_like(right)
     turn = torch.ones_like(_dots(r, r))
-    while products < max_products and (active := _lengths(r) > tol).any():
+    while products < max_products and (active := norms(r) > tol).any():
         image, products = product(r), products + 1
         before, turn = turn, _dots(r, image)
         ratio = (turn / before).nan_to_num(0, 0, 0)
@@ -47,7 +49,7 @@ def gmres(product: Map, right: Tensor, tol: Tensor, max_products: int) -> tuple[
 
     Every product is kept: memory for ``max_products`` images.
     """
-    length = _lengths(right)
+    length = norms(right)
     basis = [right / _column(length.clamp_min(torch.finfo(length.dtype).tiny), right)]
     columns: list[Tensor] = []
     x = torch.zeros_like(right)
@@ -59,7 +61,7 @@ def gmres(product: Map, right: Tensor, tol: Tensor, max_products: int) -> tuple[
             overlap = [_dots(q, image) for q in basis]
             image = image - sum(c * q for c, q in zip(overlap, basis, strict=True))
             column.append(torch.stack([c.flatten() for c in overlap], 1))
-        height = _lengths(image)
+        height = norms(image)
         columns.append(torch.cat([column[0] + column[1], height[:, None]], 1))
         basis.append((image / _column(height, image)).nan_to_num(0, 0, 0))
         k = len(columns)
@@ -94,11 +96,6 @@ def _real(x: Tensor) -> Tensor:
 def _dots(a: Tensor, b: Tensor) -> Tensor:
     """Real part of the inner product per image, shaped to multiply it."""
     return _column(torch.linalg.vecdot(_real(a).flatten(1), _real(b).flatten(1)), a)
-
-
-def _lengths(x: Tensor) -> Tensor:
-    """Euclidean norm per image, shape ``(B,)``."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1)
 
 
 def _column(scalars: Tensor, x: Tensor) -> Tensor:

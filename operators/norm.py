@@ -1,4 +1,4 @@
-r"""Spectral norm by the Lanczos process.
+r"""Norms: of images, and of operators by the Lanczos process.
 
 .. math:: \|A\|^2 = \lambda_{\max}(A^H A) \le \theta + \beta_k |s_k| ,
 
@@ -45,7 +45,7 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], like: Tensor, *, rto
         alphas.append(_inner(basis[-1], w))
         for p in basis:
             w = w - torch.vdot(p.flatten(), w.flatten()) * p
-        betas.append(float(torch.linalg.vector_norm(w)))
+        betas.append(float(norms(w.flatten()[None])))
         theta, residual = _ritz(alphas, betas)
         if residual <= rtol * theta:
             break
@@ -53,10 +53,16 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], like: Tensor, *, rto
     return theta + residual
 
 
+def norms(x: Tensor) -> Tensor:
+    """Euclidean norm per image, shape ``(B,)``; of real parts: torch's norm of complex numbers is 40 times slower."""
+    parts = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+    return torch.linalg.vector_norm(parts.flatten(1), dim=1)
+
+
 def _random_unit_image(like: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
-    return q / torch.linalg.vector_norm(q)
+    return q / norms(q.flatten()[None])
 
 
 def _inner(a: Tensor, b: Tensor) -> float:

@@ -1,6 +1,6 @@
 r"""Joint sparsity: :math:`R(x) = \sum_g \|x_g\|_2`, each group shrunk by its norm.
 
-.. math:: \operatorname{prox}(v)_g = \max(1 - \gamma/\|v_g\|_2, 0)\, v_g .
+.. math:: \operatorname{prox}(v)_g = (1 - \gamma/\max(\|v_g\|_2, \gamma))\, v_g .
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .prior import Prior, length
+from .prior import Prior, length, squared_length
 
 
 class GroupL1(Prior):
@@ -31,5 +31,6 @@ class GroupL1(Prior):
         return length(x, self.axes)
 
     def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
-        norms = length(v, self.axes)
-        return v * ((norms - gamma).clamp_min(0) / norms.clamp_min(torch.finfo(norms.dtype).tiny))
+        square = squared_length(v, self.axes)
+        norms = square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()
+        return v * (1 - gamma / norms.clamp_min(gamma))

@@ -77,7 +77,7 @@ class Sum(Prior):
             shaped = [r.prox_from(m * w[:, i], m * gamma, inner[i]) for i, r in enumerate(self.priors)]
             ahead = w - torch.stack([z for z, _ in shaped], 1) / m
             t, previous = (1 + (1 + 4 * t * t) ** 0.5) / 2, t
-            q = torch.lerp(p, ahead, 1 + (previous - 1) / t)
+            q = (ahead - p).mul_((previous - 1) / t).add_(ahead)
             p, inner = ahead, tuple(state for _, state in shaped)
         return v - p.sum(1), (p, q, inner)
 

@@ -11,13 +11,14 @@ zeros). The dual is solved by accelerated projected gradient (Beck and Teboulle,
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..operators.finite_differences import divergence, gradient
+from ..operators.finite_differences import add_divergence, add_gradient, divergence, gradient
 from .prior import Aux, Prior, length, per_image, squared_length
 
 #: Momentum number at the start of a proximal call. Above Beck and Teboulle's 1, so that momentum is carried
@@ -66,19 +67,23 @@ class TV(Prior):
         radius = self._threshold(gamma, v)
         if self.outside == "zero" and isinstance(radius, Tensor) and radius.numel() > len(v):
             raise ValueError("TV: weight is a map, expected one number per image with outside = 'zero'")
+        bound = torch.as_tensor(radius, dtype=v.real.dtype, device=v.device)
         p, q = aux
         t, step = MOMENTUM, 1 / (4 * (v.ndim - 2))
         for _ in range(self.iterations):
-            ahead = _project(q + step * gradient(self._framed(v - self._unframed(divergence(q)))), radius)
+            ahead = _project(add_gradient(q.clone(), self._framed(self._primal(v, q)), step), bound)
             t, previous = (1 + (1 + 4 * t * t) ** 0.5) / 2, t
-            q = torch.lerp(p, ahead, 1 + (previous - 1) / t)
+            q = (ahead - p).mul_((previous - 1) / t).add_(ahead)
             p = ahead
-        return v - self._unframed(divergence(p)), (p, q)
+        return self._primal(v, p), (p, q)
+
+    def _primal(self, v: Tensor, p: Tensor) -> Tensor:
+        """The image that belongs to a dual, ``v - D^T p``."""
+        return v - self._unframed(divergence(p)) if self.outside == "zero" else add_divergence(v.clone(), p, -1.0)
 
 
-def _project(p: Tensor, radius: float | Tensor) -> Tensor:
-    """Onto ``|p_v| <= radius``."""
-    square = squared_length(p, (1,)).squeeze(1)
-    bound = torch.as_tensor(radius, dtype=square.dtype, device=p.device)
-    longest = torch.maximum(square, bound.square()).clamp_min(torch.finfo(square.dtype).tiny)
-    return p * (bound * longest.rsqrt()).unsqueeze(1)
+def _project(p: Tensor, bound: Tensor) -> Tensor:
+    """Onto ``|p_v| <= bound``."""
+    square = reduce(torch.add, (squared_length(direction, ()) for direction in p.unbind(1)))
+    longest = torch.maximum(square, bound.square().clamp_min(torch.finfo(square.dtype).tiny))
+    return p * (bound * longest.rsqrt_()).unsqueeze(1)

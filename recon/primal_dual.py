@@ -107,7 +107,7 @@ class PrimalDual(Solver):
         tau = self._tau(problem)
         x, inner = self._shape(problem, state.z, state.aux[0])
         w = plus(x, -tau, problem.gradient(x))
-        ahead = x + w - state.z - tau * state.pull
+        ahead = plus((x + w).sub_(state.z), -tau, state.pull)
         pull, duals, aux = torch.zeros_like(x), [], [inner]
         for term, sigma, u, a in zip(
             self._terms(problem), self._sigmas(problem), state.duals, state.aux[1:], strict=True

@@ -15,6 +15,7 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from ..operators import Linearised, squared_norm
+from ..operators.norm import norms
 from ..priors import Analysis
 
 
@@ -37,8 +38,8 @@ class Problem:
 
     @cached_property
     def lipschitz(self) -> float:
-        """``||A||^2``, the Lipschitz constant of the data term's gradient."""
-        return squared_norm(self.physics, self.back_projection)
+        """``||A||^2`` to one percent, the Lipschitz constant of the data term's gradient."""
+        return squared_norm(self.physics, self.back_projection, rtol=1e-2)
 
     @property
     def noise_std(self) -> float | None:
@@ -91,11 +92,6 @@ class Problem:
                 raise NotImplementedError(f"{type(prior).__name__} has no value, so this problem has no objective")
             value = value + prior.fn(x).reshape(-1)
         return value
-
-
-def norms(x: Tensor) -> Tensor:
-    """Euclidean norm per image, shape ``(B,)``."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

@@ -115,14 +115,14 @@ def test_the_unit_of_the_transform_does_not_matter():
 
 def test_norms_are_computed_once_a_problem(monkeypatch):
     calls = []
-    differences = FiniteDifferences((1, 3, 4))
-    adjoint = type(differences).A_adjoint_A
-    monkeypatch.setattr(type(differences), "A_adjoint_A", lambda self, x: calls.append(0) or adjoint(self, x))
+    transform = Wavelet((1, 3, 4), "haar")
+    normal = Wavelet.A_adjoint_A
+    monkeypatch.setattr(Wavelet, "A_adjoint_A", lambda self, x: calls.append(0) or normal(self, x))
     physics, y = dense(), torch.randn(1, 20, dtype=C128)
     counts = []
     for steps in (5, 50):
         calls.clear()
-        PrimalDual(Analysis(L1(1.0), differences), max_iter=steps, stop=EXACT)(y, physics)
+        PrimalDual(Analysis(L1(1.0), transform), max_iter=steps, stop=EXACT)(y, physics)
         counts.append(len(calls))
     assert counts[0] == counts[1] > 0
 

@@ -24,6 +24,7 @@ from resolvent.recon import (
     RelativeChange,
     objective,
 )
+from resolvent.recon.problem import norms
 
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
 DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])
@@ -54,6 +55,12 @@ def relative(a, b):
 
 def gamma_for(physics):
     return 1 / float(torch.linalg.matrix_norm(physics.matrix, 2)) ** 2
+
+
+@DTYPES
+def test_norms_are_those_of_each_image(dtype):
+    x = torch.randn(3, 2, 4, 5, dtype=dtype)
+    assert_close(norms(x.conj()), x.abs().square().sum((1, 2, 3)).sqrt())
 
 
 # -- closed forms -----------------------------------------------------------------------------------
