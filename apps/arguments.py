@@ -31,7 +31,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
 
 
 def plain(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
-    """A configuration as plain values, those that are None among them: they may not be what a constructor defaults to."""
+    """A configuration as plain values, those that are None among them: a constructor may default to others."""
     return json.loads(parser.dump(config, format="json", skip_unset=False))
 
 

@@ -117,7 +117,7 @@ def smooth(count, scale, generator):
 
 @pytest.mark.slow
 def test_correlated_noise_is_removed_apart_and_copied_together():
-    """Noise that spans about three pixels: seen every fifth pixel it is white, seen at every pixel it foretells itself."""
+    """Noise that spans about three pixels: white at every fifth pixel, foretold by its neighbours at every one."""
     generator = torch.Generator().manual_seed(0)
     clean = 0.5 + 0.15 * smooth(200, 8.0, generator)
     noisy = clean + 0.1 * smooth(200, 1.0, generator)
