@@ -98,7 +98,8 @@ def main() -> None:
     torch.set_num_threads(1)
     prior = network(arguments.data, arguments.steps)
     figures = report(prior, pictures(arguments.data, arguments.images), arguments.samples)
-    text = f"{figures}\n\n{arguments.images} pictures; {arguments.steps} steps of training. Measured on {machine()}, 1 thread.\n"
+    trained_for = f"{arguments.images} pictures; {arguments.steps} steps of training."
+    text = f"{figures}\n\n{trained_for} Measured on {machine()}, 1 thread.\n"
     print(text)
     if arguments.out:
         arguments.out.write_text(text, encoding="utf-8")
