@@ -11,7 +11,6 @@ would be were they of the posterior. Nothing was chosen on test pictures, and no
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,11 +96,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    began = time.perf_counter()
     prior = network(arguments.data, arguments.steps)
-    minutes = f"{arguments.steps} steps of training, {(time.perf_counter() - began) / 60:.0f} minutes"
     figures = report(prior, pictures(arguments.data, arguments.images), arguments.samples)
-    text = f"{figures}\n\n{arguments.images} pictures; {minutes}. Measured on {machine()}, 1 thread.\n"
+    trained_for = f"{arguments.images} pictures; {arguments.steps} steps of training."
+    text = f"{figures}\n\n{trained_for} Measured on {machine()}, 1 thread.\n"
     print(text)
     if arguments.out:
         arguments.out.write_text(text, encoding="utf-8")
