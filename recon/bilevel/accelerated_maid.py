@@ -43,7 +43,7 @@ class AcceleratedMAID(MAID):
     def _first_step(self, state: State) -> Tensor:
         s, y = state.theta - state.memory[2], state.gradient - state.memory[3]
         bend = torch.dot(s, y)
-        return (s.square().sum() / bend).clamp(*self.limits) if bend > 0 else super()._first_step(state)
+        return (s.square().sum() / bend).clamp(*self.limits) if bend > 0 else super()._first_step(state) / self.shrink
 
     def _reference(self, state: State) -> Tensor:
         return torch.maximum(state.memory[4], state.low)

@@ -33,6 +33,10 @@ from .sharpened import sharpened
 from .upper_level import Bounds, UpperLevel
 
 
+#: Gradients of a trial after which it is first looked at; twice as many each time after.
+GLANCE = 32
+
+
 class Trial(NamedTuple):
     """A point that the line search accepts."""
 
@@ -130,13 +134,25 @@ class MAID(Method):
         for _ in range(int(state.memory[0])):
             theta = state.theta - alpha * state.gradient
             if bool((theta.abs() <= self.limit).all()):
-                solution = upper.lower.solve(theta, float(state.eps), state.x, self.max_trial_gradients)
-                state = state._replace(gradients=state.gradients + solution.gradients)
-                bounds = upper.bounds(solution.x, solution.certificate, theta)
-                if solution.solved and bounds.high - reference + self.decrease * alpha * square <= 0:
+                ceiling = reference - self.decrease * alpha * square
+                state, solution, bounds = self._tried(upper, state, theta, ceiling)
+                if solution.solved and bounds.high <= ceiling:
                     return state, Trial(theta, alpha, solution, bounds)
             alpha = self.shrink * alpha
         return state, None
+
+    def _tried(
+        self, upper: UpperLevel, state: State, theta: Tensor, ceiling: Tensor
+    ) -> tuple[State, LowerSolution, Bounds]:
+        """The images at theta, some gradients at a time: f may be above ``ceiling`` for certain long before eps."""
+        x, some, left = state.x, GLANCE, self.max_trial_gradients
+        while True:
+            solution = upper.lower.solve(theta, float(state.eps), x, min(some, left))
+            state = state._replace(gradients=state.gradients + solution.gradients)
+            bounds = upper.bounds(solution.x, solution.certificate, theta)
+            x, some, left = solution.x, 2 * some, left - solution.gradients
+            if solution.solved or not bounds.low <= ceiling or left <= 0:
+                return state, solution, bounds
 
     def _first_step(self, state: State) -> Tensor:
         """alpha to begin the search with."""
