@@ -99,7 +99,7 @@ class Denoiser:
         """As the priors have it."""
         return self.lower(torch.zeros(1, 1, 8, 8, dtype=F64), Denoising()).theta().detach()
 
-    def priors_at(self, theta: Tensor) -> tuple[Prior, ...]:
+    def priors_at(self, theta: Tensor) -> Sequence[Prior]:
         """The priors that ``theta`` stands for."""
         return self.lower(torch.zeros(1, 1, 8, 8, dtype=F64), Denoising()).at(theta).priors
 

@@ -18,21 +18,33 @@ from .maid import MAID, Trial
 from .method import State
 from .upper_level import UpperLevel
 
+#: Ever shorter steps whose f is not told from the reference before the search gives up.
+UNCLEAR = 2
+
 
 class AcceleratedMAID(MAID):
-    """Parameters as :class:`MAID`.
+    r"""Parameters as :class:`MAID`.
 
     :param inertia: kappa, from 0 (monotone) to 1 (the mean of all).
-    :param limits: of alpha; where f is not convex along s it stays as it is.
+    :param limits: of alpha; where f is not convex along s it grows by 1 / rho.
+    :param gain: done where a spectral step promises to lower f by less than this share of it,
+        :math:`\tfrac12 \alpha \|z\|^2 \le \text{gain} \cdot |f|`.
     """
 
     def __init__(
-        self, *args: float, inertia: float = 0.85, limits: tuple[float, float] = (1e-10, 1e10), **kwargs: float
+        self,
+        *args: float,
+        inertia: float = 0.85,
+        limits: tuple[float, float] = (1e-10, 1e10),
+        gain: float = 0.0,
+        **kwargs: float,
     ):
         super().__init__(*args, **kwargs)
         if not 0 <= inertia <= 1:
             raise ValueError(f"inertia: found {inertia}, expected a number from 0 to 1")
-        self.inertia, self.limits = inertia, limits
+        if not 0 <= gain < 1:
+            raise ValueError(f"gain: found {gain}, expected a number from 0 to below 1")
+        self.inertia, self.limits, self.gain = inertia, limits, gain
 
     def init(self, upper: UpperLevel, theta: Tensor) -> State:
         """The memory is MAID's, the theta and z before, C and Q."""
@@ -40,10 +52,36 @@ class AcceleratedMAID(MAID):
         none = torch.full_like(theta, torch.nan)
         return state._replace(memory=(*state.memory, none, none, state.low, torch.ones_like(state.low)))
 
+    def _inexact_gradient(self, upper: UpperLevel, state: State) -> State:
+        state = super()._inexact_gradient(upper, state)
+        alpha = self._spectral(state)
+        little = alpha is not None and alpha * state.gradient.square().sum() / 2 <= self.gain * state.high.abs()
+        return state._replace(finished=torch.tensor(True)) if little else state
+
     def _first_step(self, state: State) -> Tensor:
+        alpha, kept = self._spectral(state), super()._first_step(state)
+        first = bool(state.memory[2].isnan().any())
+        return kept if first else kept / self.shrink if alpha is None else alpha
+
+    def _spectral(self, state: State) -> Tensor | None:
+        """alpha, where f is convex along the last step; None elsewhere and before any."""
         s, y = state.theta - state.memory[2], state.gradient - state.memory[3]
         bend = torch.dot(s, y)
-        return (s.square().sum() / bend).clamp(*self.limits) if bend > 0 else super()._first_step(state) / self.shrink
+        return (s.square().sum() / bend).clamp(*self.limits) if bend > 0 else None
+
+    def _line_search(self, upper: UpperLevel, state: State) -> tuple[State, Trial | None]:
+        """Longer steps until f can be told from what it must fall below, or shorter ones while it can be."""
+        alpha, factor, unclear = self._first_step(state), None, 0
+        for _ in range(int(state.memory[0])):
+            state, trial, higher = self._tried(upper, state, alpha)
+            if trial is not None:
+                return state, trial
+            factor = factor or (self.shrink if higher else 1 / self.shrink)
+            unclear = 0 if higher else unclear + 1
+            if (factor > 1 and higher) or (factor < 1 and unclear == UNCLEAR):
+                break
+            alpha = factor * alpha
+        return state, None
 
     def _reference(self, state: State) -> Tensor:
         return torch.maximum(state.memory[4], state.low)

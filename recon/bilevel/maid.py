@@ -32,7 +32,6 @@ from .method import Method, State, differentiated, first_step, solved
 from .sharpened import sharpened
 from .upper_level import Bounds, UpperLevel
 
-
 #: Gradients of a trial after which it is first looked at; twice as many each time after.
 GLANCE = 32
 
@@ -129,30 +128,33 @@ class MAID(Method):
 
     def _line_search(self, upper: UpperLevel, state: State) -> tuple[State, Trial | None]:
         """The longest of the steps after which f is lower for certain."""
-        alpha, reference = self._first_step(state), self._reference(state)
-        square = state.gradient.square().sum()
+        alpha = self._first_step(state)
         for _ in range(int(state.memory[0])):
-            theta = state.theta - alpha * state.gradient
-            if bool((theta.abs() <= self.limit).all()):
-                ceiling = reference - self.decrease * alpha * square
-                state, solution, bounds = self._tried(upper, state, theta, ceiling)
-                if solution.solved and bounds.high <= ceiling:
-                    return state, Trial(theta, alpha, solution, bounds)
+            state, trial, _ = self._tried(upper, state, alpha)
+            if trial is not None:
+                return state, trial
             alpha = self.shrink * alpha
         return state, None
 
-    def _tried(
-        self, upper: UpperLevel, state: State, theta: Tensor, ceiling: Tensor
-    ) -> tuple[State, LowerSolution, Bounds]:
-        """The images at theta, some gradients at a time: f may be above ``ceiling`` for certain long before eps."""
+    def _tried(self, upper: UpperLevel, state: State, alpha: Tensor) -> tuple[State, Trial | None, bool]:
+        """What a step is worth, and whether it is rejected for certain: not for want of accuracy.
+
+        The images are found some gradients at a time: f may be too high for certain long before they are to eps.
+        """
+        theta = state.theta - alpha * state.gradient
+        if not bool((theta.abs() <= self.limit).all()):
+            return state, None, True
+        ceiling = self._reference(state) - self.decrease * alpha * state.gradient.square().sum()
         x, some, left = state.x, GLANCE, self.max_trial_gradients
         while True:
             solution = upper.lower.solve(theta, float(state.eps), x, min(some, left))
             state = state._replace(gradients=state.gradients + solution.gradients)
             bounds = upper.bounds(solution.x, solution.certificate, theta)
+            if solution.solved and bounds.high <= ceiling:
+                return state, Trial(theta, alpha, solution, bounds), False
             x, some, left = solution.x, 2 * some, left - solution.gradients
-            if solution.solved or not bounds.low <= ceiling or left <= 0:
-                return state, solution, bounds
+            if solution.solved or left <= 0 or not bounds.low <= ceiling:
+                return state, None, not (solution.solved and bounds.low <= ceiling)
 
     def _first_step(self, state: State) -> Tensor:
         """alpha to begin the search with."""
