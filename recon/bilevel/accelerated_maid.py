@@ -14,10 +14,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .maid import MAID, Trial
+from .maid import GLANCE, MAID, Trial
 from .method import State
 from .upper_level import UpperLevel
 
+#: Gradients of a trial over those of the last step that was taken, at most; a dearer one is too long a step.
+DEARER = 4
 #: Ever shorter steps whose f is not told from the reference before the search gives up.
 UNCLEAR = 2
 
@@ -47,10 +49,10 @@ class AcceleratedMAID(MAID):
         self.inertia, self.limits, self.gain = inertia, limits, gain
 
     def init(self, upper: UpperLevel, theta: Tensor) -> State:
-        """The memory is MAID's, the theta and z before, C and Q."""
+        """The memory is MAID's, the theta and z before, C and Q, and what the last images cost."""
         state = super().init(upper, theta)
-        none = torch.full_like(theta, torch.nan)
-        return state._replace(memory=(*state.memory, none, none, state.low, torch.ones_like(state.low)))
+        none, one = torch.full_like(theta, torch.nan), torch.ones_like(state.low)
+        return state._replace(memory=(*state.memory, none, none, state.low, one, state.gradients))
 
     def _inexact_gradient(self, upper: UpperLevel, state: State) -> State:
         state = super()._inexact_gradient(upper, state)
@@ -87,8 +89,17 @@ class AcceleratedMAID(MAID):
         return torch.maximum(state.memory[4], state.low)
 
     def _succeeded(self, state: State, trial: Trial) -> State:
-        *_, reference, mass = state.memory
+        *_, reference, mass, _ = state.memory
         heavier = self.inertia * mass + 1
         reference = (self.inertia * mass * reference + trial.bounds.low) / heavier
         moved = super()._succeeded(state, trial)
-        return moved._replace(memory=(*moved.memory, state.theta, state.gradient, reference, heavier))
+        cost = torch.tensor(trial.solution.gradients)
+        return moved._replace(memory=(*moved.memory, state.theta, state.gradient, reference, heavier, cost))
+
+    def _failed(self, state: State) -> State:
+        failed = super()._failed(state)
+        *others, cost = failed.memory
+        return failed._replace(memory=(*others, 2 * cost))
+
+    def _most(self, state: State) -> int:
+        return min(self.max_trial_gradients, max(2 * GLANCE, DEARER * int(state.memory[6])))

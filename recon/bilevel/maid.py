@@ -145,16 +145,21 @@ class MAID(Method):
         if not bool((theta.abs() <= self.limit).all()):
             return state, None, True
         ceiling = self._reference(state) - self.decrease * alpha * state.gradient.square().sum()
-        x, some, left = state.x, GLANCE, self.max_trial_gradients
+        begin, x, some, left = int(state.gradients), state.x, GLANCE, self._most(state)
         while True:
             solution = upper.lower.solve(theta, float(state.eps), x, min(some, left))
             state = state._replace(gradients=state.gradients + solution.gradients)
             bounds = upper.bounds(solution.x, solution.certificate, theta)
             if solution.solved and bounds.high <= ceiling:
-                return state, Trial(theta, alpha, solution, bounds), False
+                whole = solution._replace(gradients=int(state.gradients) - begin)
+                return state, Trial(theta, alpha, whole, bounds), False
             x, some, left = solution.x, 2 * some, left - solution.gradients
             if solution.solved or left <= 0 or not bounds.low <= ceiling:
                 return state, None, not (solution.solved and bounds.low <= ceiling)
+
+    def _most(self, state: State) -> int:
+        """Gradients of a trial at most."""
+        return self.max_trial_gradients
 
     def _first_step(self, state: State) -> Tensor:
         """alpha to begin the search with."""
