@@ -4,9 +4,9 @@ r"""MAID with spectral steps and a reference that f may exceed for a while.
           s = \theta_k - \theta_{k-1},\; y = z_k - z_{k-1}; \qquad
           C_k = \frac{\kappa Q_{k-1} C_{k-1} + \mathrm{Lo}(\theta_k)}{Q_k}, \quad Q_k = \kappa Q_{k-1} + 1,
 
-with C in place of Lo in MAID's line search: each accepted f lies below a mean of those before by
-:math:`\lambda\alpha\|z\|^2` for certain. Barzilai and Borwein, IMA J. Numer. Anal. 8:141 (1988); Zhang and Hager,
-SIAM J. Optim. 14:1043 (2004).
+with C in place of Lo in MAID's line search, which goes on to longer steps where the accuracy does not tell: each
+accepted f lies below a mean of those before by :math:`\lambda\alpha\|z\|^2` for certain. Barzilai and Borwein, IMA J.
+Numer. Anal. 8:141 (1988); Zhang and Hager, SIAM J. Optim. 14:1043 (2004).
 """
 
 from __future__ import annotations
@@ -73,16 +73,16 @@ class AcceleratedMAID(MAID):
 
     def _line_search(self, upper: UpperLevel, state: State) -> tuple[State, Trial | None]:
         """Longer steps until f can be told from what it must fall below, or shorter ones while it can be."""
-        alpha, factor, unclear = self._first_step(state), None, 0
+        alpha, x0, factor, unclear = self._first_step(state), state.x, None, 0
         for _ in range(int(state.memory[0])):
-            state, trial, higher = self._tried(upper, state, alpha)
-            if trial is not None:
-                return state, trial
-            factor = factor or (self.shrink if higher else 1 / self.shrink)
-            unclear = 0 if higher else unclear + 1
-            if (factor > 1 and higher) or (factor < 1 and unclear == UNCLEAR):
+            state, found = self._tried(upper, state, alpha, x0)
+            if found.trial is not None:
+                return state, found.trial
+            factor = factor or (self.shrink if found.higher else 1 / self.shrink)
+            unclear = 0 if found.higher else unclear + 1
+            if (factor > 1 and found.higher) or (factor < 1 and unclear == UNCLEAR):
                 break
-            alpha = factor * alpha
+            alpha, x0 = factor * alpha, torch.lerp(state.x, found.x, factor)
         return state, None
 
     def _reference(self, state: State) -> Tensor:

@@ -116,9 +116,9 @@ def test_a_trial_ends_where_f_is_too_high_for_certain(tv):
     method, uphill = MAID(eps=1e-6), torch.tensor([-1.0, 0.0], dtype=F64)
     start = torch.tensor([-2.0, -5.0], dtype=F64)
     state = method.init(problem.upper, start)._replace(gradient=uphill)
-    after, trial, higher = method._tried(problem.upper, state, torch.tensor(3.0, dtype=F64))
+    after, found = method._tried(problem.upper, state, torch.tensor(3.0, dtype=F64), state.x)
     whole = problem.lower.solve(start - 3 * uphill, 1e-6, state.x)
-    assert higher and trial is None
+    assert found.higher and found.trial is None
     assert int(after.gradients - state.gradients) < whole.gradients / 3
     assert problem.upper.value(whole.x, start - 3 * uphill) > state.low
 
