@@ -300,7 +300,7 @@ def brain(budget: float) -> Table:
             searched = tune_weights.tune(
                 other, folder / f"{prior} grid", tune_weights.grid(-5, 1, 17), "MeanSquare", 18
             )
-            method = kind("AcceleratedMAID", eps=tune_weights.EPS, delta=tune_weights.EPS)
+            method = kind("AcceleratedMAID", eps=tune_weights.EPS, delta=1e-2, gain=tune_weights.GAIN)
             log = tune_weights.tune(one, folder / prior, method, "MeanSquare", 8)
             weight = log[-1]["parameters"][parameter]
             error = tune_weights.error_at(other, weight, folder / f"{prior} error")
