@@ -221,13 +221,14 @@ def trained(weights: str, weak_convexity: float) -> dict[str, WeaklyConvexRidge]
 def ridges(budget: float, priors: dict[str, WeaklyConvexRidge], name: str, published: str) -> Table:
     """Weight, scale and sharpness alone, then all numbers; the mean of each crop's PSNR."""
     clean = crops("bsd400_train_gray180", 16, 40), crops("bsd68_gray", 8, 96)
+    method = AcceleratedMAID(eps=FINE, delta=FINE, limit=12)
     table = Table("filters", "learned", "parameters", "cost", "dB", "dB, others")
     table.add("noisy images", "", "", "", *(each(noisy(c), c) for c in clean))
     for filters, prior in priors.items():
         few = Denoiser([prior], ("prior.weight", "prior.sigma"), (), ("prior.sharpness",))
-        found = maid(budget / 4, few.upper(clean[0]), few.theta())
+        found = method.minimise(few.upper(clean[0]), few.theta(), budget=budget / 3)
         all_of_it = everything(few.priors_at(best(found)))
-        more = maid(budget, all_of_it.upper(clean[0]), all_of_it.theta())
+        more = method.minimise(all_of_it.upper(clean[0]), all_of_it.theta(), budget=budget)
         for what, model, run in (("three numbers", few, found), ("all", all_of_it, more)):
             shown = (each(model.images(best(run), c), c) for c in clean)
             table.add(filters, what, len(run.theta), int(run.cost[-1]), *shown)
