@@ -28,7 +28,7 @@ from ..datasets import InputError
 from ..operators.files import atomic
 from ..priors.training import anywhere, processes
 from ..recon import Diverged
-from ..recon.bilevel import Method, State, UpperLevel, UpperLoss
+from ..recon.bilevel import Method, Search, State, UpperLevel, UpperLoss
 from .arguments import instantiate, new_parser, parse, plain
 from .cli import Interrupted, NumericalFailure, UsageError
 from .defaults import understood
@@ -43,9 +43,15 @@ from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_le
 SETTINGS = ("parameter", "method", "loss", "steps", "budget", "least_eigenvalue")
 #: The method and the loss where none is chosen.
 DEFAULTS = {
-    "method": {"class_path": "AcceleratedMAID", "init_args": {"eps": 1e-4, "delta": 1e-4}},
+    "method": {"class_path": "AcceleratedMAID", "init_args": {"eps": 1e-4, "delta": 1e-2, "gain": 5e-3}},
     "loss": {"class_path": "resolvent.recon.bilevel.MeanSquare"},
 }
+#: Steps without one that was taken, after which a line says what helps.
+PATIENCE = 3
+STUCK = (
+    "no step was taken so far: the loss changes by less than the accuracy tells; the accuracy grows by itself, at a "
+    "cost; a start elsewhere is cheaper, for a weight a larger one, or --method Grid to find its order"
+)
 
 
 @dataclass(frozen=True)
@@ -215,17 +221,19 @@ def descend(
 ) -> tuple[int, State, bool]:
     """The method's steps, each with its line and maybe its checkpoint; whether a signal cut them short."""
     done, state, rows = begin
-    stopped = False
+    stopped, taken = False, done > 0 or isinstance(run.method, Search)
 
     def watch(now: State) -> bool:
-        nonlocal done, rows, stopped
+        nonlocal done, rows, stopped, taken
         if not bool(now.theta.isfinite().all() & now.low.isfinite() & now.high.isfinite()):
             raise NumericalFailure(
                 f"loss: found {float(now.high):.3g} in step {done + 1}, expected finite; the last good checkpoint is "
                 "kept, a smaller --method.step_size helps"
             )
-        done += 1
+        done, taken = done + 1, taken or bool(now.accepted)
         rows = after(done, now, rows)
+        if done == PATIENCE and not taken:
+            say(config, "note", about=STUCK)
         stopped = anywhere(bool(asked))
         if stopped or checkpoint.due():
             checkpoint.save(done, now, rows)

@@ -7,13 +7,14 @@ some of them:
 
     tv       weight and smoothing of total variation
     experts  48 filters of 7 x 7, their weights and smoothing
-    ridge    a convex ridge regulariser, beside published weights on the same crops
+    ridge    convex ridge regularisers, of random filters and of a denoiser's, beside published weights on these crops
+    weak-ridge  weakly convex ones, likewise
     brain    weights of total variation and wavelets for a fourfold accelerated scan, learned on another mask
     radar    weights of sparsity and total variation for simulated scenes, beside a fine grid
     truth    supervised, by Stein's estimate, by the discrepancy principle
     methods  a grid, Optuna and MAID at the same cost, for 1 to 2449 parameters
 
-    python benchmarks/bilevel_imaging.py [--only tv truth] [--budget 1500] [--out FILE.md]
+    python benchmarks/bilevel_imaging.py [--only tv truth] [--budget 1500] [--weights NAME] [--out FILE.md]
 """
 
 import argparse
@@ -31,7 +32,8 @@ from torch import Tensor
 
 from resolvent.datasets import save_measurement
 from resolvent.operators import CartesianMRI, cartesian_lines, sensitivity_maps
-from resolvent.priors import FieldsOfExperts, Prior, SmoothedTV, WeaklyConvexRidge
+from resolvent.priors import FieldsOfExperts, Prior, RidgeDenoiser, SmoothedTV, WeaklyConvexRidge, load_denoiser
+from resolvent.priors.weights_file import shipped
 from resolvent.recon import Problem, psnr
 from resolvent.recon.bilevel import (
     MAID,
@@ -96,6 +98,10 @@ class Denoiser:
     def theta(self) -> Tensor:
         """As the priors have it."""
         return self.lower(torch.zeros(1, 1, 8, 8, dtype=F64), Denoising()).theta().detach()
+
+    def priors_at(self, theta: Tensor) -> Sequence[Prior]:
+        """The priors that ``theta`` stands for."""
+        return self.lower(torch.zeros(1, 1, 8, 8, dtype=F64), Denoising()).at(theta).priors
 
     def images(self, theta: Tensor, clean: Tensor) -> Tensor:
         """Of noisy crops."""
@@ -185,22 +191,60 @@ def field() -> Denoiser:
                     ("prior.log_weights", "prior.log_smoothing"))  # fmt: skip
 
 
-def ridge(budget: float) -> Table:
-    """Convex, with 32 channels; published: 64, and 68 x 13 x 13 filters learned for hours."""
-    clean = crops("bsd400_train_gray180", 12, 40), crops("bsd68_gray", 8, 96)
+def ridge(budget: float, weights: str) -> Table:
+    """Convex: of filters drawn at random, and of those of a denoiser."""
     torch.manual_seed(0)
-    prior = WeaklyConvexRidge(SIGMA, channels=(4, 8, 32), weak_convexity=0.0, sharpness=3.0, weight=1.0)
-    layers = tuple(f"prior.layers.{i}" for i in range(3))
-    model = Denoiser([prior], ("prior.weight",), layers, ("prior.log_scales", "prior.sharpness"))
-    table = Table("regulariser", "parameters", "cost", "dB", "dB, others")
-    found = maid(budget, model.upper(clean[0]), model.theta())
-    images = {"noisy": [noisy(c) for c in clean], "convex ridge, MAID": [model.images(best(found), c) for c in clean]}
-    for name, x in images.items():
-        cells = (f"{float(psnr(a, c, 1.0).mean()):.2f}" for a, c in zip(x, clean, strict=True))
-        table.add(name, len(found.theta), int(found.cost[-1]), *cells)
-    table.add("published CRR, measured by its authors' weights", 13767, "", "", "26.94")
-    table.add("published WCRR, likewise", 13767, "", "", "27.46")
+    drawn = WeaklyConvexRidge(SIGMA, channels=(4, 8, 32), weak_convexity=0.0, sharpness=3.0)
+    return ridges(budget, {"random": drawn} | trained(weights, 0.0), "CRR", "26.94")
+
+
+def weak_ridge(budget: float, weights: str) -> Table:
+    """Weakly convex: of the filters of a denoiser."""
+    return ridges(budget, trained(weights, 1.0), "WCRR", "27.46")
+
+
+def trained(weights: str, weak_convexity: float) -> dict[str, WeaklyConvexRidge]:
+    """The filters and scales of a denoiser that is one gradient step of its regulariser.
+
+    Its potentials' slopes go up to one step's worth within that step; a minimiser has them at once, so that its
+    potentials begin as sharp as random ones', with a weight at which the lower level is strongly convex.
+    """
+    if not weights:
+        return {}
+    denoiser = load_denoiser(weights)
+    assert isinstance(denoiser, RidgeDenoiser)
+    prior = denoiser.prior.at(SIGMA).scaled(0.6)
+    prior.rho, prior.sharpness = weak_convexity, torch.nn.Parameter(torch.tensor(3.0))
+    return {"a denoiser's": prior}
+
+
+def ridges(budget: float, priors: dict[str, WeaklyConvexRidge], name: str, published: str) -> Table:
+    """Weight, scale and sharpness alone, then all numbers; the mean of each crop's PSNR."""
+    clean = crops("bsd400_train_gray180", 16, 40), crops("bsd68_gray", 8, 96)
+    method = AcceleratedMAID(eps=FINE, delta=FINE, limit=12)
+    table = Table("filters", "learned", "parameters", "cost", "dB", "dB, others")
+    table.add("noisy images", "", "", "", *(each(noisy(c), c) for c in clean))
+    for filters, prior in priors.items():
+        few = Denoiser([prior], ("prior.weight", "prior.sigma"), (), ("prior.sharpness",))
+        found = method.minimise(few.upper(clean[0]), few.theta(), budget=budget / 3)
+        all_of_it = everything(few.priors_at(best(found)))
+        more = method.minimise(all_of_it.upper(clean[0]), all_of_it.theta(), budget=budget)
+        for what, model, run in (("three numbers", few, found), ("all", all_of_it, more)):
+            shown = (each(model.images(best(run), c), c) for c in clean)
+            table.add(filters, what, len(run.theta), int(run.cost[-1]), *shown)
+    table.add(f"published {name}, by its authors' weights", "all", 13767, "", "", published)
     return table
+
+
+def everything(priors: Sequence[Prior]) -> Denoiser:
+    """All numbers of a ridge regulariser."""
+    layers = tuple(f"prior.layers.{i}" for i in range(3))
+    return Denoiser(priors, ("prior.weight",), layers, ("prior.log_scales", "prior.sharpness"))
+
+
+def each(x: Tensor, clean: Tensor) -> str:
+    """The mean of each crop's PSNR."""
+    return f"{float(psnr(x, clean, 1.0).mean()):.2f}"
 
 
 def truth(budget: float) -> Table:
@@ -257,7 +301,7 @@ def brain(budget: float) -> Table:
             searched = tune_weights.tune(
                 other, folder / f"{prior} grid", tune_weights.grid(-5, 1, 17), "MeanSquare", 18
             )
-            method = kind("AcceleratedMAID", eps=tune_weights.EPS, delta=tune_weights.EPS)
+            method = kind("AcceleratedMAID", eps=tune_weights.EPS, delta=1e-2, gain=tune_weights.GAIN)
             log = tune_weights.tune(one, folder / prior, method, "MeanSquare", 8)
             weight = log[-1]["parameters"][parameter]
             error = tune_weights.error_at(other, weight, folder / f"{prior} error")
@@ -293,18 +337,21 @@ def radar(budget: float) -> Table:
     return table
 
 
-TABLES = {"tv": tv, "experts": experts, "ridge": ridge, "brain": brain, "radar": radar, "truth": truth,
-          "methods": methods}  # fmt: skip
+TABLES = {"tv": tv, "experts": experts, "ridge": ridge, "weak-ridge": weak_ridge, "brain": brain, "radar": radar,
+          "truth": truth, "methods": methods}  # fmt: skip
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=TABLES, default=list(TABLES))
     parser.add_argument("--budget", type=float, default=1500)
+    there = "ridge-regulariser" if "ridge-regulariser" in shipped() else ""
+    parser.add_argument("--weights", default=there, help=f"file or name of a ridge denoiser's; now {there or 'none'}")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     text = ""
     for name in arguments.only:
         print(f"\n{name}", flush=True)
-        text += f"### {name}\n\n" + "\n".join(TABLES[name](arguments.budget).lines) + "\n\n"
+        given = (arguments.weights,) if name.endswith("ridge") else ()
+        text += f"### {name}\n\n" + "\n".join(TABLES[name](arguments.budget, *given).lines) + "\n\n"
     if arguments.out:
         arguments.out.write_text(text)

@@ -3,11 +3,13 @@ r"""A solver's fixed point as the lower level: nonsmooth priors, plug and play.
 .. math:: s = T(s, \theta), \qquad F(s, \theta) = s - T(s, \theta) \text{ in the gradient's place},
 
 s the solver's whole state as one vector. F's derivative in s is not symmetric, its adjoint equations are solved by
-GMRES; and the length of a step, :math:`\|x - T(x)\|` of the image alone, stands in for a certificate.
+GMRES; and how far the image still goes, by the length of its steps and the rate at which they shrink, stands in for a
+certificate.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -26,25 +28,34 @@ from .lower_level import LowerLevel, LowerSolution
 
 #: Products of one adjoint equation at most: GMRES keeps them all.
 MAX_PRODUCTS = 100
+#: m, the steps from which their rate is told.
+WINDOW = 10
 
 
-class StepLength(Criterion):
-    r""":math:`\|x_{k+1} - x_k\|`, absolute; no less than the solver's own relative change of the image's norm.
+class Remaining(Criterion):
+    r"""How far the image still goes if its steps shrink as they did of late, absolute.
 
-    The splits and duals of an image may move while it rests: at 0 their change counts as one of ``scale``, ``(B,)``.
+    .. math:: \sum_{j > k} d_j \approx \frac{r}{1 - r} d_k, \qquad r = (d_k / d_{k-m})^{1/m}, \qquad
+              d_k = \|x_k - x_{k-1}\| ,
+
+    and :math:`d_k` where that is more. d is no less than the solver's own relative change of the image's norm: splits
+    and duals may move while the image rests; at 0 their change counts as one of ``scale``, ``(B,)``. Made for one run.
     """
+
+    def __init__(self, tol: float, scale: Tensor):
+        super().__init__(tol)
+        self.scale, self._steps = scale, deque[Tensor](maxlen=WINDOW + 1)
 
     #: A first step may leave the image and move its duals alone.
     first = 2
 
-    def __init__(self, tol: float, scale: Tensor):
-        super().__init__(tol)
-        self.scale = scale
-
     def measure(self, solver: Solver, problem: Problem, before: State, now: State) -> Tensor:
         size = norms(now.x)
         change = solver.change(before, now) * torch.where(size > 0, size, self.scale)
-        return torch.maximum(norms(now.x - before.x), change)
+        self._steps.append(torch.maximum(norms(now.x - before.x), change))
+        last, past = self._steps[-1], self._steps[0]
+        rate = (last / past) ** (1 / max(len(self._steps) - 1, 1))
+        return torch.where(last > 0, last * (rate / (1 - rate).clamp_min(0)).clamp_min(1), last)
 
 
 class FixedPoint(LowerLevel):
@@ -93,12 +104,12 @@ class FixedPoint(LowerLevel):
         problem = self._problem(solver)
         begin = self._layout.restore(self.start() if x0 is None else x0)
         progress = run(
-            solver, problem, solver.restart(problem, begin), stop=StepLength(eps, self._scale), max_iter=max_iter,
+            solver, problem, solver.restart(problem, begin), stop=Remaining(eps, self._scale), max_iter=max_iter,
             record={}, callback=None, checkpoint=None,
         )  # fmt: skip
-        moved = torch.tensor(progress.history["step_length"][-1], dtype=self.y.real.dtype, device=self.y.device)
+        left = torch.tensor(progress.history["remaining"][-1], dtype=self.y.real.dtype, device=self.y.device)
         solved = all(status == "converged" for status in progress.status)
-        return LowerSolution(self._layout.flatten(progress.state), moved, progress.iteration, solved)
+        return LowerSolution(self._layout.flatten(progress.state), left, progress.iteration, solved)
 
     def solve_adjoint(
         self, product: Map, right: Tensor, tol: Tensor, max_products: int, start: Tensor | None

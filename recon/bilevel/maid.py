@@ -12,7 +12,8 @@ Of the steps :math:`\alpha, \rho\alpha, \rho^2\alpha, \dots` the first with
 
 is taken, where omega is looked at more closely (:mod:`resolvent.recon.bilevel.sharpened`) before an accuracy is
 refined, and f lies between Lo and U (:mod:`resolvent.recon.bilevel.upper_level`): f itself falls by
-:math:`\lambda\alpha\|z\|^2` at least. Then :math:`\alpha \leftarrow \bar\rho\alpha` and
+:math:`\lambda\alpha\|z\|^2` at least. A trial ends as soon as its Lo is above that; the images of the next begin
+between its and those of theta. Then :math:`\alpha \leftarrow \bar\rho\alpha` and
 :math:`(\epsilon, \delta) \leftarrow \bar\nu (\epsilon, \delta)`. Where none of j steps is, the accuracies shrink,
 z is computed anew, and j grows by one. Salehi, Mukherjee, Roberts and Ehrhardt, "An adaptively inexact first-order
 method for bilevel optimization with application to hyperparameter learning", SIAM J. Math. Data Sci. (2025).
@@ -32,6 +33,9 @@ from .method import Method, State, differentiated, first_step, solved
 from .sharpened import sharpened
 from .upper_level import Bounds, UpperLevel
 
+#: Gradients of a trial after which it is first looked at; twice as many each time after.
+GLANCE = 32
+
 
 class Trial(NamedTuple):
     """A point that the line search accepts."""
@@ -40,6 +44,19 @@ class Trial(NamedTuple):
     step_size: Tensor
     solution: LowerSolution
     bounds: Bounds
+
+
+class Attempt(NamedTuple):
+    """What a step is worth.
+
+    :param trial: where it is accepted.
+    :param higher: whether it is rejected for certain, or as too dear: not for want of accuracy.
+    :param x: images at theta less the step, as far as they were found.
+    """
+
+    trial: Trial | None
+    higher: bool
+    x: Tensor
 
 
 class MAID(Method):
@@ -125,18 +142,36 @@ class MAID(Method):
 
     def _line_search(self, upper: UpperLevel, state: State) -> tuple[State, Trial | None]:
         """The longest of the steps after which f is lower for certain."""
-        alpha, reference = self._first_step(state), self._reference(state)
-        square = state.gradient.square().sum()
+        alpha, x0 = self._first_step(state), state.x
         for _ in range(int(state.memory[0])):
-            theta = state.theta - alpha * state.gradient
-            if bool((theta.abs() <= self.limit).all()):
-                solution = upper.lower.solve(theta, float(state.eps), state.x, self.max_trial_gradients)
-                state = state._replace(gradients=state.gradients + solution.gradients)
-                bounds = upper.bounds(solution.x, solution.certificate, theta)
-                if solution.solved and bounds.high - reference + self.decrease * alpha * square <= 0:
-                    return state, Trial(theta, alpha, solution, bounds)
-            alpha = self.shrink * alpha
+            state, found = self._tried(upper, state, alpha, x0)
+            if found.trial is not None:
+                return state, found.trial
+            alpha, x0 = self.shrink * alpha, torch.lerp(state.x, found.x, self.shrink)
         return state, None
+
+    def _tried(self, upper: UpperLevel, state: State, alpha: Tensor, x0: Tensor) -> tuple[State, Attempt]:
+        """A step, its images found some gradients at a time: f may be too high for certain long before eps."""
+        theta = state.theta - alpha * state.gradient
+        if not bool((theta.abs() <= self.limit).all()):
+            return state, Attempt(None, True, state.x)
+        ceiling = self._reference(state) - self.decrease * alpha * state.gradient.square().sum()
+        begin, some, left = int(state.gradients), GLANCE, self._most(state)
+        while True:
+            solution = upper.lower.solve(theta, float(state.eps), x0, min(some, left))
+            state = state._replace(gradients=state.gradients + solution.gradients)
+            bounds = upper.bounds(solution.x, solution.certificate, theta)
+            if solution.solved and bounds.high <= ceiling:
+                whole = solution._replace(gradients=int(state.gradients) - begin)
+                return state, Attempt(Trial(theta, alpha, whole, bounds), False, solution.x)
+            x0, some, left = solution.x, 2 * some, left - solution.gradients
+            lower = bool(bounds.low <= ceiling)
+            if solution.solved or left <= 0 or not lower:
+                return state, Attempt(None, not (solution.solved and lower), x0)
+
+    def _most(self, state: State) -> int:
+        """Gradients of a trial at most."""
+        return self.max_trial_gradients
 
     def _first_step(self, state: State) -> Tensor:
         """alpha to begin the search with."""

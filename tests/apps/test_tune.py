@@ -105,6 +105,18 @@ def test_three_steps_on_the_scan_of_the_guide_help(tmp_path):
         assert lines[-1]["loss"] < 0.99 * lines[0]["loss"]
 
 
+@pytest.mark.slow
+def test_a_weight_far_too_small_is_left_and_a_line_says_what_helps(tmp_path, capsys):
+    """A hundredth of what keeps the noise out; the best is a quarter."""
+    source = str(tmp_path / "scan.h5")
+    simulated = ["simulate", "mri", "--size", "32", "--coils", "1", "--acceleration", "2", "--snr", "20"]
+    assert main([*simulated, "--out", source]) == 0
+    chosen = ["--parameter", "prior.prior.weight", "--prior.prior.weight", "0.01", "--report", "false"]
+    assert main(["tune", source, *chosen, "--steps", "8", "--out", str(tmp_path / "out")]) == 0
+    assert 0.05 < log(tmp_path / "out")[-1]["parameters"]["prior.prior.weight"] < 1
+    assert "no step was taken so far" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("method", ["MAID", "HOAG", "FixedAccuracy"])
 def test_methods_by_name(tmp_path, box, method):
     own = ["--method", method, "--method.eps", "1e-3"]
