@@ -102,8 +102,8 @@ def cautions(solver: Solver, solution: Solution, m: Measurement) -> list[str]:
         )
     if not bool(solution.image.abs().sum() > 0):
         notes.append("the image is zero everywhere: the prior is stronger than the data")
-    if m.noise_std is None and not isinstance(solver, Sampler):
-        notes.append("the file states no noise level; strength was estimated from the data")
+    if m.noise_std is None and getattr(solver, "noise_std", None) is None:
+        notes.append("the file states no noise level; it was estimated from the data")
     if isinstance(solver, Sampler) and m.noise_std is not None:
         notes += missed(solution, m, m.noise_std)
     return notes + list(unmet_conditions(solver, Problem(_floating(m.y), m.physics.cpu())))

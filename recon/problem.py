@@ -48,12 +48,20 @@ class Problem:
         sigma = None if hasattr(model, "gain") else getattr(model, "sigma", None)
         return float(sigma) if sigma is not None and float(sigma) > 0 else None
 
-    def noise_level(self, given: float | None) -> float:
-        """``given``, or else the operator's own :attr:`noise_std`.
+    @cached_property
+    def estimated_noise(self) -> float | None:
+        """The noise level that the operator finds in the data, if it can; root mean square of those of a batch."""
+        if not hasattr(self.physics, "estimate_noise"):
+            return None
+        return float(self.physics.estimate_noise(self.y).square().mean().sqrt()) or None
 
-        :raises ValueError: if there is neither.
+    def noise_level(self, given: float | None) -> float:
+        """``given``, or else the operator's own :attr:`noise_std`, or else :attr:`estimated_noise`.
+
+        :raises ValueError: if there is none of them.
         """
         sigma = self.noise_std if given is None else given
+        sigma = self.estimated_noise if sigma is None else sigma
         if sigma is None:
             raise ValueError("noise_std: found none, and the operator has no noise level; expected one of them")
         return sigma
