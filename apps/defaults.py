@@ -31,7 +31,8 @@ def understood(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
     """
     operator = first_modality(argv)
     argv, weights = without_weights(argv)
-    preset = preset_of(operator) if weights is None else with_denoiser(trained_preset(operator, weights), weights)
+    known = weights is not None and operator is not None
+    preset = with_denoiser(trained_preset(operator, weights), weights) if known else preset_of(operator or "default")
     return argv, {k: v for k, v in preset.items() if k not in chosen_keys(argv)}
 
 
@@ -61,13 +62,13 @@ def chosen_keys(argv: list[str]) -> set[str]:
     return keys
 
 
-def first_modality(argv: list[str]) -> str:
-    """The operator of the first measurement file on the command line."""
+def first_modality(argv: list[str]) -> str | None:
+    """The operator of the first measurement file on the command line, if there is one that can be read."""
     for argument in argv:
         with contextlib.suppress(InputError, KeyError):
             if not argument.startswith("-") and Path(argument).is_file():
                 return modality(Path(argument))
-    return "default"
+    return None
 
 
 def modality(path: Path) -> str:
