@@ -3,9 +3,10 @@
 8 motion kernels of Levin et al. 2009, a 9 x 9 uniform and a 25 x 25 Gaussian one of standard deviation 1.6;
 circular convolution, as scipy.ndimage.convolve(mode="wrap") places it; Gaussian noise of numpy seed 0 for each
 image; Set3C and CBSD10. Since the denoisers are gray ones, colour pictures are taken as luminance (scikit-image's
-rgb2gray) and PSNR is that of the luminance, peak 1. Nothing is resized. By default six pictures, the middle 256 x 256
-of each, and four kernels (motion 1 and 4, uniform, Gaussian): a quarter of an hour on two cores; --full is the whole
-protocol and wants an accelerator.
+rgb2gray) and PSNR is that of the luminance, peak 1. Nothing is resized. By default six pictures, the middle 128 x 128
+of each, and four kernels (motion 1 and 4, uniform, Gaussian): a quarter of an hour on a core, and twice that for WCRR,
+whose every step is a gradient of the network; --only chooses some methods, --full is the whole protocol and wants an
+accelerator.
 
 TV is ADMM to a relative change of 1e-4. Plug-and-play ADMM has a denoiser at one level, half-quadratic splitting (HQS)
 has it along DPIR's schedule of 8 levels: KAIR's DnCNN, which knows noise of 25/255 only (stronger noise reaches it
@@ -18,7 +19,7 @@ whose weights are there: a file or a name for each, "" for none. What each metho
 on crops of two training pictures of BSD400; test pictures choose nothing. The last table follows one cell, iteration
 by iteration.
 
-    python benchmarks/deblurring_protocol.py [--full] [--denoiser NAME] [--lpn NAME] [--ridge NAME]
+    python benchmarks/deblurring_protocol.py [--full] [--size 128] [--only TV …] [--denoiser NAME] [--lpn NAME] [--ridge NAME]
         [--data ../shared/data] [--out FILE.md]
 """
 
@@ -127,11 +128,11 @@ def kernels(data: Path) -> dict[str, np.ndarray]:
     return found | {"uniform": np.full((9, 9), 1 / 81), "Gaussian": gaussian / gaussian.sum()}
 
 
-def pictures(data: Path, full: bool) -> dict[str, np.ndarray]:
-    """Set3C and CBSD10, or the middle of three of each."""
+def pictures(data: Path, full: bool, size: int) -> dict[str, np.ndarray]:
+    """Set3C and CBSD10, or the middle of three of each, ``size`` pixels a side."""
     paths = {name: sorted((data / "natural" / name).glob("*.png")) for name in ("set3c", "cbsd10")}
     return {
-        f"{name}/{p.stem}": picture(p) if full else middle(picture(p))
+        f"{name}/{p.stem}": picture(p) if full else middle(picture(p), size)
         for name, found in paths.items()
         for p in (found if full else found[:3])
     }
@@ -216,14 +217,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--out", type=Path, help="Markdown file to write the tables to")
     parser.add_argument("--full", action="store_true", help="all pictures, uncropped, and all ten kernels")
+    parser.add_argument("--size", type=int, default=128, help="pixels of a side of a picture's middle")
+    parser.add_argument("--only", nargs="+", help="some of the methods, by name")
     for option, name in (("denoiser", "image-denoiser"), ("lpn", "learned-proximal"), ("ridge", "ridge-regulariser")):
         there = name if name in shipped() else ""
         parser.add_argument(f"--{option}", default=there, help=f"file or name of weights; now {there or 'none'}")
     options = parser.parse_args()
     began = time.perf_counter()
     contenders = methods(options.data, options.denoiser, options.lpn, options.ridge)
+    contenders = {k: v for k, v in contenders.items() if k in (options.only or contenders)}
     chosen, choices = choose(contenders, options.data)
-    images = pictures(options.data, options.full)
+    images = pictures(options.data, options.full, options.size)
     blurs = {k: v for k, v in kernels(options.data).items() if options.full or k in FEW["kernels"]}
     parts = (compare(contenders, chosen, images, blurs), follow(contenders, chosen, images, blurs), choices)
     text = "\n\n".join(parts) + f"\n\nPSNR in dB; {time.perf_counter() - began:.0f} s on {DEVICE}, {machine()}.\n"

@@ -6,13 +6,15 @@ tuning ends; its best is the reference. The gap is that of PSNR, 10 log10 of the
 tuned on; cost counts gradients of the lower level and products with its derivative. Seeds are fixed, times are not
 measured.
 
-    python benchmarks/tune_weights.py [--size 64] [--points 25] [--steps 25] [--out FILE.md]
+    python benchmarks/tune_weights.py [--size 64] [--points 25] [--steps 25]
+        [--only "MRI, TV" …] [--out FILE.md]
 """
 
 import argparse
 import json
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -110,10 +112,10 @@ HEAD = """| scene, prior | loss | weight | gap (dB) | cost over the grid's | unt
 |---|---|---|---|---|---|"""
 
 
-def table(size: int, frequencies: int, points: int, steps: int) -> str:
-    """All scenes."""
+def table(size: int, frequencies: int, points: int, steps: int, only: Sequence[str] | None) -> str:
+    """All scenes, or some by name."""
     with tempfile.TemporaryDirectory() as folder:
-        found = scenes(Path(folder), size, frequencies)
+        found = {k: v for k, v in scenes(Path(folder), size, frequencies).items() if k in (only or [k])}
         lines = [line for name, scene in found.items() for line in rows(name, scene, Path(folder), points, steps)]
     return "\n".join([HEAD, *lines]) + "\n"
 
@@ -124,9 +126,10 @@ if __name__ == "__main__":
     parser.add_argument("--frequencies", type=int, default=5)
     parser.add_argument("--points", type=int, default=25)
     parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--only", nargs="+", help="some of the scenes, by name")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    text = table(arguments.size, arguments.frequencies, arguments.points, arguments.steps)
+    text = table(arguments.size, arguments.frequencies, arguments.points, arguments.steps, arguments.only)
     print(text)
     if arguments.out:
         arguments.out.write_text(text)
