@@ -19,8 +19,8 @@ whose weights are there: a file or a name for each, "" for none. What each metho
 on crops of two training pictures of BSD400; test pictures choose nothing. The last table follows one cell, iteration
 by iteration.
 
-    python benchmarks/deblurring_protocol.py [--full] [--size 128] [--only TV …] [--denoiser NAME] [--lpn NAME] [--ridge NAME]
-        [--data ../shared/data] [--out FILE.md]
+    python benchmarks/deblurring_protocol.py [--full] [--size 128] [--only TV …] [--denoiser NAME] [--lpn NAME]
+        [--ridge NAME] [--data ../shared/data] [--out FILE.md]
 """
 
 import argparse
