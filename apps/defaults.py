@@ -38,14 +38,12 @@ def understood(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
 
 def without_weights(argv: list[str]) -> tuple[list[str], str | None]:
     """The command line less ``--prior WEIGHTS``, and these."""
-    words = [
-        word
-        for argument in argv
-        for word in (argument.split("=", 1) if argument.startswith("--prior=") else [argument])
-    ]
-    for i, (option, value) in enumerate(itertools.pairwise(words)):
+    for i, argument in enumerate(argv):
+        option, joined, value = argument.partition("=")
+        end = i + (1 if joined else 2)
+        value = value if joined else "".join(argv[i + 1 : end])
         if option == "--prior" and (value in shipped() or value.endswith(SUFFIX)):
-            return words[:i] + words[i + 2 :], value
+            return argv[:i] + argv[end:], value
     return argv, None
 
 
