@@ -4,9 +4,9 @@ r"""Proximal gradient descent and its accelerated form.
           w_k = x_k + \tfrac{t_{k-1} - 1}{t_k} (x_k - x_{k-1}) .
 
 With w = x the plain method. FISTA: Beck and Teboulle, SIAM J. Imaging Sci. 2:183 (2009); restarted where
-the momentum points uphill: O'Donoghue and Candes, Found. Comput. Math. 15:715 (2015); and where a step
-:math:`d_k = x_k - x_{k-1}` turns so far that :math:`\|d_{k+1} - d_k\| > \|d_k\|`: steps that only grow, as with an exact
-proximal operator, never do; one that lags behind, as total variation's of few inner steps, else goes round in circles.
+the momentum points uphill: O'Donoghue and Candes, Found. Comput. Math. 15:715 (2015); and where the steps
+:math:`d_k = x_k - x_{k-1}` turn, :math:`\|d_{k+1} - d_k\| > \|d_k\|`. Those that only grow never do. A proximal
+operator that lags behind, as total variation's of few inner steps, else keeps the images going round in circles.
 """
 
 from __future__ import annotations
