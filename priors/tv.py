@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators.finite_differences import add_divergence, add_gradient, divergence, gradient
-from .prior import Aux, Prior, length, per_image, squared_length
+from .prior import Aux, Prior, length, squared_length, summed
 
 #: Momentum number at the start of a proximal call. Above Beck and Teboulle's 1, so that momentum is carried
 #: from one call of a solver to the next; 8 to 12 serve alike, and a cold start loses nothing.
@@ -56,7 +56,7 @@ class TV(Prior):
 
     def _value(self, x: Tensor) -> Tensor:
         lengths = length(gradient(self._framed(x)), (1,)).squeeze(1)
-        return lengths if self.outside == "copy" else per_image(lengths)
+        return lengths if self.outside == "copy" else summed(lengths)
 
     def start(self, x: Tensor) -> Aux:
         """The dual and its extrapolation."""

@@ -105,6 +105,14 @@ def test_conjugate_gradients_solve_a_quadratic_in_n_steps(dtype, prior):
     assert (solution.certificate < 1e-7).all()
 
 
+def test_conjugate_gradients_begin_anew_from_the_state_of_another_problem():
+    physics = dense()
+    one, other = measured(physics), measured(physics)
+    solver = ConjugateGradient(Tikhonov(0.7), max_iter=12, stop=EXACT)
+    solution = solver.solve(other, physics, state=solver.solve(one, physics).state)
+    assert relative(solution.image, tikhonov(physics, other, 0.7)) < 1e-8
+
+
 def lasso_conditions(physics, y, x, weight, atol):
     """``A^H (y - A x) = weight x/|x|`` where x is not 0, at most ``weight`` in magnitude elsewhere."""
     slope, support = physics.A_adjoint(y - physics.A(x)), x.abs() > 0
