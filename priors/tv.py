@@ -29,7 +29,8 @@ MOMENTUM = 8.0
 class TV(Prior):
     """Isotropic total variation over the spatial axes of ``(B, C, *spatial)``; channels count separately.
 
-    :param iterations: inner steps of one proximal call. A solver hands the dual back, so that few suffice.
+    :param iterations: inner steps of one proximal call. A solver hands the dual back, so that few suffice; under
+        FISTA, whose momentum runs ahead of a dual that lags behind, 10 and more.
     :param outside: what surrounds the image: a ``copy`` of its border, which costs nothing, or ``zero``, empty
         space. On the magnitude of an image of random phase only ``zero`` makes a constant background cost.
         It takes one weight per image, not a map.
