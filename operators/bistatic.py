@@ -208,14 +208,16 @@ class Bistatic:
             s[i] = self.tx.contract(tx, g_space)
         return self.layout.join(s).conj().resolve_conj()
 
-    def columns(self, block: int) -> Tensor:
-        """The dense columns of one block, ``(K * T * R, lanes * width)``, for a Gram matrix."""
+    def columns(self, block: int) -> list[Tensor]:
+        """The dense columns of one block, ``(K * T * R, lanes * width)``, in one part."""
         tx, rx = self.tables(block)
         e = self.tx.expand(tx, self.workspace(self.tx))[:, :, 0]
         f = self.rx.expand(rx, self.workspace(self.rx))[:, :, 0]
-        dense = e[:, :, :, None] * f[:, :, None]
-        valid = self._valid(block)
-        return dense.permute(1, 2, 3, 0, 4).flatten(3).flatten(0, 2)[:, valid]
+        return [self.joined((e[:, :, :, None] * f[:, :, None]).flatten(2, 3), block)]
+
+    def joined(self, rows: Tensor, block: int) -> Tensor:
+        """``(lanes, K, rows, width)`` of one block to ``(K * rows, voxels)``, without the padding."""
+        return rows.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)[:, self._valid(block)]
 
     def _valid(self, block: int) -> Tensor:
         lane = torch.arange(self.layout.lanes, device=self.device)[:, None] * self.layout.blocks + block

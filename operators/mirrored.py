@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .bistatic import Bistatic
+from .bistatic import Bistatic, Layout
 from .symmetry import Symmetry
 
 
@@ -27,8 +27,12 @@ class Mirrored:
     def __init__(self, domain: Bistatic, symmetry: Symmetry):
         self.domain, self.symmetry = domain, symmetry
         sides = symmetry.transmitters, symmetry.receivers
-        self.duals = [side.dual.to(domain.device, domain.tx.dtype) for side in sides]
+        self.duals = [(side.orthonormal / side.lengths).to(domain.device, domain.tx.dtype) for side in sides]
         self.signs, self.share = (t.to(domain.device, domain.tx.dtype) for t in (symmetry.signs, symmetry.share))
+
+    @property
+    def layout(self) -> Layout:
+        return self.domain.layout
 
     def bytes_per_image(self) -> int:
         return self.domain.bytes_per_image()
@@ -37,9 +41,9 @@ class Mirrored:
         """Reflectivity ``(B, V)`` to data ``(B, K, T, R)``."""
         domain, (transmitters, receivers) = self.domain, self.duals
         parts = self.signs @ (s[:, self.symmetry.orbits] * self.share)
-        scene = domain.layout.cut(parts.flatten(0, 1)).unflatten(2, parts.shape[:2])
+        scene = self.layout.cut(parts.flatten(0, 1)).unflatten(2, parts.shape[:2])
         space, weighted = self._space(), domain.workspace(domain.tx, len(s))
-        lanes, (freqs, columns) = domain.layout.lanes, (domain.tx.count, len(s) * len(transmitters))
+        lanes, (freqs, columns) = self.layout.lanes, (domain.tx.count, len(s) * len(transmitters))
         products = [
             (m, rows, s.new_zeros(lanes * freqs, rows.stop - rows.start, columns)) for m, rows in self._products()
         ]
@@ -56,16 +60,25 @@ class Mirrored:
         """Data ``(B, K, T, R)`` to reflectivity ``(B, V)``."""
         domain, (transmitters, receivers) = self.domain, self.duals
         data = (transmitters @ y.conj().resolve_conj() @ receivers.T).transpose(0, 1).flatten(1, 2)
-        data = data.expand(domain.layout.lanes, *data.shape).flatten(0, 1)
+        data = data.expand(self.layout.lanes, *data.shape).flatten(0, 1)
         space, product = self._space(), domain.workspace(domain.tx, len(y))
-        s = y.new_zeros(domain.layout.blocks, domain.layout.lanes, len(y), len(self.signs), domain.layout.width)
+        s = y.new_zeros(self.layout.blocks, self.layout.lanes, len(y), len(self.signs), self.layout.width)
         for block, part in enumerate(s):
             e, f = self._phasors(block, space)
             for members, rows in self._products():
                 torch.bmm(data[..., rows], f[:, :, 0, rows].flatten(0, 1), out=product.flatten(2, 3).flatten(0, 1))
                 part.index_add_(2, members, product.mul_(e).sum(1))
-        parts = domain.layout.join(s.flatten(2, 3)).conj().resolve_conj().unflatten(0, (len(y), -1))
+        parts = self.layout.join(s.flatten(2, 3)).conj().resolve_conj().unflatten(0, (len(y), -1))
         return (self.signs @ parts).flatten(1)[:, self.symmetry.place]
+
+    def columns(self, block: int) -> list[Tensor]:
+        """Per character, columns ``(K n, lanes * width)`` whose outer products sum to its part of ``A A^H``."""
+        sizes = self.symmetry.sizes[self.layout.indices(block, self.domain.device)].sqrt()
+        tx, rx = (side.lengths.to(self.domain.device) for side in (self.symmetry.transmitters, self.symmetry.receivers))
+        e, f = (phasors[:, :, 0] for phasors in self._phasors(block, self._space()))
+        e, f = e.div_(tx).mul_(sizes[:, None, None]), f.div_(rx)
+        members = self.symmetry.members()
+        return [self.domain.joined(e[:, :, i] * f[:, :, j], block) for i, j in members]
 
     def _products(self) -> Iterator[tuple[Tensor, slice]]:
         """Receivers of one character and, for each transmitter, the character of both."""

@@ -239,15 +239,22 @@ class NearFieldMIMO(Operator):
     @property
     def x_update(self) -> str:
         """How ``(kappa I + A^H A)^-1`` is applied: what the automatic choice came to."""
-        m = math.prod(self.data_shape)
-        exact = "exact: cached Cholesky factor of kappa I + A A^H" if self.has_exact_prox else "warm-started CG"
-        return f"{exact}, {m} x {m}"
+        parts = " + ".join(f"{m} x {m}" for m in self._part_sizes)
+        return (
+            f"exact: cached Cholesky factor of kappa I + A A^H, {parts}" if self.has_exact_prox else "warm-started CG"
+        )
 
     @property
     def has_exact_prox(self) -> bool:
-        """Whether the M x M factorisation fits the memory budget and is smaller than the image."""
-        m = math.prod(self.data_shape)
-        return 2 * m * m * 8 <= self.memory_budget and m <= math.prod(self.image_shape)
+        """Whether the factorisation fits the memory budget and data are fewer than voxels."""
+        stored = sum(m * m for m in self._part_sizes)
+        return 2 * stored * 8 <= self.memory_budget and math.prod(self.data_shape) <= math.prod(self.image_shape)
+
+    @property
+    def _part_sizes(self) -> list[int]:
+        if self._symmetry is None:
+            return [math.prod(self.data_shape)]
+        return [len(self.frequencies) * len(i) for i, _ in self._symmetry.members()]
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any) -> Tensor:
         r"""``argmin_x gamma/2 ||A x - y||^2 + 1/2 ||x - z||^2``, exactly when the factor fits."""
@@ -268,22 +275,37 @@ class NearFieldMIMO(Operator):
             x, data = zip(*parts, strict=True)
             return torch.cat(x), torch.cat(data)
         kappa = 1 / (gamma.reshape(()) if isinstance(gamma, Tensor) else gamma)
-        q = self._gram_factor(z.dtype).solve(y - self.A(z), kappa)
+        q = self.join(self._gram_factor(z.dtype).solve(self.split(y - self.A(z)), kappa))
         return z + self.A_adjoint(q), y - kappa * q
 
     def _gram_factor(self, dtype: torch.dtype) -> GramFactor:
         dtype = _complex(dtype)
         return self._derived("gram", dtype, lambda: GramFactor.of(self, dtype, self.cache_dir))
 
-    def gram(self, dtype: torch.dtype) -> Tensor:
-        """``A A^H`` as a dense ``(M, M)`` matrix, summed over blocks of voxels."""
-        m, itemsize = math.prod(self.data_shape), 2 * torch.finfo(dtype).bits // 8
-        width = max(64, min(4096, self.memory_budget // (8 * m * itemsize)))
-        engine = self._build(dtype, *self._physical(), keep=False, width=width, lanes=1)
-        out = torch.zeros(m, m, dtype=dtype, device=self.transmitters.device)
+    def gram(self, dtype: torch.dtype) -> list[Tensor]:
+        """``A A^H`` in the coordinates of :meth:`split`: a dense matrix ``(M_i, M_i)`` for each part."""
+        itemsize = 2 * torch.finfo(dtype).bits // 8
+        width = max(64, min(4096, self.memory_budget // (8 * math.prod(self.data_shape) * itemsize)))
+        engine = self._contraction(dtype, *self._physical(), keep=False, width=width, lanes=1)
+        parts = [torch.zeros(m, m, dtype=dtype, device=self.transmitters.device) for m in self._part_sizes]
         for block in range(engine.layout.blocks):
-            _add_upper_outer(out, engine.columns(block))
-        return torch.triu(out) + torch.triu(out, 1).mH
+            for part, columns in zip(parts, engine.columns(block), strict=True):
+                _add_upper_outer(part, columns)
+        return [torch.triu(part) + torch.triu(part, 1).mH for part in parts]
+
+    def split(self, y: Tensor) -> list[Tensor]:
+        """Orthonormal coordinates of data, ``(B, M_i)`` each, in parts that ``A A^H`` does not mix.
+
+        The data as they are where the array has no symmetry.
+        """
+        return [y.flatten(1)] if self._symmetry is None else self._symmetry.split(self._as_product(y))
+
+    def join(self, parts: list[Tensor]) -> Tensor:
+        """The inverse of :meth:`split`."""
+        shape = (len(parts[0]), *self.data_shape)
+        if self._symmetry is None:
+            return parts[0].reshape(shape)
+        return self._symmetry.join(parts, self._as_product(parts[0].new_empty(shape)).shape).reshape(shape)
 
     # -- phasor engines -------------------------------------------------------------------------
     def _physical(self) -> tuple[Amplitude, Amplitude]:
@@ -293,12 +315,14 @@ class NearFieldMIMO(Operator):
         key = (dtype, self.transmitters.device, torch.get_num_threads())
         return self._derived("engine", key, lambda: self._contraction(dtype, *self._physical(), keep=True))
 
-    def _contraction(self, dtype: torch.dtype, tx: Amplitude, rx: Amplitude, keep: bool) -> Bistatic | Mirrored:
+    def _contraction(
+        self, dtype: torch.dtype, tx: Amplitude, rx: Amplitude, keep: bool, width: int = 0, lanes: int = 0
+    ) -> Bistatic | Mirrored:
         """Phasors with the given amplitudes, of a fundamental domain where the array and its voxels are symmetric."""
         symmetry = self._symmetry
         if symmetry is None:
-            return self._build(dtype, tx, rx, keep)
-        return Mirrored(self._build(dtype, tx, rx, keep, part=symmetry), symmetry)
+            return self._build(dtype, tx, rx, keep, width, lanes)
+        return Mirrored(self._build(dtype, tx, rx, keep, width, lanes, symmetry), symmetry)
 
     @property
     def _symmetry(self) -> Symmetry | None:
@@ -368,8 +392,7 @@ class NearFieldMIMO(Operator):
         return both, Paths(1, lambda v: _constant(v, 0.0), lambda v: _constant(v, 1.0))
 
     def _focus(self, engine: Bistatic | Mirrored, y: Tensor) -> Tensor:
-        data = y[:, 0] if self.pairs is None else y[:, 0, :, :, None]
-        parts = [engine.adjoint(part) for part in data.split(self._batch(engine))]
+        parts = [engine.adjoint(part) for part in self._as_product(y).split(self._batch(engine))]
         return self._image(torch.cat(parts))
 
     def _batch(self, engine: Bistatic | Mirrored) -> int:
@@ -397,6 +420,10 @@ class NearFieldMIMO(Operator):
         image = s.new_zeros(len(s), *self.image_shape)
         image[:, 0, self.support] = s
         return image
+
+    def _as_product(self, y: Tensor) -> Tensor:
+        """Data ``(B, 1, K, T, R)``, or of pairs, as ``(B, K, T, R)``: pairs as transmitters of one receiver."""
+        return y[:, 0] if self.pairs is None else y[:, 0, :, :, None]
 
     def _as_data(self, y: Tensor) -> Tensor:
         return (y if self.pairs is None else y[..., 0]).unsqueeze(1)

@@ -82,10 +82,17 @@ class Basis(NamedTuple):
         return rows
 
     @property
-    def dual(self) -> Tensor:
-        """The same as a matrix of the antennas as they came, ``(N, N)`` float64, each row over its squared length."""
-        rows = self.apply(torch.nn.functional.one_hot(self.order).double())
-        return rows / rows.square().sum(-1, keepdim=True)
+    def lengths(self) -> Tensor:
+        """Square roots of the orbits' sizes: the norms of the rows of B, ``(N, 1)`` float64."""
+        return torch.linalg.vector_norm(self._matrix(), dim=-1, keepdim=True)
+
+    @property
+    def orthonormal(self) -> Tensor:
+        """B for antennas as they came, ``(N, N)`` float64, its rows of length 1."""
+        return self._matrix() / self.lengths
+
+    def _matrix(self) -> Tensor:
+        return self.apply(torch.nn.functional.one_hot(self.order).double())
 
     def runs(self) -> Iterator[tuple[int, slice]]:
         """Neighbouring rows of one character."""
@@ -114,6 +121,30 @@ class Symmetry(NamedTuple):
     def signs(self) -> Tensor:
         """The characters' table ``(|G|, |G|)`` float64."""
         return _signs(len(self.orbits))
+
+    @property
+    def sizes(self) -> Tensor:
+        """Of the orbits, ``(D,)`` float64."""
+        return len(self.orbits) * self.share
+
+    def members(self) -> list[tuple[Tensor, Tensor]]:
+        """For each character that occurs, the even or odd parts of transmitters and of receivers that make it."""
+        products = self.transmitters.characters[:, None] ^ self.receivers.characters
+        return [(products == c).nonzero(as_tuple=True) for c in products.unique()]
+
+    def split(self, y: Tensor) -> list[Tensor]:
+        """Data ``(B, K, T, R)`` by characters, orthonormal coordinates ``(B, M_i)`` each: A A^H mixes none of them."""
+        tx, rx = (side.orthonormal.to(y.dtype) for side in (self.transmitters, self.receivers))
+        parts = tx @ y @ rx.T
+        return [parts[:, :, i, j].flatten(1) for i, j in self.members()]
+
+    def join(self, parts: list[Tensor], shape: torch.Size) -> Tensor:
+        """The inverse of :meth:`split`."""
+        y = parts[0].new_empty(shape)
+        for part, (i, j) in zip(parts, self.members(), strict=True):
+            y[:, :, i, j] = part.unflatten(1, (shape[1], -1))
+        tx, rx = (side.orthonormal.to(y.dtype) for side in (self.transmitters, self.receivers))
+        return tx.T @ y @ rx
 
     @classmethod
     def of(

@@ -1,5 +1,7 @@
 """Arrays with mirror symmetry: the contraction over a fundamental domain against the one over all voxels."""
 
+import math
+
 import pytest
 import torch
 
@@ -89,6 +91,30 @@ def test_pairs_that_are_exchanged():
 def test_the_paper_s_array_has_both_diagonals():
     symmetry = NearFieldMIMO.paper(3)._symmetry
     assert symmetry.orbits.shape == (4, 13 * 13 * 49)
+
+
+@pytest.mark.parametrize("name", ["two mirrors", "half-turn"])
+def test_gram_matrix_in_parts(name):
+    """In the coordinates of ``split`` A A^H is block-diagonal, and ``split`` is orthonormal."""
+    physics = radar(GROUPS[name], (5, 5), frequencies=[4e9, 5e9])
+    m = math.prod(physics.data_shape)
+    unit = torch.eye(m, dtype=C128).reshape(m, *physics.data_shape)
+    basis = torch.cat(physics.split(unit), 1)
+    assert torch.allclose(basis.mH @ basis, torch.eye(m, dtype=C128), atol=1e-13)
+    assert torch.allclose(physics.join(physics.split(unit)), unit, atol=1e-13)
+    coordinates = torch.eye(m, dtype=C128).split([len(part) for part in physics.gram(C128)], 1)
+    image = torch.cat(physics.split(physics.A(physics.A_adjoint(physics.join(list(coordinates))))), 1)
+    parts = torch.block_diag(*physics.gram(C128))
+    assert torch.allclose(image.mT, parts, rtol=0, atol=1e-12 * parts.abs().max())
+
+
+def test_exact_proximal_step_solves_its_equation():
+    physics = radar(GROUPS["two diagonals"], (9, 9), z=torch.linspace(0.2, 0.3, 20), frequencies=[4e9, 5e9])
+    assert physics.has_exact_prox and physics.x_update.count(" x ") == 4
+    z, y = torch.randn(2, *physics.image_shape, dtype=C128), torch.randn(2, *physics.data_shape, dtype=C128)
+    x = physics.prox_l2(z, y, 0.3)
+    gradient = (x - z) / 0.3 + physics.A_adjoint(physics.A(x) - y)
+    assert gradient.norm() <= 1e-10 * physics.A_adjoint(y).norm()
 
 
 def test_one_step_images_are_those_without_symmetry(monkeypatch):
