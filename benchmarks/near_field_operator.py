@@ -1,10 +1,11 @@
 """Near-field MIMO radar operator against the dense matrix, stored factors and the machine's limits.
 
-Measures forward and adjoint of ``NearFieldMIMO`` for the paper's set-up (20 frequencies), which has two mirrors, and for
-the same with an antenna moved, which has none, beside the dense complex64 product and batched products with stored
-phasors; the set-up of ten times that size; and a breast-imaging ring measured by antenna pairs. Limit: the larger of
-8 M N flop over the complex matrix product rate and the phasors' bytes over the read bandwidth, both measured in the same
-run; a symmetric array needs a half or a quarter of that.
+Measures forward and adjoint of ``NearFieldMIMO`` for the paper's set-up (20 frequencies), which has two
+mirrors, and for the same with antennas moved, which has none, beside the dense complex64 product and
+batched products with stored phasors; the set-up of ten times that size; and a breast-imaging ring
+measured by antenna pairs. Limit: the larger of 8 M N flop over the complex matrix product rate and the
+phasors' bytes over the read bandwidth, both measured in the same run; a symmetric array needs a half or
+a quarter of that.
 
     python benchmarks/near_field_operator.py [--out FILE.md]
 """
