@@ -71,6 +71,12 @@ class Paths:
     length: Callable[[Tensor], Tensor]
     amplitude: Callable[[Tensor], Tensor]
 
+    def over(self, voxels: Tensor, order: Tensor) -> Paths:
+        """The same to some of the voxels, numbered anew, with the rows in another order."""
+        return Paths(
+            self.rows, lambda v: self.length(voxels[v])[:, order], lambda v: self.amplitude(voxels[v])[:, order]
+        )
+
 
 class Recurrence:
     """Phasors on a uniform frequency grid: first phasor and powers of the step, per block."""
@@ -138,7 +144,7 @@ class Spectrum:
 
     def expand(self, table: Tensor, out: Tensor, weight: Tensor | None = None) -> Tensor:
         if weight is None:
-            return table[:, :, None]
+            return out.copy_(table[:, :, None])
         return torch.mul(table[:, :, None], weight[:, None], out=out)
 
     def contract(self, table: Tensor, g: Tensor) -> Tensor:
@@ -166,7 +172,11 @@ class Bistatic:
         """Phasor tables of transmitters and receivers for one block."""
         return self._kept[block] if self._kept is not None else self._tables(block)
 
-    def _workspace(self, phasors: Phasors, batch: int = 1) -> Tensor:
+    def bytes_per_image(self) -> int:
+        """What one image of a batch adds to the workspace, twice."""
+        return 16 * self.layout.lanes * self.layout.width * self.tx.count * self.tx.paths.rows
+
+    def workspace(self, phasors: Phasors, batch: int = 1) -> Tensor:
         """One block's phasors, allocated once per product: fresh pages cost as much as the arithmetic."""
         shape = (self.layout.lanes, phasors.count, batch, phasors.paths.rows, self.layout.width)
         return torch.empty(shape, dtype=phasors.dtype, device=self.device)
@@ -174,7 +184,7 @@ class Bistatic:
     def forward(self, s: Tensor) -> Tensor:
         """Reflectivity ``(B, V)`` to data ``(B, K, T, R)``."""
         scene, lanes, batch = self.layout.cut(s), self.layout.lanes, s.shape[0]
-        e_space, f_space = self._workspace(self.tx, batch), self._workspace(self.rx)
+        e_space, f_space = self.workspace(self.tx, batch), self.workspace(self.rx)
         y = s.new_zeros(lanes * self.tx.count, self.rx.paths.rows, batch * self.tx.paths.rows)
         for i in range(self.layout.blocks):
             tx, rx = self.tables(i)
@@ -187,7 +197,7 @@ class Bistatic:
     def adjoint(self, y: Tensor) -> Tensor:
         """Data ``(B, K, T, R)`` to reflectivity ``(B, V)``."""
         lanes, (batch, freqs, _, receivers) = self.layout.lanes, y.shape
-        f_space, g_space = self._workspace(self.rx), self._workspace(self.tx, batch)
+        f_space, g_space = self.workspace(self.rx), self.workspace(self.tx, batch)
         data = y.conj().transpose(0, 1).reshape(1, freqs, -1, receivers)
         data = data.expand(lanes, -1, -1, -1).flatten(0, 1)
         s = y.new_empty(self.layout.blocks, lanes, batch, self.layout.width)
@@ -198,14 +208,16 @@ class Bistatic:
             s[i] = self.tx.contract(tx, g_space)
         return self.layout.join(s).conj().resolve_conj()
 
-    def columns(self, block: int) -> Tensor:
-        """The dense columns of one block, ``(K * T * R, lanes * width)``, for a Gram matrix."""
+    def columns(self, block: int) -> list[Tensor]:
+        """The dense columns of one block, ``(K * T * R, lanes * width)``, in one part."""
         tx, rx = self.tables(block)
-        e = self.tx.expand(tx, self._workspace(self.tx))[:, :, 0]
-        f = self.rx.expand(rx, self._workspace(self.rx))[:, :, 0]
-        dense = e[:, :, :, None] * f[:, :, None]
-        valid = self._valid(block)
-        return dense.permute(1, 2, 3, 0, 4).flatten(3).flatten(0, 2)[:, valid]
+        e = self.tx.expand(tx, self.workspace(self.tx))[:, :, 0]
+        f = self.rx.expand(rx, self.workspace(self.rx))[:, :, 0]
+        return [self.joined((e[:, :, :, None] * f[:, :, None]).flatten(2, 3), block)]
+
+    def joined(self, rows: Tensor, block: int) -> Tensor:
+        """``(lanes, K, rows, width)`` of one block to ``(K * rows, voxels)``, without the padding."""
+        return rows.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)[:, self._valid(block)]
 
     def _valid(self, block: int) -> Tensor:
         lane = torch.arange(self.layout.lanes, device=self.device)[:, None] * self.layout.blocks + block

@@ -3,7 +3,8 @@ r"""Exact proximal step of least squares through the data space.
 .. math:: (\kappa I + A^H A)^{-1} (\kappa u + A^H r) = u + A^H q, \qquad (\kappa I + A A^H)\, q = r - A u .
 
 With M measurements below N voxels the M x M Cholesky factor is small, is made once per kappa, and
-every solve then costs one A and one A^H (Woodbury's identity).
+every solve then costs one A and one A^H (Woodbury's identity). An array with mirror symmetry has two or four factors,
+each of its part of the data.
 """
 
 from __future__ import annotations
@@ -24,43 +25,44 @@ if TYPE_CHECKING:
 
 
 class GramFactor:
-    """``A A^H`` and the Cholesky factor of ``kappa I + A A^H`` for the last kappa asked for."""
+    """The parts of ``A A^H`` and Cholesky factors of ``kappa I + A A^H`` for the last kappa asked for."""
 
-    def __init__(self, gram: Tensor):
-        self.gram, self.dtype = gram, gram.dtype
+    def __init__(self, parts: list[Tensor]):
+        self.parts = parts
         self._kappa: float | None = None
-        self._factor: Tensor | None = None
+        self._factors: list[Tensor] = []
 
     @classmethod
     def of(cls, physics: NearFieldMIMO, dtype: torch.dtype, cache_dir: str | os.PathLike[str] | None) -> GramFactor:
         """Build the Gram matrix, or read it from ``cache_dir`` where the same geometry left it."""
         if cache_dir is None:
             return cls(physics.gram(dtype))
-        path = Path(cache_dir) / f"gram-{geometry_key(physics)}-{str(dtype).removeprefix('torch.')}.safetensors"
+        path = Path(cache_dir) / f"gram-parts-{geometry_key(physics)}-{str(dtype).removeprefix('torch.')}.safetensors"
         if path.exists():
-            stored = load_file(path)["gram"]
-            return cls(torch.view_as_complex(stored).to(physics.transmitters.device))
-        gram = physics.gram(dtype)
+            stored = load_file(path)
+            parts = [torch.view_as_complex(stored[str(i)]) for i in range(len(stored))]
+            return cls([part.to(physics.transmitters.device) for part in parts])
+        parts = physics.gram(dtype)
         with atomic(path) as partial:
-            save_file({"gram": torch.view_as_real(gram).cpu().contiguous()}, partial)
-        return cls(gram)
+            save_file({str(i): torch.view_as_real(part).cpu().contiguous() for i, part in enumerate(parts)}, partial)
+        return cls(parts)
 
-    def solve(self, r: Tensor, kappa: float | Tensor) -> Tensor:
-        """``(kappa I + A A^H)^-1 r`` for data ``r`` of shape ``(B, ...)``."""
-        q = torch.cholesky_solve(r.flatten(1).mT, self._factored(kappa))
-        return q.mT.reshape(r.shape)
+    def solve(self, r: list[Tensor], kappa: float | Tensor) -> list[Tensor]:
+        """``(kappa I + A A^H)^-1 r`` for the parts ``(B, M_i)`` of data."""
+        return [torch.cholesky_solve(p.mT, factor).mT for p, factor in zip(r, self._factored(kappa), strict=True)]
 
-    def _factored(self, kappa: float | Tensor) -> Tensor:
+    def _factored(self, kappa: float | Tensor) -> list[Tensor]:
         if isinstance(kappa, Tensor) and kappa.requires_grad:
-            return self._cholesky(kappa)
-        if self._factor is None or self._kappa != float(kappa):
-            self._kappa, self._factor = float(kappa), self._cholesky(kappa)
-        return self._factor
+            return [_cholesky(part, kappa) for part in self.parts]
+        if not self._factors or self._kappa != float(kappa):
+            self._kappa, self._factors = float(kappa), [_cholesky(part, kappa) for part in self.parts]
+        return self._factors
 
-    def _cholesky(self, kappa: float | Tensor) -> Tensor:
-        shifted = self.gram.clone()
-        shifted.diagonal().add_(kappa)
-        return torch.linalg.cholesky(shifted)
+
+def _cholesky(gram: Tensor, kappa: float | Tensor) -> Tensor:
+    shifted = gram.clone()
+    shifted.diagonal().add_(kappa)
+    return torch.linalg.cholesky(shifted)
 
 
 def geometry_key(physics: NearFieldMIMO) -> str:

@@ -27,7 +27,9 @@ from .array_geometry import (
 )
 from .bistatic import Bistatic, Layout, Paths, Recurrence, Spectrum
 from .gram import GramFactor
+from .mirrored import Mirrored
 from .operator import Operator, along
+from .symmetry import Symmetry
 
 SPEED_OF_LIGHT = 299_792_458.0
 #: Phasors of one block: a few times a second-level cache, so that products find them in the third.
@@ -66,6 +68,7 @@ class NearFieldMIMO(Operator):
     :param transmitters: positions ``(T, 3)`` in metres.
     :param receivers: positions ``(R, 3)`` in metres.
     :param frequencies: ``(K,)`` in hertz. A uniform grid is recognised and served by a recurrence.
+        So is a mirror symmetry of antennas and voxels, of which a half or a quarter is then computed.
     :param x: voxel coordinates along x in metres, ``(X,)``; likewise ``y`` and ``z``.
     :param pairs: measured (transmitter, receiver) indices ``(P, 2)``; all T x R pairs if None.
         Monostatic data are pairs ``(i, i)``.
@@ -196,7 +199,8 @@ class NearFieldMIMO(Operator):
     def back_project(self, y: Tensor) -> Tensor:
         r"""Matched phase without amplitude: ``sum_ktr exp(+j k (R_t + R_r)) y``."""
         self._check("data", y, self.data_shape)
-        return self._focus(self._build(_complex(y.dtype), _unit, _unit, keep=False), y.to(_complex(y.dtype)))
+        engine = self._contraction(_complex(y.dtype), _unit, _unit, keep=False)
+        return self._focus(engine, y.to(_complex(y.dtype)))
 
     def kirchhoff(self, y: Tensor) -> Tensor:
         r"""Multistatic Kirchhoff migration, the array normal along z.
@@ -213,7 +217,7 @@ class NearFieldMIMO(Operator):
         image = torch.zeros((), dtype=y.dtype, device=y.device)
         for p, tx in terms.items():
             for q, rx in terms.items():
-                engine = self._build(_complex(y.dtype), tx, rx, keep=False)
+                engine = self._contraction(_complex(y.dtype), tx, rx, keep=False)
                 image = image + self._focus(engine, jk ** (p + q) * y)
         return image
 
@@ -235,15 +239,22 @@ class NearFieldMIMO(Operator):
     @property
     def x_update(self) -> str:
         """How ``(kappa I + A^H A)^-1`` is applied: what the automatic choice came to."""
-        m = math.prod(self.data_shape)
-        exact = "exact: cached Cholesky factor of kappa I + A A^H" if self.has_exact_prox else "warm-started CG"
-        return f"{exact}, {m} x {m}"
+        parts = " + ".join(f"{m} x {m}" for m in self._part_sizes)
+        return (
+            f"exact: cached Cholesky factor of kappa I + A A^H, {parts}" if self.has_exact_prox else "warm-started CG"
+        )
 
     @property
     def has_exact_prox(self) -> bool:
-        """Whether the M x M factorisation fits the memory budget and is smaller than the image."""
-        m = math.prod(self.data_shape)
-        return 2 * m * m * 8 <= self.memory_budget and m <= math.prod(self.image_shape)
+        """Whether the factorisation fits the memory budget and data are fewer than voxels."""
+        stored = sum(m * m for m in self._part_sizes)
+        return 2 * stored * 8 <= self.memory_budget and math.prod(self.data_shape) <= math.prod(self.image_shape)
+
+    @property
+    def _part_sizes(self) -> list[int]:
+        if self._symmetry is None:
+            return [math.prod(self.data_shape)]
+        return [len(self.frequencies) * len(i) for i, _ in self._symmetry.members()]
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any) -> Tensor:
         r"""``argmin_x gamma/2 ||A x - y||^2 + 1/2 ||x - z||^2``, exactly when the factor fits."""
@@ -264,44 +275,95 @@ class NearFieldMIMO(Operator):
             x, data = zip(*parts, strict=True)
             return torch.cat(x), torch.cat(data)
         kappa = 1 / (gamma.reshape(()) if isinstance(gamma, Tensor) else gamma)
-        q = self._gram_factor(z.dtype).solve(y - self.A(z), kappa)
+        q = self.join(self._gram_factor(z.dtype).solve(self.split(y - self.A(z)), kappa))
         return z + self.A_adjoint(q), y - kappa * q
 
     def _gram_factor(self, dtype: torch.dtype) -> GramFactor:
         dtype = _complex(dtype)
         return self._derived("gram", dtype, lambda: GramFactor.of(self, dtype, self.cache_dir))
 
-    def gram(self, dtype: torch.dtype) -> Tensor:
-        """``A A^H`` as a dense ``(M, M)`` matrix, summed over blocks of voxels."""
-        m, itemsize = math.prod(self.data_shape), 2 * torch.finfo(dtype).bits // 8
-        width = max(64, min(4096, self.memory_budget // (8 * m * itemsize)))
-        engine = self._build(dtype, *self._physical(), keep=False, width=width, lanes=1)
-        out = torch.zeros(m, m, dtype=dtype, device=self.transmitters.device)
+    def gram(self, dtype: torch.dtype) -> list[Tensor]:
+        """``A A^H`` in the coordinates of :meth:`split`: a dense matrix ``(M_i, M_i)`` for each part."""
+        itemsize = 2 * torch.finfo(dtype).bits // 8
+        width = max(64, min(4096, self.memory_budget // (8 * math.prod(self.data_shape) * itemsize)))
+        engine = self._contraction(dtype, *self._physical(), keep=False, width=width, lanes=1)
+        parts = [torch.zeros(m, m, dtype=dtype, device=self.transmitters.device) for m in self._part_sizes]
         for block in range(engine.layout.blocks):
-            _add_upper_outer(out, engine.columns(block))
-        return torch.triu(out) + torch.triu(out, 1).mH
+            for part, columns in zip(parts, engine.columns(block), strict=True):
+                _add_upper_outer(part, columns)
+        return [torch.triu(part) + torch.triu(part, 1).mH for part in parts]
+
+    def split(self, y: Tensor) -> list[Tensor]:
+        """Orthonormal coordinates of data, ``(B, M_i)`` each, in parts that ``A A^H`` does not mix.
+
+        The data as they are where the array has no symmetry.
+        """
+        return [y.flatten(1)] if self._symmetry is None else self._symmetry.split(self._as_product(y))
+
+    def join(self, parts: list[Tensor]) -> Tensor:
+        """The inverse of :meth:`split`."""
+        shape = (len(parts[0]), *self.data_shape)
+        if self._symmetry is None:
+            return parts[0].reshape(shape)
+        return self._symmetry.join(parts, self._as_product(parts[0].new_empty(shape)).shape).reshape(shape)
 
     # -- phasor engines -------------------------------------------------------------------------
     def _physical(self) -> tuple[Amplitude, Amplitude]:
         return (_spherical, _spherical_over_4pi) if self.spreading else (_unit, _unit)
 
-    def _engine(self, dtype: torch.dtype) -> Bistatic:
+    def _engine(self, dtype: torch.dtype) -> Bistatic | Mirrored:
         key = (dtype, self.transmitters.device, torch.get_num_threads())
-        return self._derived("engine", key, lambda: self._build(dtype, *self._physical(), keep=True))
+        return self._derived("engine", key, lambda: self._contraction(dtype, *self._physical(), keep=True))
+
+    def _contraction(
+        self, dtype: torch.dtype, tx: Amplitude, rx: Amplitude, keep: bool, width: int = 0, lanes: int = 0
+    ) -> Bistatic | Mirrored:
+        """Phasors with the given amplitudes, of a fundamental domain where the array and its voxels are symmetric."""
+        symmetry = self._symmetry
+        if symmetry is None:
+            return self._build(dtype, tx, rx, keep, width, lanes)
+        return Mirrored(self._build(dtype, tx, rx, keep, width, lanes, symmetry), symmetry)
+
+    @property
+    def _symmetry(self) -> Symmetry | None:
+        return self._derived("symmetry", self.transmitters.device, self._find_symmetry)
+
+    def _find_symmetry(self) -> Symmetry | None:
+        whole = torch.ones(self.image_shape[1:], dtype=torch.bool, device=self.transmitters.device)
+        inside = whole if self.support is None else self.support.bool()
+        numbers = (inside.flatten().cumsum(0).view_as(inside) - 1).masked_fill(~inside, -1)
+        return Symmetry.of(self.x, self.y, numbers, *self._antennas(), 2 * math.pi / float(self.wavenumbers.max()))
+
+    def _antennas(self) -> tuple[Tensor, Tensor]:
+        """Positions behind each row of the two phasor tables, ``(rows, n, 3)`` in metres."""
+        if self.pairs is None:
+            return self.transmitters[:, None], self.receivers[:, None]
+        both = torch.stack([self.transmitters[self.pairs[:, 0]], self.receivers[self.pairs[:, 1]]], 1)
+        return both, both.new_zeros(1, 0, 3)
 
     def _build(
-        self, dtype: torch.dtype, tx: Amplitude, rx: Amplitude, keep: bool, width: int = 0, lanes: int = 0
+        self,
+        dtype: torch.dtype,
+        tx: Amplitude,
+        rx: Amplitude,
+        keep: bool,
+        width: int = 0,
+        lanes: int = 0,
+        part: Symmetry | None = None,
     ) -> Bistatic:
-        """Phasors of all antennas (or all pairs) with the given amplitudes, cut to the memory budget."""
+        """Phasors of all antennas (or all pairs) to all voxels, or to a symmetry's domain, cut to the memory budget."""
         device, k = self.transmitters.device, self.wavenumbers
         kind = Recurrence if _uniform(k) else Spectrum
         tx_paths, rx_paths = self._full_paths(tx, rx) if self.pairs is None else self._pair_paths(tx, rx)
+        if part is not None:
+            tx_paths = tx_paths.over(part.orbits[0], part.transmitters.order)
+            rx_paths = rx_paths.over(part.orbits[0], part.receivers.order)
         rows, itemsize = tx_paths.rows + rx_paths.rows, 2 * torch.finfo(dtype).bits // 8
         lanes = lanes or (torch.get_num_threads() if device.type == "cpu" else 1)
         workspace = CPU_WORKSPACE if device.type == "cpu" else self.memory_budget // 4
         width = width or max(64, workspace // (lanes * len(k) * rows * itemsize))
-        voxels = self._n_voxels
-        layout = Layout(voxels, lanes, min(width, math.ceil(voxels / lanes)))
+        count = self._n_voxels if part is None else part.orbits.shape[1]
+        layout = Layout(count, lanes, min(width, math.ceil(count / lanes)))
         fits = kind.tables_per_row(len(k)) * rows * layout.padded * itemsize <= self.memory_budget
         return Bistatic(kind(tx_paths, k, dtype), kind(rx_paths, k, dtype), layout, device, keep and fits)
 
@@ -329,15 +391,13 @@ class NearFieldMIMO(Operator):
         )
         return both, Paths(1, lambda v: _constant(v, 0.0), lambda v: _constant(v, 1.0))
 
-    def _focus(self, engine: Bistatic, y: Tensor) -> Tensor:
-        data = y[:, 0] if self.pairs is None else y[:, 0, :, :, None]
-        parts = [engine.adjoint(part) for part in data.split(self._batch(engine))]
+    def _focus(self, engine: Bistatic | Mirrored, y: Tensor) -> Tensor:
+        parts = [engine.adjoint(part) for part in self._as_product(y).split(self._batch(engine))]
         return self._image(torch.cat(parts))
 
-    def _batch(self, engine: Bistatic) -> int:
+    def _batch(self, engine: Bistatic | Mirrored) -> int:
         """Images handled at once, so that their phasors stay within the memory budget."""
-        bytes_per_image = 16 * engine.layout.lanes * engine.layout.width * len(self.frequencies) * engine.tx.paths.rows
-        return max(1, self.memory_budget // bytes_per_image)
+        return max(1, self.memory_budget // engine.bytes_per_image())
 
     # -- voxels ---------------------------------------------------------------------------------
     @property
@@ -360,6 +420,10 @@ class NearFieldMIMO(Operator):
         image = s.new_zeros(len(s), *self.image_shape)
         image[:, 0, self.support] = s
         return image
+
+    def _as_product(self, y: Tensor) -> Tensor:
+        """Data ``(B, 1, K, T, R)``, or of pairs, as ``(B, K, T, R)``: pairs as transmitters of one receiver."""
+        return y[:, 0] if self.pairs is None else y[:, 0, :, :, None]
 
     def _as_data(self, y: Tensor) -> Tensor:
         return (y if self.pairs is None else y[..., 0]).unsqueeze(1)

@@ -255,7 +255,8 @@ def test_more_data_than_voxels_is_not_factored():
 
 def test_gram_is_a_times_its_adjoint(physics):
     matrix = direct(physics, born)
-    assert relative(physics.gram(C128), matrix @ matrix.mH) < 1e-12
+    (gram,) = physics.gram(C128)
+    assert relative(gram, matrix @ matrix.mH) < 1e-12
 
 
 def test_scaled_keeps_the_exact_prox():
@@ -330,7 +331,7 @@ def test_experiment_shapes():
 
 def test_paper_norm_is_the_largest_gram_eigenvalue():
     physics = paper_crop(n_frequencies=2)
-    largest = float(torch.linalg.eigvalsh(physics.gram(C128))[-1])
+    largest = max(float(torch.linalg.eigvalsh(part)[-1]) for part in physics.gram(C128))
     like = torch.empty(1, *physics.image_shape, dtype=C64)
     assert squared_norm(physics, like) == pytest.approx(largest, rel=1e-3)
 
