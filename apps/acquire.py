@@ -18,7 +18,6 @@ from ..operators import Operator, Restricted
 from ..priors import Diffusion
 from ..recon import Acquisition, ActiveSampling, Problem, Sampler, Score, Solution
 from ..recon.orders import Order
-from ..recon.problem import norms
 from .arguments import instantiate, new_parser, parse, plain
 from .cli import UsageError
 from .method import in_precision_of, refusals
@@ -171,7 +170,7 @@ def recorded(job: Job, m: Measurement, sampler: Sampler, found: Acquisition, gro
     taken = Restricted(m.physics.cpu(), found.mask.cpu())
     seen = replace(m, y=found.y.cpu(), physics=taken)
     mean = found.mean[None].cpu()
-    misfit = Problem(seen.y, taken).residual(mean) / norms(seen.y).clamp_min(1e-30)
+    misfit = Problem(seen.y, taken).relative_residual(mean)
     solution = Solution(mean, (sampler.at_the_end,), history_of(found), misfit, None, found.seconds)
     result = assemble(job.about(), seen, sampler, solution, found.std[None])
     about = {

@@ -21,7 +21,6 @@ from ..datasets.hdf5 import sha256
 from ..operators import Operator
 from ..operators.files import remove_partials
 from ..recon import Diverged, Problem, Sampler, Solution, Solver, data_residual, objective
-from ..recon.problem import norms
 from .arguments import new_parser, parse
 from .cli import NumericalFailure, UsageError
 from .defaults import understood
@@ -214,7 +213,7 @@ def solution_of(
         return solver.solve(y, physics, **run), None
     drawn = solver.sample(y, physics, samples, **run)
     history = {name: values.unflatten(1, (len(y), samples)).mean(2) for name, values in drawn.history.items()}
-    misfit = Problem(y, physics).residual(drawn.mean) / norms(y).clamp_min(1e-30)
+    misfit = Problem(y, physics).relative_residual(drawn.mean)
     return Solution(drawn.mean, (solver.at_the_end,) * len(y), history, misfit, None, drawn.seconds), drawn.std
 
 

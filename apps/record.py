@@ -22,6 +22,7 @@ from ..recon import (
     unmet_conditions,
 )
 from ..recon.metrics import nmse
+from ..recon.problem import norms
 
 
 def assemble(
@@ -68,7 +69,7 @@ def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m:
     """
     found: dict[str, Any] = {}
     if not isinstance(solver, Migration):
-        found["relative_residual"] = _relative_residual(image, m)
+        found["relative_residual"] = Problem(_floating(m.y), m.physics.cpu()).relative_residual(image).tolist()
     found["peak"] = image.abs().flatten(1).amax(1).tolist()
     if truth is not None:
         frame = getattr(m.physics, "frame", None)
@@ -78,13 +79,6 @@ def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m:
         found |= {name: measure(*pair).tolist() for name, measure in zip(("psnr", "ssim"), likeness, strict=True)}
         found["nmse"] = nmse(image, truth).tolist()
     return found
-
-
-def _relative_residual(image: torch.Tensor, m: Measurement) -> list[float]:
-    """``||A x - y|| / ||y||`` per image."""
-    y = _floating(m.y)
-    residual = torch.linalg.vector_norm((m.physics.cpu().A(image) - y).flatten(1), dim=1)
-    return (residual / torch.linalg.vector_norm(y.flatten(1), dim=1)).tolist()
 
 
 def _floating(y: torch.Tensor) -> torch.Tensor:
@@ -116,7 +110,7 @@ def missed(solution: Solution, m: Measurement, noise_std: float) -> list[str]:
     """
     y = _floating(m.y)
     noise = noise_std * (y != 0).flatten(1).sum(1).sqrt()
-    misfit = solution.certificate.cpu() * torch.linalg.vector_norm(y.flatten(1), dim=1)
+    misfit = solution.certificate.cpu() * norms(y)
     worst = float((misfit / noise.clamp_min(1e-30)).max())
     if noise_std == 0 or not worst > 2:
         return []

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..datasets import InputError
-from ..operators.files import atomic, remove_partials
+from ..operators.files import atomic, first_line, remove_partials
 from ..recon.bilevel import Constants, State
 
 
@@ -66,7 +66,7 @@ class TuningCheckpoint:
                 note: dict[str, Any] = json.loads((file.metadata() or {}).get("tuning", "{}"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, ValueError) as error:
-            reason = (str(error).splitlines() or [""])[0]
+            reason = first_line(error)
             raise InputError(f"{self.path}: found a damaged checkpoint ({reason}), expected it whole") from error
         if note.get("fingerprint") != self.fingerprint:
             raise InputError(

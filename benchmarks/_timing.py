@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: interleaved medians, machine rates, peak memory, Markdown tables."""
+"""Shared by the benchmarks: interleaved medians, machine rates, peak memory, Markdown tables, the command line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import multiprocessing
 import os
 import platform
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -105,19 +107,50 @@ def machine() -> str:
     )
 
 
-def main(report: Callable[..., str], threads: int, parts: Sequence[str] = ()) -> None:
+def shown(rows: Iterable[Sequence[object]]) -> list[Sequence[object]]:
+    """The rows of a table, each printed when it is there."""
+    found = []
+    for row in rows:
+        print(*row, sep=" | ", flush=True)
+        found.append(row)
+    return found
+
+
+def main(report: Callable[..., str], threads: int, parts: Sequence[str] = (), **options: Any) -> None:
     """Print ``report()`` as run on ``threads`` threads, and write it to ``--out`` if given.
 
-    :param parts: what ``--only`` chooses from; if there are any, ``report`` takes those to be measured.
+    The script's docstring is its help.
+
+    :param parts: what ``--only`` chooses from; if there are any, ``report`` takes those to be measured first.
+    :param options: further options, which ``report`` takes by name: their default, or the type of one that is None
+        if not given. A flag is False, of a list several are taken.
     """
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
+    parser = argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, help="Markdown file to write the tables to")
     if parts:
-        parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="parts of the table to measure")
-    given = parser.parse_args()
+        parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="parts of the tables to measure")
+    for name, default in options.items():
+        parser.add_argument(f"--{name}", **_kind(default))
+    given = vars(parser.parse_args())
+    out, only = given.pop("out"), ([given.pop("only")] if parts else [])
     torch.set_num_threads(threads)
-    figures = report(given.only) if parts else report()
-    text = f"{figures}\n\nMeasured on {machine()}, {threads} thread{'s' * (threads > 1)}.\n"
+    text = f"{report(*only, **given)}\n\nMeasured on {machine()}, {threads} thread{'s' * (threads > 1)}.\n"
     print(text)
-    if given.out is not None:
-        given.out.write_text(text, encoding="utf-8")
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+
+
+def _kind(default: Any) -> dict[str, Any]:
+    """What argparse is told of an option."""
+    if isinstance(default, type):
+        return {"type": default}
+    if isinstance(default, bool):
+        return {"action": "store_true"}
+    several = isinstance(default, list)
+    kind = type(default[0] if several else default)
+    return {
+        "type": Path if issubclass(kind, Path) else kind, "default": default, "help": f"{default} if not given",
+        **({"nargs": "+"} if several else {}),
+    }  # fmt: skip

@@ -9,7 +9,6 @@ that were not trained on (--choose prints it): the score's width, and how many c
     python benchmarks/active_mri.py [--weights brain-score] [--seeds 4] [--choose] [--picture FILE.png] [--out FILE.md]
 """
 
-import argparse
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 from _brains import coil_kspace
-from _timing import machine, table
+from _timing import main, table
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
@@ -174,24 +173,12 @@ def choices(weights: str) -> Iterator[list[str]]:
         yield [name, *found]
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="brain-score")
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--choose", action="store_true", help="the planes kept back in place of the brain")
-    parser.add_argument("--picture", type=Path, help="PNG of the first seed's images")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    how = arguments.weights, arguments.seeds, arguments.picture
-    found = choices(arguments.weights) if arguments.choose else rows(*how)
+def report(weights: str, seeds: int, choose: bool, picture: Path | None) -> str:
+    """The brain, or the planes kept back in its place."""
+    found = choices(weights) if choose else rows(weights, seeds, picture)
     header = ("columns", "PSNR (dB)", "SSIM", "PSNR with phase (dB)", "spread / error")
-    text = f"{table(header, list(found))}\n\nMeasured on {machine()}, 1 thread, {arguments.weights}.\n"
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
+    return f"{table(header, list(found))}\n\nWeights: {weights}."
 
 
 if __name__ == "__main__":
-    main()
+    main(report, threads=1, weights="brain-score", seeds=4, choose=False, picture=Path)

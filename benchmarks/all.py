@@ -37,6 +37,9 @@ NAMES = (
     "bilevel_quadratic",
     "bilevel_tv",
     "bilevel_imaging",
+    "bilevel_logistic",
+    "tune_weights",
+    "self_tuning",
 )
 
 

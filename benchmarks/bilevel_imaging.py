@@ -17,16 +17,16 @@ some of them:
     python benchmarks/bilevel_imaging.py [--only tv truth] [--budget 1500] [--weights NAME] [--out FILE.md]
 """
 
-import argparse
 import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import _timing
 import torch
 import tune_weights
 from _brains import coil_kspace
-from _photographs import middle, picture
+from _photographs import DATA, middle, picture
 from deepinv.physics import Denoising
 from torch import Tensor
 
@@ -52,7 +52,6 @@ from resolvent.recon.bilevel import (
     UpperLoss,
 )
 
-NATURAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "natural"
 F64, SIGMA = torch.float64, 0.1
 #: Accuracy of the images that are scored, in the norm of one.
 FINE = 1e-2
@@ -60,7 +59,7 @@ FINE = 1e-2
 
 def crops(name: str, count: int, side: int) -> Tensor:
     """Middles of pictures spread over a folder, ``(count, 1, side, side)``."""
-    files = sorted((NATURAL / name).glob("*.png"))
+    files = sorted((DATA / "natural" / name).glob("*.png"))
     chosen = files[:: len(files) // count][:count]
     return torch.stack([torch.as_tensor(middle(picture(f), side), dtype=F64)[None] for f in chosen])
 
@@ -121,13 +120,14 @@ class Table:
     """Rows that are printed as they come."""
 
     def __init__(self, *head: str):
-        self.lines: list[str] = []
-        self.add(*head)
-        self.lines.append("|" + "---|" * len(head))
+        self.head, self.rows = head, []
 
     def add(self, *cells: object) -> None:
-        self.lines.append("| " + " | ".join(f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells) + " |")
-        print(self.lines[-1], flush=True)
+        """A row, numbers to four digits."""
+        self.rows += _timing.shown([[f"{c:.4g}" if isinstance(c, float) else c for c in cells]])
+
+    def __str__(self) -> str:
+        return _timing.table(self.head, self.rows)
 
 
 def scored(table: Table, name: str, model: Denoiser, found: Learned, clean: tuple[Tensor, Tensor], shown="") -> None:
@@ -333,25 +333,25 @@ def radar(budget: float) -> Table:
     with tempfile.TemporaryDirectory() as folder:
         for name, scene in tune_weights.scenes(Path(folder), 32, 3).items():
             if name.startswith("radar"):
-                table.lines += tune_weights.rows(name, scene, Path(folder), 25, 8, (-2, 3))
+                for row in tune_weights.rows(name, scene, Path(folder), 25, 8, (-2, 3)):
+                    table.add(*row)
     return table
 
 
 TABLES = {"tv": tv, "experts": experts, "ridge": ridge, "weak-ridge": weak_ridge, "brain": brain, "radar": radar,
           "truth": truth, "methods": methods}  # fmt: skip
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=TABLES, default=list(TABLES))
-    parser.add_argument("--budget", type=float, default=1500)
-    there = "ridge-regulariser" if "ridge-regulariser" in shipped() else ""
-    parser.add_argument("--weights", default=there, help=f"file or name of a ridge denoiser's; now {there or 'none'}")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    text = ""
-    for name in arguments.only:
+
+def report(tables: Sequence[str], budget: float, weights: str) -> str:
+    """Those tables, each under its name."""
+    found = []
+    for name in tables:
         print(f"\n{name}", flush=True)
-        given = (arguments.weights,) if name.endswith("ridge") else ()
-        text += f"### {name}\n\n" + "\n".join(TABLES[name](arguments.budget, *given).lines) + "\n\n"
-    if arguments.out:
-        arguments.out.write_text(text)
+        given = (weights,) if name.endswith("ridge") else ()
+        found.append(f"### {name}\n\n{TABLES[name](budget, *given)}")
+    return "\n\n".join(found)
+
+
+if __name__ == "__main__":
+    there = "ridge-regulariser" if "ridge-regulariser" in shipped() else ""
+    _timing.main(report, threads=1, parts=tuple(TABLES), budget=1500.0, weights=there)

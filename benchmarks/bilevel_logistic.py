@@ -9,10 +9,8 @@ from one seed. Every method from theta = -3 with the same budget of gradients an
     python benchmarks/bilevel_logistic.py [--budget 5000] [--out FILE.md]
 """
 
-import argparse
-from pathlib import Path
-
 import torch
+from _timing import main, shown, table
 from torch.nn.functional import cross_entropy
 
 from resolvent.recon.bilevel import HOAG, MAID, AcceleratedMAID, Energy, FixedAccuracy, Measure, UpperLevel, polynomial
@@ -69,24 +67,15 @@ METHODS = {
 }
 
 
-def run(budget: float) -> str:
+def report(budget: float) -> str:
     """One row a method."""
     problem = Problem()
-    lines = ["| method | cost | held-out loss | test loss | test accuracy |", "|---|---|---|---|---|"]
-    lines.append("| start | 0 | " + " | ".join(problem.row(problem.theta)) + " |")
+    rows = [["start", "0", *problem.row(problem.theta)]]
     for name, method in METHODS.items():
         found = method.minimise(problem.upper, problem.theta, budget=budget)
-        lines.append(f"| {name} | {int(found.cost[-1])} | " + " | ".join(problem.row(found.theta)) + " |")
-        print(lines[-1], flush=True)
-    return "\n".join(lines)
+        rows += shown([[name, str(int(found.cost[-1])), *problem.row(found.theta)]])
+    return table(("method", "cost", "held-out loss", "test loss", "test accuracy"), rows)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", type=float, default=5000)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    table = run(arguments.budget)
-    print(table)
-    if arguments.out:
-        arguments.out.write_text(table + "\n")
+    main(report, threads=1, budget=5000.0)

@@ -8,11 +8,9 @@ omega by the theorem and looked at more closely, over the true error, of 9 pairs
     python benchmarks/bilevel_quadratic.py [--conditions 2 5 10 20 30] [--seeds 3] [--out FILE.md]
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 from _quadratic import Descended, Quadratic
+from _timing import main, shown, table
 
 from resolvent.recon.bilevel import MAID, AcceleratedMAID, FixedAccuracy, Hypergradient, hypergradient, sharpened
 
@@ -67,29 +65,20 @@ def over(found: Hypergradient, exact: torch.Tensor) -> float:
     return float(found.bound / torch.linalg.vector_norm(found.value - exact))
 
 
-def run(conditions: list[float], seeds: int) -> str:
+def row(cond: float, seeds: int) -> list[str]:
+    """Of a condition number."""
+    costs = [needed(method, cond, seeds) for method in methods().values()]
+    shares = [f"{c[0] / costs[0][0]:.2f}" if c and costs[0] else "-" for c in costs[1:]]
+    arrived = [f"{c[0]} ({c[1]})" if c else "never" for c in costs]
+    return [f"{cond:g}", *arrived, *shares, *(f"{r:.3g}" for r in looseness(cond, seeds))]
+
+
+def report(conditions: list[float], seeds: int) -> str:
     """One row a condition number."""
-    names = list(methods())
-    head = ["condition", *(f"{name}: gradients (products)" for name in names), "MAID / fixed", "accelerated / fixed",
-            "omega / error, median", "least", "closer look, median", "least"]  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for cond in conditions:
-        costs = [needed(method, cond, seeds) for method in methods().values()]
-        shares = [f"{c[0] / costs[0][0]:.2f}" if c and costs[0] else "-" for c in costs[1:]]
-        shown = [f"{c[0]} ({c[1]})" if c else "never" for c in costs]
-        row = [f"{cond:g}", *shown, *shares, *(f"{r:.3g}" for r in looseness(cond, seeds))]
-        lines.append("| " + " | ".join(row) + " |")
-        print(lines[-1], flush=True)
-    return "\n".join(lines)
+    head = ["condition", *(f"{name}: gradients (products)" for name in methods()), "MAID / fixed",
+            "accelerated / fixed", "omega / error, median", "least", "closer look, median", "least"]  # fmt: skip
+    return table(head, shown(row(cond, seeds) for cond in conditions))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--conditions", type=float, nargs="*", default=[2.0, 5.0, 10.0, 20.0, 30.0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    table = run(arguments.conditions, arguments.seeds)
-    print(table)
-    if arguments.out:
-        arguments.out.write_text(table + "\n")
+    main(report, threads=1, conditions=[2.0, 5.0, 10.0, 20.0, 30.0], seeds=3)

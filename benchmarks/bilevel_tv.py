@@ -7,14 +7,14 @@ L-BFGS-B on accurate hypergradients. The formulas are those of ``_smoothed_tv.py
     python benchmarks/bilevel_tv.py [--budget 9000] [--data FOLDER] [--out FILE.md]
 """
 
-import argparse
 from pathlib import Path
 
+from _photographs import DATA
 from _smoothed_tv import START, Denoising, photographs
+from _timing import main, shown, table
 
-from resolvent.recon.bilevel import HOAG, MAID, AcceleratedMAID, FixedAccuracy, Learned, polynomial
+from resolvent.recon.bilevel import HOAG, MAID, AcceleratedMAID, FixedAccuracy, Learned, Method, polynomial
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "natural" / "set12"
 TOLERANCES = (0.01, 0.001)
 
 
@@ -44,7 +44,7 @@ def reached(problem: Denoising, found: Learned, target: float) -> int | None:
     return None
 
 
-def shown(costs: list[int | None]) -> str:
+def arrivals(costs: list[int | None]) -> str:
     """How many of several runs arrived, and at what cost."""
     there = [c for c in costs if c is not None]
     if len(costs) == 1:
@@ -52,23 +52,22 @@ def shown(costs: list[int | None]) -> str:
     return f"{len(there)}/{len(costs)}: {min(there)}-{max(there)}" if there else f"0/{len(costs)}"
 
 
-def run(data: Path, budget: float) -> str:
+def report(budget: float, data: Path) -> str:
     """One row a method."""
     problem = Denoising(photographs(data))
     theta, best = problem.optimum()
     place = ", ".join(f"{t:.3f}" for t in theta.tolist())
-    lines = [
-        f"f* = {best:.5f} = {problem.psnr(best):.3f} dB at ({place}); "
-        f"at the start {problem.psnr(problem.value(START)):.2f} dB.",
-        "", "| method | to 1% | to 0.1% | last f, dB |", "|---|---|---|---|",
-    ]  # fmt: skip
-    for name, methods in METHODS.items():
-        runs = [m.minimise(problem.upper, START, budget=budget, callback=_until(best)) for m in methods]
-        cells = [shown([reached(problem, found, (1 + t) * best) for found in runs]) for t in TOLERANCES]
-        last = min(problem.psnr(problem.value(found.theta, 1e-6)) for found in runs)
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {last:.3f} |")
-        print(lines[-1], flush=True)
-    return "\n".join(lines)
+    begin = f"at the start {problem.psnr(problem.value(START)):.2f} dB."
+    rows = shown(row(problem, name, methods, budget, best) for name, methods in METHODS.items())
+    figures = table(("method", "to 1%", "to 0.1%", "last f, dB"), rows)
+    return f"f* = {best:.5f} = {problem.psnr(best):.3f} dB at ({place}); {begin}\n\n{figures}"
+
+
+def row(problem: Denoising, name: str, methods: list[Method], budget: float, best: float) -> list[str]:
+    """What the runs of one method came to."""
+    runs = [m.minimise(problem.upper, START, budget=budget, callback=_until(best)) for m in methods]
+    cells = [arrivals([reached(problem, found, (1 + t) * best) for found in runs]) for t in TOLERANCES]
+    return [name, *cells, f"{min(problem.psnr(problem.value(found.theta, 1e-6)) for found in runs):.3f}"]
 
 
 def _until(best: float):
@@ -77,12 +76,4 @@ def _until(best: float):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", type=float, default=9000)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    table = run(arguments.data, arguments.budget)
-    print(table)
-    if arguments.out:
-        arguments.out.write_text(table + "\n")
+    main(report, threads=1, budget=9000.0, data=DATA / "natural" / "set12")

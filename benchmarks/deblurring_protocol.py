@@ -5,8 +5,8 @@ circular convolution, as scipy.ndimage.convolve(mode="wrap") places it; Gaussian
 image; Set3C and CBSD10. Since the denoisers are gray ones, colour pictures are taken as luminance (scikit-image's
 rgb2gray) and PSNR is that of the luminance, peak 1. Nothing is resized. By default six pictures, the middle 128 x 128
 of each, and four kernels (motion 1 and 4, uniform, Gaussian): a quarter of an hour on a core, and twice that for WCRR,
-whose every step is a gradient of the network; --only chooses some methods, --full is the whole protocol and wants an
-accelerator.
+whose every step is a gradient of the network; --only chooses some methods by their first letters, --full is the whole
+protocol and wants an accelerator.
 
 TV is ADMM to a relative change of 1e-4. Plug-and-play ADMM has a denoiser at one level, half-quadratic splitting (HQS)
 has it along DPIR's schedule of 8 levels: KAIR's DnCNN, which knows noise of 25/255 only (stronger noise reaches it
@@ -23,11 +23,10 @@ by iteration.
         [--ridge NAME] [--data ../shared/data] [--out FILE.md]
 """
 
-import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +34,7 @@ import h5py
 import numpy as np
 import torch
 from _photographs import DATA, middle, picture
-from _timing import machine, table
+from _timing import main, table
 
 from resolvent.operators import CircularBlur
 from resolvent.priors import TV, Denoiser, SingleLevel, load_denoiser, load_dncnn
@@ -99,7 +98,7 @@ def ridge(net) -> Method:
     return Method(make, {"level": (0.5, 1.0, 2.0), "weight": (0.1, 0.3, 1.0)})
 
 
-def methods(data: Path, denoiser: str, lpn: str, regulariser: str) -> dict[str, Method]:
+def all_methods(data: Path, denoiser: str, lpn: str, regulariser: str) -> dict[str, Method]:
     """Those whose weights are there."""
     dncnn = SingleLevel(load_dncnn(data / "weights" / "kair_dncnn_25.pth").to(DEVICE), LEVEL)
     found = {
@@ -211,30 +210,27 @@ def follow(contenders: dict[str, Method], chosen, images, blurs) -> str:
 
 
 @torch.no_grad()
-def main() -> None:
+def report(
+    full: bool, size: int, only: Sequence[str], denoiser: str, lpn: str, ridge: str, data: Path
+) -> str:  # fmt: skip
     """Choose, compare, follow."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--out", type=Path, help="Markdown file to write the tables to")
-    parser.add_argument("--full", action="store_true", help="all pictures, uncropped, and all ten kernels")
-    parser.add_argument("--size", type=int, default=128, help="pixels of a side of a picture's middle")
-    parser.add_argument("--only", nargs="+", help="some of the methods, by name")
-    for option, name in (("denoiser", "image-denoiser"), ("lpn", "learned-proximal"), ("ridge", "ridge-regulariser")):
-        there = name if name in shipped() else ""
-        parser.add_argument(f"--{option}", default=there, help=f"file or name of weights; now {there or 'none'}")
-    options = parser.parse_args()
     began = time.perf_counter()
-    contenders = methods(options.data, options.denoiser, options.lpn, options.ridge)
-    contenders = {k: v for k, v in contenders.items() if k in (options.only or contenders)}
-    chosen, choices = choose(contenders, options.data)
-    images = pictures(options.data, options.full, options.size)
-    blurs = {k: v for k, v in kernels(options.data).items() if options.full or k in FEW["kernels"]}
+    found = all_methods(data, denoiser, lpn, ridge)
+    contenders = {k: v for k, v in found.items() if k.startswith(tuple(only))}
+    chosen, choices = choose(contenders, data)
+    images = pictures(data, full, size)
+    blurs = {k: v for k, v in kernels(data).items() if full or k in FEW["kernels"]}
     parts = (compare(contenders, chosen, images, blurs), follow(contenders, chosen, images, blurs), choices)
-    text = "\n\n".join(parts) + f"\n\nPSNR in dB; {time.perf_counter() - began:.0f} s on {DEVICE}, {machine()}.\n"
-    print(text)
-    if options.out is not None:
-        options.out.write_text(text, encoding="utf-8")
+    return "\n\n".join(parts) + f"\n\nPSNR in dB; {time.perf_counter() - began:.0f} s on {DEVICE}."
+
+
+def there(name: str) -> str:
+    """The name of weights that come with the package; none where they do not."""
+    return name if name in shipped() else ""
 
 
 if __name__ == "__main__":
-    main()
+    main(
+        report, threads=1, full=False, size=128, only=[""], denoiser=there("image-denoiser"),
+        lpn=there("learned-proximal"), ridge=there("ridge-regulariser"), data=DATA,
+    )  # fmt: skip

@@ -10,13 +10,12 @@ derivatives in place of their product with the residual, and the weights .93 and
     python benchmarks/dehazing.py [--out FILE.md]
 """
 
-import argparse
 import math
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from _timing import main, shown, table
 from torch import Tensor
 
 from resolvent.operators import CartesianMRI, Superposition
@@ -228,27 +227,12 @@ ROWS: dict[str, Callable[[], Moments]] = {
 }
 
 
-def gaussian_table() -> Iterator[str]:
+def report() -> str:
     """One row for each rule."""
-    yield "| rule | gain error, tissue | haze | spread | NMSE of the tissue |"
-    yield "|---|---|---|---|---|"
-    for name, make in ROWS.items():
-        row = figures(make())
-        yield f"| {name} | {row.tissue:.4f} | {row.haze:.4f} | {row.spread:.3f} | {row.nmse:.4f} |"
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    lines = []
-    for line in gaussian_table():
-        print(line, flush=True)
-        lines.append(line)
-    if arguments.out:
-        arguments.out.write_text("\n".join(lines) + "\n")
+    rows = ((name, *figures(make())) for name, make in ROWS.items())
+    header = ("rule", "gain error, tissue", "haze", "spread", "NMSE of the tissue")
+    return table(header, shown([n, f"{t:.4f}", f"{h:.4f}", f"{s:.3f}", f"{e:.4f}"] for n, t, h, s, e in rows))
 
 
 if __name__ == "__main__":
-    main()
+    main(report, threads=1)

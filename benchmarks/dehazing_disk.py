@@ -13,13 +13,14 @@ values from those without haze; NMSE that of the complex image; grain the width 
     python benchmarks/dehazing_disk.py [--data ../shared/data] [--frames 16 24] [--steps 40] [--out FILE.md]
 """
 
-import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from _photographs import DATA
+from _timing import main, shown, table
 from scipy.io import loadmat
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
@@ -159,38 +160,24 @@ def figures(image: Tensor, clean: Tensor) -> Figures:
     )
 
 
-def table(folder: Path, frames: list[int], steps: int, samples: int) -> Iterator[str]:
-    """One row for each method, the mean over frames."""
-    disk, water = regions()
-    yield "| tissue from | gCNR | KS of the disk | NMSE | grain, axial x lateral (mm) |"
-    yield "|---|---|---|---|---|"
-    seen = scenes(folder, frames)
-    for name, method in methods(steps, samples).items():
-        rows = [figures(method(scene), scene.clean) for scene in seen]
-        row = Figures(*(float(np.mean(column)) for column in zip(*rows, strict=True)))
-        yield f"| {name} | {row.gcnr:.3f} | {row.ks:.3f} | {row.nmse:.3f} | {row.axial:.2f} x {row.lateral:.2f} |"
-    yield ""
-    count = min(int(disk.sum()), int(water.sum()))
-    of = f"gCNR of {count} pixels each, KS of {int(disk.sum())}"
-    yield f"{len(frames)} frames; {of}; mean of {samples} samples of {steps} steps."
+def row(name: str, found: Sequence[Figures]) -> list[str]:
+    """A method's, the mean over frames."""
+    of = Figures(*(float(np.mean(column)) for column in zip(*found, strict=True)))
+    return [name, f"{of.gcnr:.3f}", f"{of.ks:.3f}", f"{of.nmse:.3f}", f"{of.axial:.2f} x {of.lateral:.2f}"]
 
 
-def main() -> None:
-    """Measure and print, row after row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
-    parser.add_argument("--frames", type=int, nargs="+", default=[16, 24])
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--samples", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    lines = []
-    for line in table(arguments.data, arguments.frames, arguments.steps, arguments.samples):
-        print(line, flush=True)
-        lines.append(line)
-    if arguments.out:
-        arguments.out.write_text("\n".join(lines) + "\n")
+def report(data: Path, frames: list[int], steps: int, samples: int) -> str:
+    """One row for each method."""
+    disk, water = (int(region.sum()) for region in regions())
+    seen = scenes(data, frames)
+    rows = shown(
+        row(name, [figures(method(scene), scene.clean) for scene in seen])
+        for name, method in methods(steps, samples).items()
+    )
+    header = ("tissue from", "gCNR", "KS of the disk", "NMSE", "grain, axial x lateral (mm)")
+    of = f"gCNR of {min(disk, water)} pixels each, KS of {disk}"
+    return f"{table(header, rows)}\n\n{len(frames)} frames; {of}; mean of {samples} samples of {steps} steps."
 
 
 if __name__ == "__main__":
-    main()
+    main(report, threads=1, data=DATA, frames=[16, 24], steps=40, samples=2)

@@ -16,13 +16,12 @@ on four. Test pictures choose nothing. Seconds are of one image, and overhead is
 network, its derivative's included, where the sampler asks for it. There is no column of LPIPS, whose weights are not
 among the data.
 
-    python benchmarks/flow_restoration.py [--weights score] [--denoiser image-denoiser] [--tasks box …] [--images 4]
-        [--size 128] [--data ../shared/data] [--out FILE.md]
+    python benchmarks/flow_restoration.py [--only box …] [--weights image-score] [--denoiser image-denoiser]
+        [--methods TV …, by their first letters] [--images 4] [--size 128] [--data ../shared/data] [--out FILE.md]
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import time
@@ -35,7 +34,7 @@ import h5py
 import numpy as np
 import torch
 from _photographs import DATA, middle, picture
-from _timing import machine, table
+from _timing import main, shown, table
 from deepinv.physics.functional import bicubic_filter
 
 from resolvent.operators import CircularBlur, Downsampling
@@ -129,7 +128,7 @@ class Method(NamedTuple):
         return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
 
-def methods(score: torch.nn.Module, denoiser: torch.nn.Module, calibration: torch.Tensor) -> dict[str, Method]:
+def all_methods(score: torch.nn.Module, denoiser: torch.nn.Module, calibration: torch.Tensor) -> dict[str, Method]:
     """All of them."""
     net, reference, noise = Watched(score), Watched(denoiser), SIGMA / UNIT
     flow, exploding, lower = (
@@ -264,38 +263,24 @@ def rows(contenders: dict[str, Method], task: str, images: Sequence[np.ndarray],
         yield [task, name, *figures, shown]
 
 
-def main() -> None:
-    """Choose, restore, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="image-score", help="name or file of a denoiser for noise from 0.01 to 5")
-    parser.add_argument("--denoiser", default="image-denoiser", help="name or file of the plug-and-play denoiser")
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--methods", nargs="+", help="the first letters of some; all if not given")
-    parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    calibration = np.stack(training_pictures(options.data, CALIBRATION, 96))
-    contenders = methods(
-        load_denoiser(options.weights), load_denoiser(options.denoiser),
-        torch.as_tensor(calibration, dtype=torch.float32)[:, None],
-    )  # fmt: skip
-    if options.methods:
-        contenders = {n: m for n, m in contenders.items() if n.startswith(tuple(options.methods))}
-    images, found = test_pictures(options.data, options.images, options.size), []
-    for task in options.tasks:
-        for row in rows(contenders, task, images, options.data):
-            print(*row, sep=" | ", flush=True)
-            found.append(row)
+def report(
+    tasks: Sequence[str], weights: str, denoiser: str, methods: Sequence[str], images: int, size: int, data: Path
+) -> str:
+    """Choose and restore."""
+    calibration = np.stack(training_pictures(data, CALIBRATION, 96))
+    contenders = all_methods(
+        load_denoiser(weights), load_denoiser(denoiser), torch.as_tensor(calibration, dtype=torch.float32)[:, None]
+    )
+    contenders = {n: m for n, m in contenders.items() if n.startswith(tuple(methods))}
+    pictures = test_pictures(data, images, size)
+    found = shown(row for task in tasks for row in rows(contenders, task, pictures, data))
     header = ("task", "method", "PSNR, dB", "SSIM", "seconds", "network calls", "overhead",
               "PSNR on training crops, dB", "chosen there")  # fmt: skip
-    text = f"{table(header, found)}\n\nMeans over {len(images)} pictures; one thread, {machine()}.\n"
-    print(text)
-    if options.out is not None:
-        options.out.write_text(text, encoding="utf-8")
+    return f"{table(header, found)}\n\nMeans over {len(pictures)} pictures."
 
 
 if __name__ == "__main__":
-    main()
+    main(
+        report, threads=1, parts=tuple(TASKS), weights="image-score", denoiser="image-denoiser", methods=[""], images=4,
+        size=128, data=DATA,
+    )  # fmt: skip

@@ -9,15 +9,13 @@ million parameters), WCRR's those of its repository (Goujon, Neumayer and Unser 
         [--out FILE.md]
 """
 
-import argparse
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from _photographs import DATA, noisy
-from _timing import machine, table
+from _timing import main, table
 
 from resolvent.priors import load_denoiser, load_dncnn
 from resolvent.recon import psnr
@@ -44,7 +42,7 @@ def parameters(network: torch.nn.Module) -> int:
 
 
 @torch.no_grad()
-def report(weights: Sequence[str], data: Path, count: int | None) -> str:
+def report(weights: Sequence[str], images: int | None, data: Path) -> str:
     """A row per set and network."""
     yardstick = load_dncnn(data / "weights" / "kair_dncnn_25.pth")
     measured: dict[str, tuple[Denoise, tuple[int, ...]]] = {"noisy": (lambda y, sigma: y, LEVELS)}
@@ -54,7 +52,7 @@ def report(weights: Sequence[str], data: Path, count: int | None) -> str:
     rows = []
     for name, folder in SETS.items():
         for network, (denoise, levels) in measured.items():
-            found = {n: f"{mean_psnr(denoise, data / 'natural' / folder, n, count):.2f}" for n in levels}
+            found = {n: f"{mean_psnr(denoise, data / 'natural' / folder, n, images):.2f}" for n in levels}
             rows.append([name, network, *(found.get(n, "") for n in LEVELS)])
         for (network, of), figures in PUBLISHED.items():
             if of == name:
@@ -62,21 +60,5 @@ def report(weights: Sequence[str], data: Path, count: int | None) -> str:
     return table(("set", "denoiser", *(f"sigma {n}" for n in LEVELS)), rows)
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", nargs="+", default=["image-denoiser"], help="names or files of gray denoisers")
-    parser.add_argument("--images", type=int, help="the first so many of each set; all if not given")
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
-    options = parser.parse_args()
-    began = time.perf_counter()
-    text = report(options.weights, options.data, options.images)
-    text += f"\n\nPSNR in dB; {time.perf_counter() - began:.0f} s on {machine()}.\n"
-    print(text)
-    if options.out is not None:
-        options.out.write_text(text, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    main(report, threads=1, weights=["image-denoiser"], images=int, data=DATA)

@@ -10,13 +10,12 @@ The schedule is the published one (Fang, Buchanan and Sulam, ICLR 2024); --share
     python benchmarks/learned_proximal.py [--share 1.0] [--seed 0] [--out FILE.md]
 """
 
-import argparse
 import itertools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from _timing import main, shown, table
 from torch import Tensor
 
 from resolvent.priors import (
@@ -156,27 +155,17 @@ HEAD = [
 ]
 
 
-def run(share: float, seed: int) -> str:
+def report(share: float, seed: int) -> str:
     """Train, and one row after each gamma's last stage."""
     torch.manual_seed(seed)
-    network = LearnedProximalNetwork(PixelPotential())
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    network, rows = LearnedProximalNetwork(PixelPotential()), []
 
     def seen(gamma: float | None) -> None:
-        lines.append("| " + " | ".join(row(network, gamma)) + " |")
-        print(lines[-1], flush=True)
+        rows.extend(shown([row(network, gamma)]))
 
     Schedule(share, [gamma for gamma, _, _ in SCHEDULE]).teach(network, seen)
-    return "\n".join(lines)
+    return table(HEAD, rows)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    table = run(arguments.share, arguments.seed)
-    print(table)
-    if arguments.out:
-        arguments.out.write_text(table + "\n")
+    main(report, threads=1, share=1.0, seed=0)

@@ -10,7 +10,6 @@ through them, for two; with the mask that weighs image against residual (Balance
     python benchmarks/low_light.py [--passes 1400] [--images 12] [--data ../shared/data] [--out FILE.md]
 """
 
-import argparse
 import itertools
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import torch
 from _crops import crops, trained
 from _photographs import DATA, middle, picture
-from _timing import machine, table
+from _timing import main, table
 from torch import Tensor
 
 from resolvent.operators import Exposure
@@ -103,27 +102,17 @@ def mean_psnr(x: Tensor, truth: Tensor) -> float:
     return float(psnr(x, truth, 1.0).mean())
 
 
-def main() -> None:
-    """Measure, train, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--passes", type=int, default=1400)
-    parser.add_argument("--images", type=int, default=12)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+def report(passes: int, images: int, data: Path) -> str:
+    """Measure, train, measure."""
     first = table(["exposure", "steps", "error", "theory"], exact_rows())
     began = time.perf_counter()
-    priors = networks(arguments.data, arguments.passes)
+    priors = networks(data, passes)
     minutes = (time.perf_counter() - began) / 60
     head = ["exposure", "network", *(f"{k} step{'s' * (k > 1)}, dB" for k in STEPS)]
-    second = table(head, trained_rows(priors, arguments.data, arguments.images))
-    note = f"{arguments.images} pictures; {arguments.passes} passes of training each, {minutes:.0f} minutes in all."
-    text = f"{first}\n\n{second}\n\n{note} Measured on {machine()}, 1 thread.\n"
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
+    second = table(head, trained_rows(priors, data, images))
+    note = f"{images} pictures; {passes} passes of training each, {minutes:.0f} minutes in all."
+    return f"{first}\n\n{second}\n\n{note}"
 
 
 if __name__ == "__main__":
-    main()
+    main(report, threads=1, passes=1400, images=12, data=DATA)

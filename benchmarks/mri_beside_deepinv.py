@@ -132,7 +132,7 @@ def primal_dual(scan: Scan, weight: float) -> dict[str, Contender]:
 
     steps = {"resolvent": (0.3, 0.6, 1.0), "deepinv": (1.0, *STEPS)}
     problems = {"resolvent": (own, (scan.y, scan.physics)), "deepinv": (stock, (y, physics))}
-    return {"FISTA": accelerated_descent(scan, TV(weight, iterations=4))} | {
+    return {"FISTA": accelerated_descent(scan, TV(weight, iterations=10))} | {
         f"{who} {step:g}": solving(make(step), *problem)
         for who, (make, problem) in problems.items()
         for step in steps[who]

@@ -11,16 +11,14 @@ spot sees every fifth pixel only, the plain one all but the pixel, and Noise2Sco
         [--out FILE.md]
 """
 
-import argparse
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from _photographs import DATA, picture
-from _timing import machine, table
+from _timing import main, table
 from scipy.ndimage import gaussian_filter
 
 from resolvent.datasets.sources import Pieces, draw
@@ -166,27 +164,15 @@ def unseen(net: BlindSpotNetwork) -> Denoise:
     return lambda y: net.estimate(y, blind=True)
 
 
-def main() -> None:
-    """Train, measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1500, help="of the first table's trainings")
-    parser.add_argument("--blind_steps", type=int, default=500, help="of the second table's trainings")
-    parser.add_argument("--images", type=int, help="the first so many of each set; all if not given")
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--out", type=Path, help="Markdown file to write the tables to")
-    options = parser.parse_args()
-    began = time.perf_counter()
+def report(steps: int, blind_steps: int, images: int | None, data: Path) -> str:
+    """Train and measure."""
     parts = [
-        white_noise(options.data, options.steps, options.images),
-        two_noises(options.data, options.blind_steps, options.images),
-        f"PSNR in dB; {options.steps} and {options.blind_steps} steps of {BATCH} crops of {SIZE} x {SIZE} pixels; "
-        f"{time.perf_counter() - began:.0f} s on {machine()}.",
+        white_noise(data, steps, images),
+        two_noises(data, blind_steps, images),
+        f"PSNR in dB; {steps} and {blind_steps} steps of {BATCH} crops of {SIZE} x {SIZE} pixels.",
     ]
-    text = "\n\n".join(parts) + "\n"
-    print(text)
-    if options.out is not None:
-        options.out.write_text(text, encoding="utf-8")
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":
-    main()
+    main(report, threads=1, steps=1500, blind_steps=500, images=int, data=DATA)

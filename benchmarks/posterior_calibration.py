@@ -10,13 +10,12 @@ within the chance of so many samples, about 0.07.
     python benchmarks/posterior_calibration.py [--samples 200] [--seed 0] [--out FILE.md]
 """
 
-import argparse
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from _timing import main, shown, table
 from torch import Tensor
 
 from resolvent.operators import Dense, Operator
@@ -91,6 +90,10 @@ def block_means() -> Operator:
     return Dense(torch.kron(one, one), (1, SIDE, SIDE))
 
 
+LEGEND = (
+    "Cells: bias and spread in posterior standard deviations. Samples the posterior: bias below 0.2 and spread from "
+    "0.9 to 1.1 in every column; nearly: 0.4, and 0.8 to 1.25."
+)
 PRIORS = {"Gaussian": gaussian, "mixture": mixture}
 OPERATORS = {"half the pixels": kept_pixels, "blur": blurred, "2 x 2 means": block_means}
 
@@ -154,42 +157,29 @@ def calibrated(rows: list[list[float]]) -> str:
     return "nearly" if bias < 0.4 and min(spread) > 0.8 and max(spread) < 1.25 else "no"
 
 
-def table(samples: int, seed: int) -> Iterator[str]:
-    """One row for each sampler."""
+def rows(samples: int, seed: int) -> Iterator[list[str]]:
+    """One for each sampler, the posterior's own first."""
     tasks = [task(prior(), physics(), seed) for prior in PRIORS.values() for physics in OPERATORS.values()]
-    names = [f"{prior}, {physics}" for prior in PRIORS for physics in OPERATORS]
-    yield "| sampler | " + " | ".join(names) + " | error of a sample, of the mean | samples the posterior |"
-    yield "| --- " * (len(names) + 3) + "|"
-    exact = [of.posterior for of in tasks]
-    drawn = [
-        [rms(e.sample(samples) - of.truth), rms(e.moments()[0] - of.truth)] for e, of in zip(exact, tasks, strict=True)
-    ]
-    one, mean = (sum(row[i] for row in drawn) / len(drawn) for i in (0, 1))
-    yield "| the posterior |" + " 0, 1 |" * len(names) + f" {one:.3f}, {mean:.3f} | yes |"
+    exact = [(of.posterior, of.truth) for of in tasks]
+    drawn = [[rms(e.sample(samples) - truth), rms(e.moments()[0] - truth)] for e, truth in exact]
+    yield ["the posterior", *["0, 1"] * len(tasks), means(drawn), "yes"]
     for name, make in SAMPLERS.items():
-        rows = [measured(make(of.prior), of, samples, seed) for of in tasks]
-        one, mean = (sum(row[i] for row in rows) / len(rows) for i in (2, 3))
-        cells = " | ".join(f"{row[0]:.2f}, {row[1]:.2f}" for row in rows)
-        yield f"| {name} | {cells} | {one:.3f}, {mean:.3f} | {calibrated(rows)} |"
+        found = [measured(make(of.prior), of, samples, seed) for of in tasks]
+        cells = [f"{bias:.2f}, {spread:.2f}" for bias, spread, *_ in found]
+        yield [name, *cells, means([errors for _, _, *errors in found]), calibrated(found)]
 
 
-def main() -> None:
-    """Measure and print, row after row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    lines = []
-    for line in table(arguments.samples, arguments.seed):
-        print(line, flush=True)
-        lines.append(line)
-    lines += ["", "Cells: bias and spread in posterior standard deviations. Samples the posterior: bias below 0.2 and"
-              " spread from 0.9 to 1.1 in every column; nearly: 0.4, and 0.8 to 1.25."]  # fmt: skip
-    print(lines[-1])
-    if arguments.out:
-        arguments.out.write_text("\n".join(lines) + "\n")
+def means(errors: list[list[float]]) -> str:
+    """Over the tasks."""
+    return ", ".join(f"{sum(column) / len(column):.3f}" for column in zip(*errors, strict=True))
+
+
+def report(samples: int, seed: int) -> str:
+    """The table."""
+    names = [f"{prior}, {physics}" for prior in PRIORS for physics in OPERATORS]
+    head = ("sampler", *names, "error of a sample, of the mean", "samples the posterior")
+    return f"{table(head, shown(rows(samples, seed)))}\n\n{LEGEND}"
 
 
 if __name__ == "__main__":
-    main()
+    main(report, threads=1, samples=200, seed=0)

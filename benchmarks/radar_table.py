@@ -11,17 +11,15 @@ the phase random, smooth and constant in one cell. A mean is followed by its sta
         [--out FILE.md]
 """
 
-import argparse
 import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from _timing import machine, table
+from _timing import main, shown, table
 
 from resolvent.datasets import blobs
 from resolvent.operators import NearFieldMIMO
@@ -150,42 +148,23 @@ class Cell(NamedTuple):
 HEAD = ("frequencies", "SNR (dB)", "phase", "method", "chosen", "PSNR (dB)", "SSIM", "seconds")
 
 
-def report(contenders: dict[str, Method], frequencies: Sequence[int], scenes: int) -> str:
-    """Both tables."""
+def tables(contenders: dict[str, Method], frequencies: Sequence[int], scenes: int) -> str:
+    """Both of them."""
     cells = [Cell(n, snr, "random", scenes) for n in frequencies for snr in SNRS]
-    first = [row for cell in cells for row in shown(cell.rows(contenders))]
+    first = shown(row for cell in cells for row in cell.rows(contenders))
     others = [Cell(*PHASE_CELL, phase, scenes) for phase in PHASES[1:]] if PHASE_CELL[0] in frequencies else []
     same = [row for row in first if row[:2] == [str(value) for value in PHASE_CELL]]
-    second = same + [row for cell in others for row in shown(cell.rows(contenders))]
+    second = same + shown(row for cell in others for row in cell.rows(contenders))
     return "\n\n".join(table(HEAD, rows) for rows in (first, second) if rows)
 
 
-def shown(rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    """Rows, printed as they come."""
-    for row in rows:
-        print(" | ".join(row), flush=True)
-        yield row
-
-
 @torch.no_grad()
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="magnitude-denoiser", help="name or file of the 3-D denoiser")
-    parser.add_argument("--scenes", type=int, default=20, help="scored in each cell")
-    parser.add_argument("--frequencies", type=int, nargs="+", default=FREQUENCIES)
-    parser.add_argument("--out", type=Path, help="Markdown file to write the tables to")
-    options = parser.parse_args()
-    torch.set_num_threads(2)
+def report(weights: str, scenes: int, frequencies: Sequence[int]) -> str:
+    """The tables, and how long they took."""
     began = time.perf_counter()
-    text = report(methods(options.weights), options.frequencies, options.scenes)
-    text += (
-        f"\n\n{options.scenes} scenes in each cell; {time.perf_counter() - began:.0f} s on {machine()}, 2 threads.\n"
-    )
-    print(text)
-    if options.out is not None:
-        options.out.write_text(text, encoding="utf-8")
+    text = tables(methods(weights), frequencies, scenes)
+    return f"{text}\n\n{scenes} scenes in each cell; {time.perf_counter() - began:.0f} s."
 
 
 if __name__ == "__main__":
-    main()
+    main(report, threads=2, weights="magnitude-denoiser", scenes=20, frequencies=list(FREQUENCIES))

@@ -10,14 +10,14 @@ from its last one alone.
     python benchmarks/self_tuning.py [--share 1.0] [--out FILE.md]
 """
 
-import argparse
 import math
 import statistics
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
+from _photographs import DATA
+from _timing import main, shown, table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -39,7 +39,7 @@ from resolvent.priors import (
 )
 from resolvent.priors.hyperparameters import Values
 
-IMAGES = Path(__file__).resolve().parents[2] / "shared" / "data" / "natural" / "bsd400_train_gray180"
+IMAGES = DATA / "natural" / "bsd400_train_gray180"
 TARGET, LEVELS, STARTS = 0.1, Decades(0.02, 0.5), (0.03, 0.1, 0.4)
 STEPS, SIZE, SIDE, EVERY = 2000, 16, 24, 5
 
@@ -193,51 +193,45 @@ def spread(values: list[float]) -> str:
 HEAD = ("training", "first level", "last level", "spread", "mean square error", "over the grid's best", "cost")
 
 
-class Table:
-    """Rows that are printed as they come, each loss against the best of the grid."""
+class Runs:
+    """Rows of the table, each loss against the best of the grid."""
 
     def __init__(self, best: float):
         self.best = best
-        self.lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
 
-    def add(self, name: str, first: float, last: float, loss: float, cost: float = 1, spread: str = "") -> None:
+    def row(self, name: str, first: float, last: float, loss: float, cost: float = 1, spread: str = "") -> list[str]:
         """One run."""
         against = f"{100 * (loss / self.best - 1):+.1f} %"
-        cells = (name, f"{first:.3f}", f"{last:.3f}", spread, f"{loss:.3e}", against, f"{cost:.1f}")
-        self.lines.append("| " + " | ".join(cells) + " |")
-        print(self.lines[-1], flush=True)
+        return [name, f"{first:.3f}", f"{last:.3f}", spread, f"{loss:.3e}", against, f"{cost:.1f}"]
 
 
-def add_tuned(table: Table, method: Method, images: Patches, steps: int) -> None:
+def tuned_rows(runs: Runs, method: Method, images: Patches, steps: int) -> Iterator[list[str]]:
     """Three tuned runs, and what learns anew from the first one's path."""
     found = [tuned(method, start, images, steps) for start in STARTS]
     again, paid = spread([outcome.level for outcome in found]), cost(method, images)
     for start, (loss, level, _) in zip(STARTS, found, strict=True):
-        table.add(method.name, start, level, loss, paid, again)
+        yield runs.row(method.name, start, level, loss, paid, again)
     path = found[0].path
     schedule = fixed(lambda k: torch.full((SIZE,), path[k]), images, steps)
-    table.add(f"{method.name}: schedule", path[0], path[-1], schedule)
-    table.add(f"{method.name}: last level", path[-1], path[-1], fixed(constant(path[-1]), images, steps))
+    yield runs.row(f"{method.name}: schedule", path[0], path[-1], schedule)
+    yield runs.row(f"{method.name}: last level", path[-1], path[-1], fixed(constant(path[-1]), images, steps))
 
 
-def run(share: float) -> str:
-    """All rows."""
+def rows(share: float) -> Iterator[list[str]]:
+    """The grid, then the tuned runs."""
     images, steps = patches(), int(share * STEPS)
     levels = torch.logspace(math.log10(0.02), math.log10(0.5), 10).tolist()
     grid = {level: fixed(constant(level), images, steps) for level in levels}
-    table = Table(min(grid.values()))
-    for level, loss in grid.items():
-        table.add("fixed", level, level, loss)
+    runs = Runs(min(grid.values()))
+    yield from (runs.row("fixed", level, level, loss) for level, loss in grid.items())
     for method in METHODS:
-        add_tuned(table, method, images, steps)
-    return "\n".join(table.lines)
+        yield from tuned_rows(runs, method, images, steps)
+
+
+def report(share: float) -> str:
+    """All rows."""
+    return table(HEAD, shown(rows(share)))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=float, default=1.0)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    table = run(arguments.share)
-    if arguments.out:
-        arguments.out.write_text(table + "\n")
+    main(report, threads=1, share=1.0)

@@ -10,14 +10,13 @@ would be were they of the posterior. Nothing was chosen on test pictures, and no
         [--out FILE.md]
 """
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from _crops import crops, trained
 from _photographs import DATA, middle, picture
-from _timing import machine, table
+from _timing import main, table
 from torch import Tensor
 
 from resolvent.operators import matched
@@ -57,7 +56,7 @@ def row(name: str, calls: int, x: Tensor, truth: Tensor, misfit: Callable[[Tenso
 
 
 @torch.no_grad()
-def report(prior: ConditionalVelocity, truth: Tensor, samples: int) -> str:
+def measured(prior: ConditionalVelocity, truth: Tensor, samples: int) -> str:
     """The table."""
     physics = downsampling((1, SIDE, SIDE), FACTOR)
     y = physics.A(truth)
@@ -86,24 +85,11 @@ def report(prior: ConditionalVelocity, truth: Tensor, samples: int) -> str:
     return table(head, rows)
 
 
-def main() -> None:
-    """Train, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    prior = network(arguments.data, arguments.steps)
-    figures = report(prior, pictures(arguments.data, arguments.images), arguments.samples)
-    trained_for = f"{arguments.images} pictures; {arguments.steps} steps of training."
-    text = f"{figures}\n\n{trained_for} Measured on {machine()}, 1 thread.\n"
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
+def report(steps: int, samples: int, images: int, data: Path) -> str:
+    """Train, then measure."""
+    figures = measured(network(data, steps), pictures(data, images), samples)
+    return f"{figures}\n\n{images} pictures; {steps} steps of training."
 
 
 if __name__ == "__main__":
-    main()
+    main(report, threads=1, steps=1000, samples=4, images=8, data=DATA)

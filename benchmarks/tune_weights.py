@@ -6,21 +6,22 @@ tuning ends; its best is the reference. The gap is that of PSNR, 10 log10 of the
 tuned on; cost counts gradients of the lower level and products with its derivative. Seeds are fixed, times are not
 measured.
 
-    python benchmarks/tune_weights.py [--size 64] [--points 25] [--steps 25]
-        [--only "MRI, TV" …] [--out FILE.md]
+    python benchmarks/tune_weights.py [--only "MRI, TV" …] [--size 64] [--frequencies 5] [--points 25] [--steps 25]
+        [--out FILE.md]
 """
 
-import argparse
 import json
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
+from _timing import main, shown, table
 
-from resolvent.apps.cli import main
+from resolvent.apps import cli
 
+SCENES = ("MRI, wavelets", "MRI, TV", "radar, L1", "radar, TV")
 LOSSES = ("MeanSquare", "SURE", "DiscrepancyPrinciple", "HeldOut")
 EPS = 1e-4
 #: Share of the loss that a step must promise; the verb's own.
@@ -33,12 +34,11 @@ def scenes(folder: Path, size: int, frequencies: int) -> dict[str, tuple[Path, d
     run(["simulate", "mri", "--size", size, "--coils", 1, "--acceleration", 2, "--snr", 20, "--out", scan])
     run(["simulate", "near-field", "--n_frequencies", frequencies, "--snr", 15, "--out", scene])
     wavelets = {"class_path": "InWavelets", "init_args": {"prior": kind("L1", weight=0.1)}}
-    return {
-        "MRI, wavelets": (scan, wavelets, "prior.prior.weight"),
-        "MRI, TV": (scan, kind("TV", weight=0.1, iterations=10), "prior.weight"),
-        "radar, L1": (scene, kind("L1", weight=0.1), "prior.weight"),
-        "radar, TV": (scene, kind("TV", weight=0.1, iterations=5), "prior.weight"),
-    }
+    found = (
+        (scan, wavelets, "prior.prior.weight"), (scan, kind("TV", weight=0.1, iterations=10), "prior.weight"),
+        (scene, kind("L1", weight=0.1), "prior.weight"), (scene, kind("TV", weight=0.1, iterations=5), "prior.weight"),
+    )  # fmt: skip
+    return dict(zip(SCENES, found, strict=True))
 
 
 def kind(name: str, **arguments: float) -> dict:
@@ -48,7 +48,7 @@ def kind(name: str, **arguments: float) -> dict:
 
 def run(arguments: list[object]) -> None:
     """One command."""
-    code = main([str(a) for a in arguments])
+    code = cli.main([str(a) for a in arguments])
     if code:
         raise SystemExit(code)
 
@@ -81,11 +81,11 @@ def grid(low: float, high: float, points: int) -> dict:
 
 def rows(
     name: str, scene: tuple[Path, dict, str], folder: Path, points: int, steps: int, ends: tuple[float, float] = (-6, 2)
-) -> list[str]:
+) -> Iterator[list[str]]:
     """The grid between ``ends``, then every loss."""
     searched = tune(scene, folder / f"{name} grid", grid(*ends, points), "MeanSquare", points + 1)
     best, cost = searched[-1]["loss"], searched[-1]["cost"]
-    found = [row(name, "grid of the truth", searched[-1]["parameters"][scene[2]], 0.0, 1.0, "-")]
+    yield row(name, "grid of the truth", searched[-1]["parameters"][scene[2]], 0.0, 1.0, "-")
     for loss in LOSSES:
         method = kind("AcceleratedMAID", eps=EPS, delta=1e-2, gain=GAIN)
         log = tune(scene, folder / f"{name} {loss}", method, loss, steps)
@@ -93,9 +93,7 @@ def rows(
         error = error_at(scene, weight, folder / f"{name} {loss} error")
         enough = next(line["cost"] for line in log if close(line["parameters"][scene[2]], weight))
         gap = 10 * math.log10(error / best)
-        found.append(row(name, loss, weight, gap, log[-1]["cost"] / cost, f"{enough / cost:.2f}"))
-        print(found[-1], flush=True)
-    return found
+        yield row(name, loss, weight, gap, log[-1]["cost"] / cost, f"{enough / cost:.2f}")
 
 
 def close(a: float, b: float) -> bool:
@@ -103,33 +101,21 @@ def close(a: float, b: float) -> bool:
     return abs(math.log(a / b)) < 0.1
 
 
-def row(name: str, loss: str, weight: float, gap: float, cost: float, enough: str) -> str:
+def row(name: str, loss: str, weight: float, gap: float, cost: float, enough: str) -> list[str]:
     """One line of the table."""
-    return f"| {name} | {loss} | {weight:.4g} | {gap:+.3f} | {cost:.2f} | {enough} |"
+    return [name, loss, f"{weight:.4g}", f"{gap:+.3f}", f"{cost:.2f}", enough]
 
 
-HEAD = """| scene, prior | loss | weight | gap (dB) | cost over the grid's | until within 10% |
-|---|---|---|---|---|---|"""
+HEAD = ("scene, prior", "loss", "weight", "gap (dB)", "cost over the grid's", "until within 10%")
 
 
-def table(size: int, frequencies: int, points: int, steps: int, only: Sequence[str] | None) -> str:
+def report(only: Sequence[str], size: int, frequencies: int, points: int, steps: int) -> str:
     """All scenes, or some by name."""
     with tempfile.TemporaryDirectory() as folder:
-        found = {k: v for k, v in scenes(Path(folder), size, frequencies).items() if k in (only or [k])}
-        lines = [line for name, scene in found.items() for line in rows(name, scene, Path(folder), points, steps)]
-    return "\n".join([HEAD, *lines]) + "\n"
+        found = {k: v for k, v in scenes(Path(folder), size, frequencies).items() if k in only}
+        lines = shown(r for name, scene in found.items() for r in rows(name, scene, Path(folder), points, steps))
+    return table(HEAD, lines)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--frequencies", type=int, default=5)
-    parser.add_argument("--points", type=int, default=25)
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--only", nargs="+", help="some of the scenes, by name")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    text = table(arguments.size, arguments.frequencies, arguments.points, arguments.steps, arguments.only)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text)
+    main(report, threads=1, parts=SCENES, size=64, frequencies=5, points=25, steps=25)

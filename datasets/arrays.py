@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..operators.files import first_line
 from .errors import InputError, printable
 
 SPARE, FACTOR = 64 * 2**20, 100
@@ -116,7 +117,7 @@ def decoding(path: Path, what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         raise InputError(f"{path}: damaged {what} file ({type(error).__name__}: {reason})") from error
     finally:
         logging.disable(muted)

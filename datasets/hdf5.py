@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from torch import Tensor
 
-from ..operators.files import atomic
+from ..operators.files import atomic, first_line
 from .arrays import NUMERIC, Allowance, require_memory, to_tensor
 from .errors import InputError, printable
 from .hdf5_probe import overlaps, survives, types, varies
@@ -39,7 +39,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except Exception as error:
-        raise InputError(f"{path}: HDF5 file cannot be opened, truncated or damaged ({_first_line(error)})") from error
+        raise InputError(f"{path}: HDF5 file cannot be opened, truncated or damaged ({first_line(error)})") from error
     with file:
         try:
             _refuse_links(path, file, set())
@@ -48,7 +48,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         except InputError:
             raise
         except Exception as error:  # h5py raises any kind on damaged bytes
-            raise InputError(f"{path}: damaged HDF5 file ({_first_line(error)})") from error
+            raise InputError(f"{path}: damaged HDF5 file ({first_line(error)})") from error
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         with atomic(path) as partial, h5py.File(partial, "w") as file:
             yield file
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or _first_line(error)})") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror or first_line(error)})") from error
 
 
 def check_format(path: Path, file: h5py.File, expected: str, version: int) -> None:
@@ -197,7 +197,3 @@ def _refuse_unsafe_types(path: Path, file: h5py.File) -> None:
         raise InputError(f"{path}: damaged HDF5 file, expected members of compound types side by side")
     if any(map(varies, found)) and not survives(path, about.st_size, about.st_mtime_ns):
         raise InputError(f"{path}: damaged HDF5 file, expected text and lists of the length they declare")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]

@@ -18,7 +18,7 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from .krylov import Map, conjugate_residuals
-from .norm import norms
+from .norm import norms, per_image
 
 #: How often a step is halved at most.
 HALVINGS = 20
@@ -97,36 +97,32 @@ class Decoded(Physics):
             return torch.autograd.grad(data, x, v, retain_graph=True)[0]
 
         def curve(u: Tensor) -> Tensor:
-            return u + _per_image(gamma, u) * adjoint(self._tangent(x.detach(), data.detach(), u))
+            return u + per_image(gamma, u) * adjoint(self._tangent(x.detach(), data.detach(), u))
 
         left, away = data.detach() - y, x.detach() - z
         value = (gamma * _squared(left) + _squared(away)) / 2
-        return Point(x.detach(), value, away + _per_image(gamma, away) * adjoint(left), curve)
+        return Point(x.detach(), value, away + per_image(gamma, away) * adjoint(left), curve)
 
     @torch.no_grad()
     def _tangent(self, x: Tensor, data: Tensor, u: Tensor) -> Tensor:
         """The derivative along ``u`` by a difference, exact where D is linear."""
         size = _squared(u).clamp_min(torch.finfo(u.dtype).tiny)
         h = torch.finfo(u.dtype).eps ** (1 / 3) * (1 + (_squared(x) / size).sqrt())
-        return (self.A(x + _per_image(h, u) * u) - data) / _per_image(h, data)
+        return (self.A(x + per_image(h, u) * u) - data) / per_image(h, data)
 
     def _descended(self, here: Point, move: Tensor, *problem: Tensor) -> Point:
         """The point after as much of ``move`` as makes the objective fall; ``here``, where none does."""
         slack = 10 * torch.finfo(move.dtype).eps * here.value
         length = torch.ones_like(here.value)
         for _ in range(HALVINGS):
-            there = self._point(here.x + _per_image(length, move) * move, *problem)
+            there = self._point(here.x + per_image(length, move) * move, *problem)
             rises = ~(there.value <= here.value + slack)
             if not rises.any():
                 return there
             length = torch.where(rises, length / 2, length)
-        return self._point(here.x + _per_image(torch.where(rises, 0, length), move) * move, *problem)
+        return self._point(here.x + per_image(torch.where(rises, 0, length), move) * move, *problem)
 
 
 def _squared(x: Tensor) -> Tensor:
     """Squared norm per image ``(B,)``."""
     return norms(x).square()
-
-
-def _per_image(scalars: Tensor, x: Tensor) -> Tensor:
-    return scalars.reshape(-1, *[1] * (x.ndim - 1))

@@ -1,4 +1,4 @@
-"""The atomic writer: a file appears whole under its name, or not at all."""
+"""Files appear whole under their names, or not at all; what goes wrong with one is said in a line."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ def remove_partials(path: str | os.PathLike[str]) -> None:
     target = Path(path)
     for partial in target.parent.glob(f".{target.name}.*.partial"):
         partial.unlink(missing_ok=True)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first; its kind, if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _flush(path: Path) -> None:

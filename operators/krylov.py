@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .norm import norms
+from .norm import norms, per_image
 
 Map = Callable[[Tensor], Tensor]
 
@@ -50,7 +50,7 @@ def gmres(product: Map, right: Tensor, tol: Tensor, max_products: int) -> tuple[
     Every product is kept: memory for ``max_products`` images.
     """
     length = norms(right)
-    basis = [right / _column(length.clamp_min(torch.finfo(length.dtype).tiny), right)]
+    basis = [right / per_image(length.clamp_min(torch.finfo(length.dtype).tiny), right)]
     columns: list[Tensor] = []
     x = torch.zeros_like(right)
     target = torch.zeros(len(right), max_products + 1, dtype=length.dtype, device=length.device)
@@ -63,13 +63,13 @@ def gmres(product: Map, right: Tensor, tol: Tensor, max_products: int) -> tuple[
             column.append(torch.stack([c.flatten() for c in overlap], 1))
         height = norms(image)
         columns.append(torch.cat([column[0] + column[1], height[:, None]], 1))
-        basis.append((image / _column(height, image)).nan_to_num(0, 0, 0))
+        basis.append((image / per_image(height, image)).nan_to_num(0, 0, 0))
         k = len(columns)
         hessenberg = torch.stack([torch.nn.functional.pad(c, (0, k + 1 - c.shape[1])) for c in columns], 2)
         weights = torch.linalg.pinv(hessenberg) @ target[:, : k + 1, None]
         length = torch.linalg.vector_norm((target[:, : k + 1, None] - hessenberg @ weights).flatten(1), dim=1)
     if columns:
-        x = sum((_column(weights[:, i, 0], right) * q for i, q in enumerate(basis[:-1])), start=x)
+        x = sum((per_image(weights[:, i, 0], right) * q for i, q in enumerate(basis[:-1])), start=x)
     return x, len(columns)
 
 
@@ -95,8 +95,4 @@ def _real(x: Tensor) -> Tensor:
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:
     """Real part of the inner product per image, shaped to multiply it."""
-    return _column(torch.linalg.vecdot(_real(a).flatten(1), _real(b).flatten(1)), a)
-
-
-def _column(scalars: Tensor, x: Tensor) -> Tensor:
-    return scalars.reshape(-1, *[1] * (x.ndim - 1))
+    return per_image(torch.linalg.vecdot(_real(a).flatten(1), _real(b).flatten(1)), a)

@@ -53,6 +53,11 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], like: Tensor, *, rto
     return theta + residual
 
 
+def per_image(scalars: Tensor, x: Tensor) -> Tensor:
+    """``(B,)`` scalars shaped to multiply ``x``."""
+    return scalars.reshape(-1, *[1] * (x.ndim - 1))
+
+
 def norms(x: Tensor) -> Tensor:
     """Euclidean norm per image, shape ``(B,)``; of real parts: torch's norm of complex numbers is 40 times slower."""
     parts = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x

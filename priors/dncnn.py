@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..operators.files import first_line
+
 Weights = dict[str, Tensor]
 
 
@@ -52,11 +54,9 @@ def _read(path: Path) -> Weights:
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read ({_first_line(error)}), {expected}") from error
+        raise ValueError(f"{path}: cannot be read ({first_line(error)}), {expected}") from error
     except Exception as error:  # torch.load meets a damaged or foreign file with any of a dozen kinds
-        raise ValueError(
-            f"{path}: truncated, damaged or no weights alone ({_first_line(error)}), {expected}"
-        ) from error
+        raise ValueError(f"{path}: truncated, damaged or no weights alone ({first_line(error)}), {expected}") from error
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
         raise ValueError(f"{path}: found {type(found).__name__} of other things than tensors, {expected}")
     return found
@@ -79,7 +79,3 @@ def _deepinv_layout(weights: Weights) -> Weights:
 def _summary(weights: Weights) -> str:
     names = list(weights)
     return f"{len(names)} tensors ({', '.join(names[:2])}, …)" if names else "no tensors"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..operators.extras import require
+from ..operators.files import first_line
 
 #: What may lie beside the transformer: the class and the library of each folder.
 TEXT_PARTS = {
@@ -143,7 +144,7 @@ def _load(kind: Any, folder: Path, name: str, dtype: torch.dtype) -> Any:
     try:
         network = kind.from_pretrained(path, use_safetensors=True, local_files_only=True)
     except OSError as error:
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         raise ValueError(f"{path}: found no {kind.__name__} ({reason}), expected it in safetensors") from error
     return network.to(dtype).eval().requires_grad_(False)
 

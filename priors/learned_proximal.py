@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..operators.krylov import conjugate_residuals, implicitly
+from ..operators.norm import norms
 from .convex_network import ConvexPotential
 from .network import Network
 from .prior import Aux, Prior
@@ -110,10 +111,10 @@ def _newton(
     far from the solution: Eisenstat and Walker, SIAM J. Sci. Comput. 17:16 (1996).
     """
     y, image = start, network(start)
-    size = torch.maximum(lengths(v), lengths(image)).clamp_min(torch.finfo(v.dtype).tiny)
+    size = torch.maximum(norms(v), norms(image)).clamp_min(torch.finfo(v.dtype).tiny)
     residual = v - gamma * y - (1 - gamma) * image
     for _ in range(STEPS):
-        relative = lengths(residual) / size
+        relative = norms(residual) / size
         if (relative <= rtol).all():
             break
         exactness = torch.maximum(relative.sqrt(), rtol / (2 * relative)).clamp_max(LOOSE)
@@ -121,7 +122,7 @@ def _newton(
         y, residual, moved = _shorten(network, v, gamma, y, residual, direction)
         if not moved:
             break
-    return y, lengths(residual) / size
+    return y, norms(residual) / size
 
 
 def _solve_linear(
@@ -135,18 +136,18 @@ def _solve_linear(
     def product(d: Tensor) -> Tensor:
         return gamma * d + (1 - gamma) * torch.autograd.grad(image, point, d, retain_graph=True)[0]
 
-    return conjugate_residuals(product, right, rtol * lengths(right), PRODUCTS)[0]
+    return conjugate_residuals(product, right, rtol * norms(right), PRODUCTS)[0]
 
 
 def _shorten(
     network: LearnedProximalNetwork, v: Tensor, gamma: Tensor, y: Tensor, residual: Tensor, direction: Tensor
 ) -> tuple[Tensor, Tensor, bool]:
     """Halve each image's step until its residual is shorter; images that no step helps stay."""
-    before, step = lengths(residual), y.new_ones(len(y), *[1] * (y.ndim - 1))
+    before, step = norms(residual), y.new_ones(len(y), *[1] * (y.ndim - 1))
     for _ in range(HALVINGS):
         tried = y + step * direction
         after = v - gamma * tried - (1 - gamma) * network(tried)
-        shorter = (lengths(after) < before).reshape(step.shape)
+        shorter = (norms(after) < before).reshape(step.shape)
         if shorter.all():
             break
         step = torch.where(shorter, step, step / 2)
@@ -216,8 +217,3 @@ class LearnedProximal(Prior):
         worst = float(residual.max())
         if not worst <= self.rtol:
             raise ArithmeticError(f"LearnedProximal: found no y to {worst:.1e}, expected a residual to {self.rtol:.0e}")
-
-
-def lengths(x: Tensor) -> Tensor:
-    """Euclidean norm per image, shape ``(B,)``."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1)

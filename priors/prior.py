@@ -86,8 +86,8 @@ class Prior(deepinv.optim.Prior):
         value = self._value(x)
         if isinstance(self.weight, Tensor):
             value = (broadcast(self.weight, value) if value.ndim > 1 else self.weight.flatten()) * value
-            return per_image(value) if value.ndim > 1 else value
-        return self.weight * (per_image(value) if value.ndim > 1 else value)
+            return summed(value) if value.ndim > 1 else value
+        return self.weight * (summed(value) if value.ndim > 1 else value)
 
     def grad(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         """``lambda`` times the gradient of R at ``x``."""
@@ -121,7 +121,7 @@ def largest(weight: float | Tensor) -> Tensor:
     return weight.max() if isinstance(weight, Tensor) else torch.tensor(weight, dtype=torch.float64)
 
 
-def per_image(x: Tensor) -> Tensor:
+def summed(x: Tensor) -> Tensor:
     """Sum over all axes but the batch."""
     return x.flatten(1).sum(1)
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..operators.files import atomic, remove_partials
+from ..operators.files import atomic, first_line, remove_partials
 
 #: Grows when the file changes so that older programs cannot read it.
 FORMAT = 1
@@ -79,7 +79,7 @@ class TrainingCheckpoint:
                 note = json.loads((file.metadata() or {}).get("training", "{}"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, ValueError) as error:
-            reason = (str(error).splitlines() or [""])[0]
+            reason = first_line(error)
             raise ValueError(f"{self.path}: found a damaged checkpoint ({reason}), expected it whole") from error
         if note.get("format", 0) > FORMAT:
             raise ValueError(

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators.finite_differences import add_divergence, add_gradient, divergence, gradient
-from .prior import Aux, Prior, length, per_image, squared_length
+from .prior import Aux, Prior, length, squared_length, summed
 
 #: Momentum number at the start of a proximal call. Above Beck and Teboulle's 1, so that momentum is carried
 #: from one call of a solver to the next; 8 to 12 serve alike, and a cold start loses nothing.
@@ -29,7 +29,8 @@ MOMENTUM = 8.0
 class TV(Prior):
     """Isotropic total variation over the spatial axes of ``(B, C, *spatial)``; channels count separately.
 
-    :param iterations: inner steps of one proximal call. A solver hands the dual back, so that few suffice.
+    :param iterations: inner steps of one proximal call. A solver hands the dual back, so that few suffice; under
+        FISTA, whose momentum runs ahead of a dual that lags behind, 10 and more.
     :param outside: what surrounds the image: a ``copy`` of its border, which costs nothing, or ``zero``, empty
         space. On the magnitude of an image of random phase only ``zero`` makes a constant background cost.
         It takes one weight per image, not a map.
@@ -56,7 +57,7 @@ class TV(Prior):
 
     def _value(self, x: Tensor) -> Tensor:
         lengths = length(gradient(self._framed(x)), (1,)).squeeze(1)
-        return lengths if self.outside == "copy" else per_image(lengths)
+        return lengths if self.outside == "copy" else summed(lengths)
 
     def start(self, x: Tensor) -> Aux:
         """The dual and its extrapolation."""

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..operators.files import atomic
+from ..operators.files import atomic, first_line
 from .network import Described, Network
 
 #: Grows when a description changes so that older programs cannot read it.
@@ -115,7 +115,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             description = json.loads((file.metadata() or {}).get("resolvent", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         raise WeightsError(f"{path}: found damaged or no weights ({reason}), expected {SUFFIX} whole") from error
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
         raise WeightsError(f"{path}: found no description of a network, expected weights saved by resolvent")
@@ -136,7 +136,7 @@ def _empty(path: Path, description: dict[str, Any], kind: type[Described] = Netw
     try:
         return known[name](**inner)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         raise WeightsError(
             f"{path}: found other arguments than those of {name} ({reason}), expected its own"
         ) from error

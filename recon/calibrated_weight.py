@@ -47,12 +47,10 @@ def velocity_errors(prior: Diffusion, images: Tensor, times: Tensor, generator: 
     errors = []
     for t in times.tolist():
         at = torch.tensor(t, dtype=torch.float64)
-        a, s, (a_rate, s_rate) = (
-            float(prior.schedule.signal(at)),
-            float(prior.schedule.noise(at)),
-            prior.schedule.rates(at),
+        a, s, a_rate, s_rate = map(
+            float, (prior.schedule.signal(at), prior.schedule.noise(at), *prior.schedule.rates(at))
         )
         n = noise_like(images, generator)
-        target = float(a_rate) * images + float(s_rate) * n
+        target = a_rate * images + s_rate * n
         errors.append((prior.velocity(a * images + s * n, t) - target).abs().square().mean())
     return torch.stack(errors)

@@ -61,6 +61,12 @@ class ConjugateGradient(Solver):
         g = self._gradient(problem, x)
         return CGState(x, g, -g)
 
+    def restart(self, problem: Problem, state: CGState) -> CGState:
+        """The direction is kept where the gradient is that of this problem to rounding."""
+        fresh = self.init(problem, state.x)
+        rounding = 100 * torch.finfo(fresh.gradient.dtype).eps * norms(fresh.gradient)
+        return state if bool((norms(fresh.gradient - state.gradient) <= rounding).all()) else fresh
+
     def step(self, problem: Problem, state: CGState) -> CGState:
         x, g, d = state
         slope = inner(g, d)

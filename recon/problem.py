@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..operators import Linearised, squared_norm
 from ..operators.norm import norms
+from ..operators.norm import per_image as per_image
 from ..priors import Analysis
 
 
@@ -89,6 +90,10 @@ class Problem:
         """``||A x - y||`` per image, shape ``(B,)``."""
         return norms(self.physics.A(x) - self.y)
 
+    def relative_residual(self, x: Tensor) -> Tensor:
+        """``||A x - y|| / ||y||`` per image, shape ``(B,)``."""
+        return self.residual(x) / norms(self.y).clamp_min(1e-30)
+
     def objective(self, x: Tensor) -> Tensor:
         """F(x) per image, shape ``(B,)``.
 
@@ -112,8 +117,3 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
 def plus(a: Tensor, factor: float | Tensor, b: Tensor) -> Tensor:
     """``a + factor b``: one pass for a number, with its derivative for a tensor."""
     return a + factor * b if isinstance(factor, Tensor) else torch.add(a, b, alpha=factor)
-
-
-def per_image(scalars: Tensor, x: Tensor) -> Tensor:
-    """``(B,)`` scalars shaped to multiply ``x``."""
-    return scalars.reshape(-1, *[1] * (x.ndim - 1))

@@ -4,7 +4,9 @@ r"""Proximal gradient descent and its accelerated form.
           w_k = x_k + \tfrac{t_{k-1} - 1}{t_k} (x_k - x_{k-1}) .
 
 With w = x the plain method. FISTA: Beck and Teboulle, SIAM J. Imaging Sci. 2:183 (2009); restarted where
-the momentum points uphill: O'Donoghue and Candes, Found. Comput. Math. 15:715 (2015).
+the momentum points uphill: O'Donoghue and Candes, Found. Comput. Math. 15:715 (2015); and where the steps
+:math:`d_k = x_k - x_{k-1}` turn, :math:`\|d_{k+1} - d_k\| > \|d_k\|`. Those that only grow never do. A proximal
+operator that lags behind, as total variation's of few inner steps, else keeps the images going round in circles.
 """
 
 from __future__ import annotations
@@ -84,8 +86,15 @@ class FISTA(ProximalGradient):
 
     def step(self, problem: Problem, state: FistaState) -> FistaState:
         x, aux = self._descend(problem, state.w, state.aux)
-        uphill = inner(state.w - x, x - state.x) > 0
-        t = torch.where(uphill, 1, state.t)
+        moved = x - state.x
+        along, size = inner(state.w - state.x, moved), inner(moved, moved)
+        uphill, turned = along > size, along < _momentum(state.t) * size / 2
+        t = torch.where(uphill | turned, 1, state.t)
         following = (1 + torch.sqrt(1 + 4 * t * t)) / 2
-        w = torch.addcmul(x, per_image((t - 1) / following, x), x - state.x)
+        w = torch.addcmul(x, per_image((t - 1) / following, x), moved)
         return FistaState(x, w, following, aux)
+
+
+def _momentum(t: Tensor) -> Tensor:
+    """``(t_{k-1} - 1) / t_k`` from ``t_k``: the share of the last step that is taken once more."""
+    return ((t * (t - 1)).clamp_min(1).sqrt() - 1) / t

@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from ..priors import Diffusion
 from ..priors.schedule import noise_like
 from .linear import data_prox
-from .problem import Problem, norms
+from .problem import Problem
 from .solver import Diverged, Solver
 from .stopping import Criterion, RelativeChange
 
@@ -112,7 +112,7 @@ class Sampler(Solver):
 
     def optimality(self, problem: Problem, state: Any) -> Tensor:
         """``||A x - y|| / ||y||``; a sample fits the data to within their noise."""
-        return problem.residual(state.x) / norms(problem.y).clamp_min(1e-30)
+        return problem.relative_residual(state.x)
 
     def weight_unit(self, problem: Problem) -> float:
         """1: the noise level says how strong the prior is."""

@@ -173,7 +173,7 @@ def objective(problem: Problem, state: State) -> Tensor:
 
 def data_residual(problem: Problem, state: State) -> Tensor:
     """``||A x - y|| / ||y||`` per image, for ``record``."""
-    return problem.residual(state.x) / torch.linalg.vector_norm(problem.y.flatten(1), dim=1).clamp_min(1e-30)
+    return problem.relative_residual(state.x)
 
 
 def start_prior(prior: AnyPrior, x: Tensor) -> tuple[Tensor, ...]:
