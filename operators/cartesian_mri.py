@@ -46,6 +46,7 @@ class CartesianMRI(Operator):
             raise ValueError(f"channels: found {channels}, expected at least 1, and 1 with sensitivity_maps")
         coils = channels if maps is None else _coils(maps, spatial)
         super().__init__((channels, *spatial), (coils, *spatial), **kwargs)
+        self._axes = tuple(range(-len(spatial), 0))
         self.register_buffer("mask", mask.contiguous())
         self.register_buffer("sensitivity_maps", None if maps is None else maps.contiguous())
 
@@ -110,21 +111,16 @@ class CartesianMRI(Operator):
 
     def _adjoint_map(self, y: Tensor) -> Tensor:
         t = self._tables_for(y)
-        return self._combine(torch.fft.ifftn(t.samples_conj * y, dim=self._axes, norm="forward"), t)
+        return self._sum(torch.fft.ifftn(t.samples_conj * y, dim=self._axes, norm="forward").mul_(t.coils_conj))
 
     def _normal_map(self, x: Tensor) -> Tensor:
         t = self._tables_for(x)
         k = torch.fft.fftn(t.coils * x, dim=t.axes).mul_(t.normal)
-        return self._combine(torch.fft.ifftn(k, dim=t.axes, norm="forward"), t)
+        return self._sum(torch.fft.ifftn(k, dim=t.axes, norm="forward").mul_(t.coils_conj))
 
-    def _combine(self, z: Tensor, t: _Tables) -> Tensor:
-        """Coil images to one image, ``sum_c conj(s_c) z_c``; overwrites ``z``."""
-        z = z.mul_(t.coils_conj)
-        return z if self.sensitivity_maps is None else z.sum(1, keepdim=True)
-
-    @property
-    def _axes(self) -> tuple[int, ...]:
-        return tuple(range(-len(self.image_shape) + 1, 0))
+    def _sum(self, z: Tensor) -> Tensor:
+        """Coil images to one image; channels stay by themselves."""
+        return z if z.shape[1] == self.image_shape[0] else z.sum(1, keepdim=True)
 
     def _tables_for(self, x: Tensor) -> _Tables:
         dtype = torch.promote_types(x.dtype, torch.complex64)
