@@ -50,14 +50,21 @@ def without_weights(argv: list[str]) -> tuple[list[str], str | None]:
 def chosen_keys(argv: list[str]) -> set[str]:
     """Top-level keys given whole on the command line or in the configuration files that it names.
 
-    A solver chosen by name thus has its own defaults, not those meant for another one.
+    A solver chosen by name thus has its own defaults, not those meant for another one; arguments without a class
+    join the default's.
     """
     words = [word for argument in argv for word in argument.split("=", 1)]
     keys = {word.removeprefix("--") for word in words if word.startswith("--")}
     for name in (value for option, value in itertools.pairwise(words) if option == "--config"):
-        with contextlib.suppress(OSError, yaml.YAMLError):
-            keys |= set(yaml.safe_load(Path(name).read_text()) or {})
+        with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError):
+            found = yaml.safe_load(Path(name).read_text())
+            keys |= {k for k, v in found.items() if not _arguments(v)} if isinstance(found, dict) else set()
     return keys
+
+
+def _arguments(value: Any) -> bool:
+    """Whether a value of a configuration is arguments of a class named elsewhere."""
+    return isinstance(value, dict) and "class_path" not in value
 
 
 def first_modality(argv: list[str]) -> str | None:

@@ -259,12 +259,15 @@ def digest_of(source: Path) -> str:
 
 
 def finished(job: Job, overwrite: bool) -> bool:
-    """Whether the job's result exists; one made otherwise is not touched unless asked."""
-    if not job.target.exists() or overwrite:
+    """Whether the job's result exists; one made otherwise is not touched unless asked, what is no result never."""
+    if not job.target.exists():
         return False
     with contextlib.suppress(InputError):
-        if load_result(job.target).record.get("fingerprint") == job.fingerprint:
-            return True
+        found = load_result(job.target).record.get("fingerprint")
+        if overwrite or found == job.fingerprint:
+            return not overwrite
+    if overwrite:
+        raise InputError(f"{job.target}: exists and is no whole result, expected another --out")
     raise InputError(
         f"{job.target}: exists, made with other settings or input; expected another --out, or --overwrite true"
     )

@@ -148,7 +148,31 @@ USES = {
     "no out": (["reconstruct", "GOOD"], "--out: found none"),
     "unknown option": (["reconstruct", "GOOD", "--bogus", "1"], "--bogus"),
     "misspelt argument": (["reconstruct", "GOOD", "--prior.wieght", "1"], "found 'wieght'"),
-    "unknown class": (["reconstruct", "GOOD", "--prior", "Nope"], "found 'Nope'"),
+    "unknown class": (
+        ["reconstruct", "GOOD", "--prior", "Nope"],
+        "--prior: found 'Nope', expected one of Analysis, Box",
+    ),
+    "no prior": (["reconstruct", "GOOD", "--prior", "torch.nn.Linear"], "found 'torch.nn.Linear', expected one of Ana"),
+    "unknown solver": (
+        ["reconstruct", "GOOD", "--solver", "Nope"],
+        "--solver: found 'Nope', expected one of ADMM, Back",
+    ),
+    "misspelt weights": (["reconstruct", "GOOD", "--prior", "image-denoisr"], ", or the weights image-denoiser"),
+    "text for a weight": (
+        ["reconstruct", "GOOD", "--prior.weight", "many"],
+        "--prior.weight: found 'many', expected float or Tensor",
+    ),
+    "text for a strength": (
+        ["reconstruct", "GOOD", "--strength", "much"],
+        "found 'much', expected float or 'universal'",
+    ),
+    "no list": (
+        ["reconstruct", "GOOD", "--record", "objective"],
+        "--record: found 'objective', expected a list such as",
+    ),
+    "no value": (["reconstruct", "GOOD", "--prior"], "--prior: found none, expected one argument"),
+    "no argument": (["reconstruct", "GOOD", "--prior", "Magnitude"], "--prior: found no prior, expected with"),
+    "required": (["simulate", "mri"], "out: found none"),
     "wrong type": (
         ["reconstruct", "GOOD", "--solver.max_iter", "many"],
         "--solver.max_iter: found 'many', expected int",
@@ -158,10 +182,10 @@ USES = {
         ["reconstruct", "GOOD", "--solver", "ConjugateGradient"],
         "ConjugateGradient: found L1, expected a prior with a grad",
     ),
-    "negative weight": (["reconstruct", "GOOD", "--prior.weight", "-1"], "weight is -1.0, expected"),
+    "negative weight": (["reconstruct", "GOOD", "--prior.weight", "-1"], "resolvent: L1: weight is -1.0, expected"),
     "negative strength": (["reconstruct", "GOOD", "--strength", "-1"], "--strength: found -1"),
     "device": (["reconstruct", "GOOD", "--device", "abacus"], "--device: found 'abacus'"),
-    "config": (["reconstruct", "GOOD", "--config", "nowhere.yaml"], "nowhere.yaml"),
+    "config": (["reconstruct", "GOOD", "--config", "nowhere.yaml"], "--config: found no file '"),
     "one file for two": (["reconstruct", "GOOD", "GOOD", "--out", "x.h5"], "expected a folder"),
     "same name": (["reconstruct", "GOOD", "GOOD", "--out", "x"], "two inputs have the same name"),
     "simulate": (["simulate", "sonar"], "modality: found 'sonar'"),
@@ -174,7 +198,7 @@ def test_wrong_use(case, good, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv, message = USES[case]
     argv = [str(good) if a == "GOOD" else a for a in argv]
-    if "--out" not in argv and case not in ("no out", "no verb", "simulate"):
+    if "--out" not in argv and case not in ("no out", "no verb", "simulate", "required"):
         argv += ["--out", "x"]
     fails(argv, USAGE, capsys, message)
     assert not list(tmp_path.iterdir())
@@ -184,6 +208,14 @@ def test_a_misspelt_key_in_a_configuration_file_is_refused(good, tmp_path, capsy
     config = tmp_path / "c.yaml"
     config.write_text("solvr: {class_path: resolvent.recon.FISTA}\n")
     fails(["reconstruct", str(good), "--out", str(tmp_path / "o"), "--config", str(config)], USAGE, capsys, "solvr")
+
+
+@pytest.mark.parametrize("content", [b"", b"- a\n- b\n", b"prior: [", b"\xff\xfe\x00", b"prior: magnitude-denoiser"])
+def test_a_file_that_is_no_configuration(content, good, tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_bytes(content)
+    argv = ["reconstruct", str(good), "--out", str(tmp_path / "o"), "--config", str(config)]
+    fails(argv, USAGE, capsys, "found", "expected")
 
 
 def test_yaml_runs_no_code(good, tmp_path, capsys):
@@ -221,6 +253,17 @@ def test_earlier_results_stay_untouched(good, tmp_path, capsys):
     assert (tmp_path / "good.h5").read_bytes() == before
     assert main([*argv[:-1], "4", "--overwrite", "true"]) == 0
     assert load_result(tmp_path / "good.h5").record["iterations"] == 4
+
+
+def test_nothing_is_written_over_what_is_read(good, tmp_path, capsys):
+    scan, kspace = tmp_path / "scan.h5", tmp_path / "kspace.npy"
+    shutil.copy(good, scan)
+    np.save(kspace, np.ones((32, 32), np.complex64))
+    before = scan.read_bytes(), kspace.read_bytes()
+    fails(["reconstruct", str(scan), "--out", str(scan), "--overwrite", "true"], INPUT, capsys, scan, "no whole result")
+    fails(["export", str(scan), "--out", str(scan)], INPUT, capsys, scan, "one of the files that are read")
+    fails(["import", "mri", str(kspace), "--out", str(tmp_path / "." / "kspace.npy")], INPUT, capsys, "kspace.npy")
+    assert (scan.read_bytes(), kspace.read_bytes()) == before
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -61,6 +61,16 @@ def test_replay_gives_the_same_image_bit_for_bit(scene, tmp_path, capsys):
     assert "identical True" in capsys.readouterr().out
 
 
+def test_arguments_in_a_configuration_join_those_of_the_preset(scene, tmp_path):
+    config = tmp_path / "few.yaml"
+    config.write_text("solver: {max_iter: 3}\n")
+    argv = ["reconstruct", str(scene), "--out", str(tmp_path / "few.h5"), "--report", "false"]
+    assert main([*argv, "--config", str(config)]) == 0
+    record = load_result(tmp_path / "few.h5").record
+    assert record["solver"] == "FISTA" and record["iterations"] == 3
+    assert record["config"]["solver"]["init_args"]["stop"]["init_args"]["tol"] == 0.01
+
+
 @pytest.fixture(scope="module")
 def photograph(tmp_path_factory):
     """A real image behind a blur whose borders are unseen."""
