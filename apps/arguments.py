@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import json
 import os
@@ -12,10 +13,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, _typehints
 
 from ..datasets.errors import InputError
 from .cli import UsageError
+
+#: Hundreds of classes are below torch's Module; one search for a name among them serves the whole command line.
+_typehints.get_all_subclass_paths = functools.cache(_typehints.get_all_subclass_paths)
 
 
 def new_parser(verb: str, about: str) -> ArgumentParser:

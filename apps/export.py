@@ -30,7 +30,8 @@ def main(argv: list[str]) -> int:
     if config.window is not None and not (len(config.window) == 2 and config.window[0] < config.window[1]):
         raise UsageError(f"--window: found {config.window}, expected two numbers, the lower first")
     export(config.out, images[config.image], voxel_size(axes), config.window)
-    print(f"{config.out}: {' x '.join(map(str, images.shape[1:]))} {str(images.dtype).removeprefix('torch.')}")
+    which = f"image {config.image} of {len(images)}, " if len(images) > 1 else ""
+    print(f"{config.out}: {which}{' x '.join(map(str, images.shape[1:]))} {str(images.dtype).removeprefix('torch.')}")
     return 0
 
 

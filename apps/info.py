@@ -53,7 +53,7 @@ def describe_measurement(path: Path) -> dict[str, Any]:
     """Shapes, units, noise level and the method a reconstruction would use."""
     m = load_measurement(path)
     facts: dict[str, Any] = {"operator": type(m.physics).__name__, "data": _array(m.y)}
-    facts["image"] = f"{len(m.y)} x {m.physics.image_shape}"
+    facts["image"] = " x ".join(map(str, (len(m.y), *m.physics.image_shape)))
     for name, value in m.physics.geometry().items():
         if isinstance(value, torch.Tensor):
             facts[name] = _array(value, m.physics.units.get(name, ""))

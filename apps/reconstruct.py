@@ -29,6 +29,8 @@ from .method import add_method_options, build_solver, choose, refusals, settings
 from .progress import Reporter
 from .record import assemble
 
+#: Suffixes that no folder of results is meant by.
+PICTURES = (".cfl", ".gz", ".nii", ".npy", ".png")
 RECORDS = {"objective": objective, "data_residual": data_residual}
 
 
@@ -105,9 +107,16 @@ def plan(parser: ArgumentParser, config: Namespace) -> list[Job]:
     check_seed(config.seed)
     settings, device = settings_of(parser, config), choose_device(config.device)
     make, prior = choose(parser, settings)
-    check_samples(make(prior), config.samples)
+    solver = make(prior)
+    check_samples(solver, config.samples)
+    settings |= {} if len(solver.priors) else {"prior": None}
     out, sources = Path(config.out), [Path(f) for f in config.files]
     single = out.suffix in (".h5", ".hdf5")
+    if out.suffix in PICTURES:
+        raise UsageError(f"--out: found {out}, expected a folder or a .h5 file; `resolvent export` makes others")
+    for source in sources:
+        if not source.exists():
+            raise InputError(f"{source}: found no such file, expected a measurement file")
     if single and len(sources) > 1:
         raise UsageError(f"--out: found the file {out} for {len(sources)} inputs, expected a folder")
     targets = [out if single else out / f"{s.stem}.h5" for s in sources]
@@ -192,6 +201,7 @@ def solve(
     torch.manual_seed(job.settings["seed"])
     y, physics = measurement.y.to(job.device), measurement.physics.to(job.device)
     y = y.to(torch.promote_types(y.dtype, torch.float32))
+    check_scale(job.source, y)
     with torch.no_grad(), refusals():
         solver, strength = build_solver(parser, job.settings, Problem(y, physics), measurement.noise_std)
         record = {name: RECORDS[name] for name in job.settings["record"]}
@@ -204,6 +214,19 @@ def solve(
                 f"{solution.iterations}, expected finite numbers; a smaller --solver.step_size may help"
             )
         return assemble(job.about() | {"strength": strength}, measurement, solver, solution, std)
+
+
+def check_scale(source: Path, y: torch.Tensor) -> None:
+    """Refuse data whose squares leave the numbers of their precision.
+
+    :raises InputError: naming the file.
+    """
+    size = norms(y)
+    if not bool(torch.isfinite(size).all()) or bool(((size == 0) & (y != 0).flatten(1).any(1)).any()):
+        found, kind = float(y.abs().max()), str(y.dtype).removeprefix("torch.")
+        raise InputError(
+            f"{source}: found data up to {found:g}, whose squares {kind} cannot hold, expected other units"
+        )
 
 
 def solution_of(

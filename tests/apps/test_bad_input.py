@@ -92,7 +92,7 @@ FILES = {
     ),
     "frequency sign": (replaced("physics/frequencies", -np.ones(3)), "expected values above 0"),
     "antenna shape": (replaced("physics/receivers", np.ones((4, 2))), "expected finite positions (n, 3)"),
-    "NaN geometry": (replaced("physics/x", np.full(5, np.nan)), "expected a finite vector"),
+    "NaN geometry": (replaced("physics/x", np.full(5, np.nan)), "/physics/x has 5 NaN or infinite values"),
     "unknown key": (lambda f: f.__setitem__("physics/antena", 1.0), "/physics/antena is no argument of NearFieldMIMO"),
     "missing key": (lambda f: f.__delitem__("physics/receivers"), "/physics/receivers is missing"),
     "missing data": (lambda f: f.__delitem__("data"), "'/data' is missing"),
@@ -100,6 +100,7 @@ FILES = {
     "external link": (external, "external link to '/etc/passwd'"),
     "external storage": (stored_elsewhere, "stored in another file"),
     "beyond memory": (huge_grid, "a grid of 60000 x 60000 x 6 voxels needs about"),
+    "real data": (replaced("data", np.ones((1, 1, 3, 4, 4))), "data are float64, expected complex numbers"),
     "truth shape": (replaced("truth", np.ones((1, 1, 2, 2, 2))), "truth has shape (1, 1, 2, 2, 2)"),
     "meta": (attribute("/", "meta", "{"), "attribute 'meta' is not a JSON object"),
 }
@@ -172,6 +173,23 @@ USES = {
     ),
     "no value": (["reconstruct", "GOOD", "--prior"], "--prior: found none, expected one argument"),
     "no argument": (["reconstruct", "GOOD", "--prior", "Magnitude"], "--prior: found no prior, expected with"),
+    "picture": (["reconstruct", "GOOD", "--out", "x.png"], "--out: found x.png, expected a folder or a .h5 file"),
+    "complex image": (
+        ["reconstruct", "GOOD", "--prior", "Denoiser", "--prior.denoiser", "magnitude-denoiser"],
+        "MagnitudeUNet: found a complex image, expected a real one such as Magnitude makes of it",
+    ),
+    "flat weights": (
+        ["reconstruct", "GOOD", "--prior", "learned-proximal"],
+        "LearnedProximalNetwork: found an image of",
+    ),
+    "no kernel": (
+        ["reconstruct", "GOOD", "--prior", "InWavelets", "--prior.prior", "L1"],
+        "image: found (5, 5, 6), exp",
+    ),
+    "too fast": (
+        ["simulate", "mri", "--size", "32", "--acceleration", "99", "--out", "x.h5"],
+        "--acceleration: found 99",
+    ),
     "required": (["simulate", "mri"], "out: found none"),
     "wrong type": (
         ["reconstruct", "GOOD", "--solver.max_iter", "many"],
@@ -201,7 +219,23 @@ def test_wrong_use(case, good, tmp_path, capsys, monkeypatch):
     if "--out" not in argv and case not in ("no out", "no verb", "simulate", "required"):
         argv += ["--out", "x"]
     fails(argv, USAGE, capsys, message)
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_every_input_is_there_before_the_first_is_begun(good, tmp_path, capsys):
+    out = tmp_path / "out"
+    fails(
+        ["reconstruct", str(good), str(tmp_path / "no.h5"), "--out", str(out)], INPUT, capsys, "no.h5", "no such file"
+    )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_data_beyond_their_precision_are_refused(scale, tmp_path, capsys):
+    physics = small_array()
+    save_measurement(tmp_path / "scan.h5", scale * physics.A(blobs((5, 5, 6), seed=1)), physics)
+    argv = ["reconstruct", str(tmp_path / "scan.h5"), "--out", str(tmp_path / "out")]
+    fails(argv, INPUT, capsys, "scan.h5", "whose squares complex64 cannot hold")
 
 
 def test_a_misspelt_key_in_a_configuration_file_is_refused(good, tmp_path, capsys):
