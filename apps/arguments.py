@@ -94,6 +94,9 @@ def brief(error: Any) -> str:
     expected = _kinds(message)
     if given and expected:
         return f"{key}: found {given.group(1)!r}, expected {expected}{_weights(given.group(1))}"
+    name = re.search(r"Expected a dot import path string: (\S+)", message)
+    if name:
+        return f"{key}: found {name.group(1)!r}, expected one of the classes that --help lists"
     return " ".join(message.split())[:300]
 
 
@@ -122,9 +125,10 @@ def _weights(value: str) -> str:
     """What a value that is nearly the name of trained weights, or one in the wrong place, may have meant."""
     from ..priors.weights_file import SUFFIX, shipped
 
-    near = difflib.get_close_matches(value, shipped())
+    inside = Path(value) / f"weights{SUFFIX}"
+    near = [str(inside)] if inside.is_file() else difflib.get_close_matches(value, shipped())
     if value in near or value.endswith(SUFFIX):
-        return "; weights alone stand after --prior on the command line"
+        return f"; weights are what a class takes: --prior Denoiser --prior.denoiser {value}"
     return f", or the weights {near[0]}" if near else ""
 
 

@@ -410,5 +410,5 @@ def test_groups_are_antennas_pairs_and_frequencies():
 
 
 def test_pairs_are_whole_numbers():
-    with pytest.raises(ValueError, match="pairs: found 0.5, expected integers"):
+    with pytest.raises(ValueError, match=r"pairs: found 0\.5, expected integers"):
         radar(pairs=torch.tensor([[0.5, 1.0]]))
