@@ -60,7 +60,7 @@ def main(
 def _sorted(path: Path, found: Arrays, name: str | None, coil_axis: CoilAxis) -> Tensor:
     """``(images, coils, *spatial)`` of the chosen array."""
     values = {n: v for n, v in found.arrays.items() if v.is_complex()}
-    if not values:
+    if not values and name is None:
         raise InputError(f"{path}: found no complex array among {', '.join(found.arrays)}, expected k-space")
     kspace = pick(path, found, name, ["kspace"] if "kspace" in values else list(values))
     if not kspace.is_complex():

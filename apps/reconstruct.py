@@ -116,7 +116,7 @@ def plan(parser: ArgumentParser, config: Namespace) -> list[Job]:
         raise UsageError(f"--out: found {out}, expected a folder or a .h5 file; `resolvent export` makes others")
     for source in sources:
         if not source.exists():
-            raise InputError(f"{source}: found no such file, expected a measurement file")
+            raise InputError(f"{source}: cannot be read (No such file or directory), expected a measurement file")
     if single and len(sources) > 1:
         raise UsageError(f"--out: found the file {out} for {len(sources)} inputs, expected a folder")
     targets = [out if single else out / f"{s.stem}.h5" for s in sources]

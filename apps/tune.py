@@ -131,7 +131,7 @@ def check(config: Namespace) -> None:
         raise UsageError("files: found none, expected measurement files to learn from")
     for name in (*config.files, *config.validation):
         if not Path(name).exists():
-            raise InputError(f"{name}: found no such file, expected a measurement file")
+            raise InputError(f"{name}: cannot be read (No such file or directory), expected a measurement file")
     if config.out is None:
         raise UsageError("--out: found none, expected a folder")
     if not config.parameter:

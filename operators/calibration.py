@@ -30,7 +30,7 @@ def sensitivity_maps(kspace: Tensor, width: int | None = None, crop: float = 0.9
     sampled = (kspace != 0).any(0)
     width = calibration_width(sampled) if width is None else width
     if not SMALLEST <= width <= min(sampled.shape):
-        raise ValueError(f"width: found {width} samples, expected at least {SMALLEST} and at most {min(sampled.shape)}")
+        raise ValueError(f"width: found {width} samples, expected {SMALLEST} to {min(sampled.shape)}")
     holes = 1 - float(_middle(sampled, width).float().mean())
     if holes > 0:
         raise ValueError(f"kspace: found {holes:.0%} of the middle {width} samples a side empty, expected all sampled")

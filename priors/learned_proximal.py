@@ -56,7 +56,6 @@ class LearnedProximalNetwork(Network):
 
     def forward(self, y: Tensor, *_: Any) -> Tensor:
         tracked = torch.is_grad_enabled() and (y.requires_grad or any(p.requires_grad for p in self.parameters()))
-        y = self.checked(y)
         return self._gradient(y if y.requires_grad else y.detach().requires_grad_(), tracked)
 
     def _gradient(self, y: Tensor, tracked: bool) -> Tensor:
