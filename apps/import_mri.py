@@ -79,8 +79,8 @@ def _sorted(path: Path, found: Arrays, name: str | None, coil_axis: CoilAxis) ->
         raise InputError(f"{path}: array of shape {shape} with coils on axis {axis}, expected two or three others")
     bad = int((~torch.isfinite(sorted_)).sum())
     if bad or not bool(sorted_.any()):
-        found = f"{bad} NaN or infinite values" if bad else "only zeros"
-        raise InputError(f"{path}: found {found}, expected k-space")
+        values_found = f"{bad} NaN or infinite values" if bad else "only zeros"
+        raise InputError(f"{path}: found {values_found}, expected k-space")
     return sorted_.reshape(*sorted_.shape[:2], *spatial)
 
 

@@ -109,8 +109,8 @@ class ConvolutionalPotential(ConvexPotential):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != self.channels or x.is_complex():
-            found, expected = f"{str(x.dtype)[6:]} of shape {tuple(x.shape)}", f"real (B, {self.channels}, n, n)"
-            raise ValueError(f"image: found {found}, expected {expected}")
+            found = f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}"
+            raise ValueError(f"image: found {found}, expected real (B, {self.channels}, n, n)")
         z = softplus(self.first(x), self.beta)
         for chain, skip in zip(self.chain, self.skips, strict=True):
             reduced = x if z.shape[2:] == x.shape[2:] else interpolate(x, z.shape[2:], mode="bilinear")
