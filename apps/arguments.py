@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+import inspect
 import json
+import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+import jsonargparse
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from ..datasets.errors import InputError
 from .cli import UsageError
+
+# Hundreds of classes are below torch's Module; one search for a name among them serves the whole command line.
+_typehints = getattr(jsonargparse, "_typehints", None)
+if hasattr(_typehints, "get_all_subclass_paths"):
+    _typehints.get_all_subclass_paths = functools.cache(_typehints.get_all_subclass_paths)
 
 
 def new_parser(verb: str, about: str) -> ArgumentParser:
@@ -23,6 +34,8 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     """Parse, or raise :class:`UsageError` in one line."""
     try:
         return parser.parse_args(argv)
+    except UnicodeError as error:
+        raise UsageError(f"--config: found a file that is no text ({error}), expected YAML") from error
     except (ArgumentError, TypeError, ValueError) as error:
         raise UsageError(brief(error)) from error
     except SystemExit:
@@ -51,6 +64,15 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
         raise UsageError(brief(error)) from error
 
 
+def keep_apart(out: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse to write over what is read.
+
+    :raises InputError: naming the place.
+    """
+    if Path(out).resolve() in [Path(source).resolve() for source in sources]:
+        raise InputError(f"{out}: found one of the files that are read, expected another --out")
+
+
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """An exception, what it was raised from, and so on."""
     while error is not None:
@@ -61,27 +83,89 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 def brief(error: Any) -> str:
     """A parser's message in one line: the dotted key, what was found, what was expected."""
     message = str(error)
-    own = re.search(r"[^\n]*found .+, expected .+", message)
+    own = re.search(r"[^\n]*(found|is) .+, expected .+", message)
     if own:
         return own.group(0).strip(" -")
     key = "--" + ".".join(re.findall(r'[Pp]arser key "([^"]+)"', message))
-    refused = re.search(r"class_path '([^']+)':\s+Option '([^']+)' is not accepted", message)
-    if refused:
-        return f"{key}: found {refused.group(2)!r}, expected an argument of {refused.group(1)}"
-    refused = re.search(r"Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([^']+)'", message)
-    if refused:
-        return f"{key}: found {refused.group(1)!r}, expected an argument of {refused.group(2)}"
-    missing = re.search(r"the following arguments are required: ([^\n]+)", message)
-    owner = re.search(r"class_path[= ]'([^']+)'", message)
-    if missing and owner:
-        return f"{key}: found no {missing.group(1)}, expected with {owner.group(1)}"
-    name = re.search(r"Expected a dot import path string: (\S+)", message)
-    if name:
-        return f"{key}: found {name.group(1)!r}, expected the name of a class"
-    kind = re.search(r"Expected an? (?!<class 'NoneType'>)(?:<class '(\w+)'>|typing\.)?([^.\n]*)", message)
-    value = re.search(r"(?:Got|Given) value: (?!NestedArg|Namespace)(.+?)(?:\. |\n|$)", message) or re.search(
+    for pattern, sentence in SENTENCES:
+        found = re.search(pattern, message)
+        if found:
+            return sentence.format(*found.groups(), key=key)
+    given = re.search(r"(?:Got|Given) value: (?!NestedArg|Namespace|\{)(.+?)(?:\. |\n|$)", message) or re.search(
         r"val='([^']*)'", message
     )
-    if kind and value:
-        return f"{key}: found {value.group(1)!r}, expected {kind.group(1) or kind.group(2)}"
+    expected = _kinds(message)
+    if given and expected:
+        return f"{key}: found {given.group(1)!r}, expected {expected}{_weights(given.group(1))}"
+    name = re.search(r"Expected a dot import path string: (\S+)", message)
+    if name:
+        return f"{key}: found {name.group(1)!r}, expected one of the classes that --help lists"
     return " ".join(message.split())[:300]
+
+
+#: What a parser says, and how it is said here.
+SENTENCES = (
+    (r"class_path '([^']+)':\s+Option '([^']+)' is not accepted", "{key}: found {1!r}, expected an argument of {0}"),
+    (
+        r"Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([^']+)'",
+        "{key}: found {0!r}, expected an argument of {1}",
+    ),
+    (r"^Option '([^']+)' is not accepted", "--{0}: found in a configuration, expected options that --help lists"),
+    (
+        r"class_path[= ]'([^']+)':\s+the following arguments are required: ([^\n]+)",
+        "{key}: found no {1}, expected with {0}",
+    ),
+    (r"^the following arguments are required: ([^\n]+)", "{0}: found none, expected one"),
+    (r"^unrecognized arguments: (\S+)", "{0}: found no option of this name, expected one that --help lists"),
+    (r"^argument (\S+): expected (.+)", "{0}: found none, expected {1}"),
+    (r"(?:File does not exist|Path is not a file): '([^']+)'", "{key}: found no file {0!r}, expected one"),
+    (r"^Problems parsing config: ([^\n]+)", "--config: found no YAML ({0}), expected options and their values"),
+    (r"^Unexpected config:", "--config: found no options in it, expected them with their values"),
+)
+
+
+def _weights(value: str) -> str:
+    """What a value that is nearly the name of trained weights, or one in the wrong place, may have meant."""
+    from ..priors.weights_file import SUFFIX, shipped
+
+    inside = Path(value) / f"weights{SUFFIX}"
+    near = [str(inside)] if inside.is_file() else difflib.get_close_matches(value, shipped())
+    if value in near or value.endswith(SUFFIX):
+        return f"; weights are what a class takes: --prior Denoiser --prior.denoiser {value}"
+    return f", or the weights {near[0]}" if near else ""
+
+
+def _kinds(message: str) -> str:
+    """The types that a parser expected of a value, innermost; of a class the names that there are."""
+    unions = re.findall(r"Subtypes: \[(.+)\]", message)
+    one = re.findall(r"Expected an? (.+?)(?:\. |\n|$)", message)
+    nested = re.search(r'key "[^"]+":\s+Expected a', message)
+    found = unions[-1] if unions and not nested else next(iter(one), "")
+    if found.startswith("dot import path"):
+        return "the name of a class"
+    kinds = re.findall(r"<class '([\w.]+)'>|Literal\[([^\]]+)\]|\], ([\w.]+)\]|\b(list|dict)\[", found)
+    named = [_kind("".join(kind)) for kind in kinds if kind[0] != "NoneType"]
+    return " or ".join(dict.fromkeys(named)) or found
+
+
+def _kind(name: str) -> str:
+    """A type as a person would write it: a class of this package by those that can be chosen for it."""
+    if name == "list":
+        return "a list such as [a, b]"
+    module, _, kind = name.rpartition(".")
+    if not module.startswith(__package__.partition(".")[0]):
+        return kind
+    chosen = sorted(_public(getattr(sys.modules[module], kind)))
+    return f"one of {', '.join(chosen)}" if chosen else kind
+
+
+def _public(base: type) -> set[str]:
+    """Names of the classes below ``base`` in this package that can be chosen."""
+    below = {child for child in base.__subclasses__() if child.__module__.startswith(__package__.partition(".")[0])}
+    own = {child.__name__ for child in below if not inspect.isabstract(child) and _exported(child)}
+    return own.union(*map(_public, below))
+
+
+def _exported(kind: type) -> bool:
+    """Whether the package of its module has it too."""
+    return getattr(sys.modules[kind.__module__.rpartition(".")[0]], kind.__name__, None) is kind

@@ -16,7 +16,7 @@ import yaml
 
 from ..datasets import InputError
 from ..datasets.hdf5 import reading, text
-from ..priors.weights_file import SUFFIX, shipped
+from ..priors.weights_file import SUFFIX, read_description, shipped
 from .cli import UsageError
 
 PRESETS = Path(str(files(__package__) / "presets"))
@@ -31,9 +31,28 @@ def understood(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
     """
     operator = first_modality(argv)
     argv, weights = without_weights(argv)
-    known = weights is not None and operator is not None
+    known, chosen = weights is not None and operator is not None, chosen_keys(argv)
     preset = with_denoiser(trained_preset(operator, weights), weights) if known else preset_of(operator or "default")
-    return argv, {k: v for k, v in preset.items() if k not in chosen_keys(argv)}
+    if known and "solver" not in chosen:
+        refuse_one_level(weights, preset)
+    return argv, {k: v for k, v in preset.items() if k not in chosen}
+
+
+def refuse_one_level(weights: str, method: dict[str, Any]) -> None:
+    """Refuse weights trained for one noise level for a method that goes through many.
+
+    :raises UsageError: saying which.
+    """
+    noise: dict[str, Any] = {}
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        noise = dict(read_description(weights)["config"]["noise"]["init_args"])
+    low = noise.get("low")
+    if method["prior"]["init_args"].get("sigma", 0) is None and low is not None and low == noise.get("high"):
+        solver = method["solver"]["class_path"].rpartition(".")[2]
+        raise UsageError(
+            f"--prior: found {weights!r}, trained for noise of {low:g} alone, expected weights for all the levels that "
+            f"{solver} goes through, such as image-denoiser, or a --solver and --solver.step_size beside it"
+        )
 
 
 def without_weights(argv: list[str]) -> tuple[list[str], str | None]:
@@ -50,14 +69,21 @@ def without_weights(argv: list[str]) -> tuple[list[str], str | None]:
 def chosen_keys(argv: list[str]) -> set[str]:
     """Top-level keys given whole on the command line or in the configuration files that it names.
 
-    A solver chosen by name thus has its own defaults, not those meant for another one.
+    A solver chosen by name thus has its own defaults, not those meant for another one; arguments without a class
+    join the default's.
     """
     words = [word for argument in argv for word in argument.split("=", 1)]
     keys = {word.removeprefix("--") for word in words if word.startswith("--")}
     for name in (value for option, value in itertools.pairwise(words) if option == "--config"):
-        with contextlib.suppress(OSError, yaml.YAMLError):
-            keys |= set(yaml.safe_load(Path(name).read_text()) or {})
+        with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError):
+            found = yaml.safe_load(Path(name).read_text())
+            keys |= {k for k, v in found.items() if not _arguments(v)} if isinstance(found, dict) else set()
     return keys
+
+
+def _arguments(value: Any) -> bool:
+    """Whether a value of a configuration is arguments of a class named elsewhere."""
+    return isinstance(value, dict) and "class_path" not in value
 
 
 def first_modality(argv: list[str]) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..datasets import InputError, export, load_measurement, load_result
-from .arguments import new_parser, parse
+from .arguments import keep_apart, new_parser, parse
 from .cli import UsageError
 from .info import own_format
 from .record import axes_of
@@ -23,13 +23,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--truth", action="store_true", help="of a result the truth, where it has one")
     parser.add_argument("--window", type=list[float] | None, help="magnitudes drawn black and white in PNG")
     config = parse(parser, argv)
+    keep_apart(config.out, [config.file])
     images, axes = _images(Path(config.file), config.truth)
     if not 0 <= config.image < len(images):
         raise UsageError(f"--image: found {config.image}, expected 0 to {len(images) - 1} in {config.file}")
     if config.window is not None and not (len(config.window) == 2 and config.window[0] < config.window[1]):
         raise UsageError(f"--window: found {config.window}, expected two numbers, the lower first")
     export(config.out, images[config.image], voxel_size(axes), config.window)
-    print(f"{config.out}: {' x '.join(map(str, images.shape[1:]))} {str(images.dtype).removeprefix('torch.')}")
+    which = f"image {config.image} of {len(images)}, " if len(images) > 1 else ""
+    print(f"{config.out}: {which}{' x '.join(map(str, images.shape[1:]))} {str(images.dtype).removeprefix('torch.')}")
     return 0
 
 

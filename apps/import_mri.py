@@ -48,7 +48,7 @@ def main(
     sampled = sampling_mask(kspace) if mask is None else _read_mask(Path(mask), tuple(kspace.shape[2:]))
     kspace = kspace * sampled
     scale = _peak(kspace) if normalise else 1.0
-    physics = CartesianMRI(sampled, _sensitivities(maps, kspace))
+    physics = CartesianMRI(sampled, _sensitivities(Path(source), maps, kspace))
     level = None if noise_std is None else noise_std / scale
     meta = {"source": Path(source).name, "scale": scale} | {k: v for k, v in found.facts.items() if _plain(v)}
     save_measurement(out, kspace / scale, physics, noise_std=level, meta=meta)
@@ -60,6 +60,8 @@ def main(
 def _sorted(path: Path, found: Arrays, name: str | None, coil_axis: CoilAxis) -> Tensor:
     """``(images, coils, *spatial)`` of the chosen array."""
     values = {n: v for n, v in found.arrays.items() if v.is_complex()}
+    if not values and name is None:
+        raise InputError(f"{path}: found no complex array among {', '.join(found.arrays)}, expected k-space")
     kspace = pick(path, found, name, ["kspace"] if "kspace" in values else list(values))
     if not kspace.is_complex():
         raise InputError(f"{path}: {name} is {str(kspace.dtype).removeprefix('torch.')}, expected complex k-space")
@@ -75,6 +77,10 @@ def _sorted(path: Path, found: Arrays, name: str | None, coil_axis: CoilAxis) ->
     if len(spatial) not in (2, 3):
         shape = tuple(kspace.shape)
         raise InputError(f"{path}: array of shape {shape} with coils on axis {axis}, expected two or three others")
+    bad = int((~torch.isfinite(sorted_)).sum())
+    if bad or not bool(sorted_.any()):
+        values_found = f"{bad} NaN or infinite values" if bad else "only zeros"
+        raise InputError(f"{path}: found {values_found}, expected k-space")
     return sorted_.reshape(*sorted_.shape[:2], *spatial)
 
 
@@ -96,10 +102,10 @@ def _read_mask(path: Path, spatial: tuple[int, ...]) -> Tensor:
     return (mask != 0).expand(spatial).contiguous()
 
 
-def _sensitivities(path: str | None, kspace: Tensor) -> Tensor | None:
+def _sensitivities(source: Path, path: str | None, kspace: Tensor) -> Tensor | None:
     """Maps from a file, or estimated image by image; None for a single coil."""
     if path is None:
-        return None if kspace.shape[1] == 1 else _estimated(kspace)
+        return None if kspace.shape[1] == 1 else _estimated(source, kspace)
     expected = (tuple(kspace.shape), tuple(kspace.shape[1:]))
     values = [v for v in read_arrays(path).arrays.values() if tuple(v.shape) in expected]
     if not values:
@@ -107,13 +113,22 @@ def _sensitivities(path: str | None, kspace: Tensor) -> Tensor | None:
     return values[0].to(kspace.dtype)
 
 
-def _estimated(kspace: Tensor) -> Tensor:
+def _estimated(source: Path, kspace: Tensor) -> Tensor:
     from ..operators import sensitivity_maps
 
     try:
-        return torch.stack([sensitivity_maps(image) for image in kspace])
+        maps = torch.stack([sensitivity_maps(image) for image in kspace])
     except ValueError as error:
-        raise InputError(f"sensitivity maps cannot be estimated: {error}; --maps takes them from a file") from error
+        coils, grid = kspace.shape[1], " x ".join(map(str, kspace.shape[2:]))
+        raise InputError(
+            f"{source}: no maps can be estimated of {coils} coils x {grid} samples, zero frequency in the middle "
+            f"({error}); --coil_axis names another axis, --maps a file of maps"
+        ) from error
+    if not bool(maps.flatten(1).any(1).all()):
+        raise InputError(
+            f"{source}: the maps estimated of it are zero, expected an object; --maps names a file of maps"
+        )
+    return maps
 
 
 def _peak(kspace: Tensor) -> float:

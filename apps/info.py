@@ -11,6 +11,7 @@ import torch
 from ..datasets import Arrays, InputError, load_measurement, load_result, printable, read_arrays, recognise
 from ..datasets.hdf5 import begins, is_hdf5, reading, text
 from ..datasets.kspace import acceleration, batched, calibration_block, sampling_mask
+from ..priors.weights_file import read_description
 from .arguments import new_parser, parse
 
 READERS = {
@@ -22,7 +23,7 @@ READERS = {
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = new_parser("info", "Say what a file is and whether it is sound.")
-    parser.add_argument("files", nargs="+", help="measurements, results, or files of other programs")
+    parser.add_argument("files", nargs="+", help="measurements, results, trained weights, or files of other programs")
     parser.add_argument("--json", action="store_true", help="one JSON object per file")
     config = parse(parser, argv)
     for name in config.files:
@@ -33,6 +34,8 @@ def main(argv: list[str]) -> int:
 
 def describe(path: Path) -> dict[str, Any]:
     """Facts about a file of a format this program knows."""
+    if begins(path)[8:10] == b'{"':
+        return {"format": "safetensors", **describe_weights(path)}
     found = own_format(path)
     if found is None:
         return {"format": recognise(path).name, **describe_arrays(read_arrays(path))}
@@ -53,7 +56,7 @@ def describe_measurement(path: Path) -> dict[str, Any]:
     """Shapes, units, noise level and the method a reconstruction would use."""
     m = load_measurement(path)
     facts: dict[str, Any] = {"operator": type(m.physics).__name__, "data": _array(m.y)}
-    facts["image"] = f"{len(m.y)} x {m.physics.image_shape}"
+    facts["image"] = " x ".join(map(str, (len(m.y), *m.physics.image_shape)))
     for name, value in m.physics.geometry().items():
         if isinstance(value, torch.Tensor):
             facts[name] = _array(value, m.physics.units.get(name, ""))
@@ -75,6 +78,15 @@ def describe_result(path: Path) -> dict[str, Any]:
     more = {name: getattr(result, name) for name in ("std", "mask")}
     facts = {name: _array(value) for name, value in {"image": result.image, **more}.items() if value is not None}
     return facts | {k: result.record[k] for k in keys if k in result.record}
+
+
+def describe_weights(path: Path) -> dict[str, Any]:
+    """What a file of trained weights says of itself."""
+    try:
+        facts = read_description(path)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return {k: json.dumps(v) if isinstance(v, dict) else v for k, v in facts.items() if k not in ("format", "data")}
 
 
 def describe_arrays(found: Arrays) -> dict[str, Any]:

@@ -98,7 +98,9 @@ def refusals() -> Iterator[None]:
         yield
     except InputError:
         raise
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
+        if isinstance(error, TypeError) and ", expected " not in str(error):
+            raise
         raise UsageError(brief(error)) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 
-from .arguments import new_parser, parse
+from .arguments import keep_apart, new_parser, parse
 from .cli import UsageError
 
 
@@ -31,5 +31,6 @@ def run_modality(verb: str, modalities: Mapping[str, str], argv: list[str], posi
     parser.add_function_arguments(function, skip=set(positional))
     config = parse(parser, argv[1:])
     config.pop("config", None)
+    keep_apart(config.out, [v for k, v in vars(config).items() if k != "out" and isinstance(v, str)])
     function(**vars(config))
     return 0

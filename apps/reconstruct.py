@@ -20,6 +20,7 @@ from ..datasets import FileCheckpoint, InputError, Measurement, Result, load_mea
 from ..datasets.hdf5 import sha256
 from ..operators import Operator
 from ..operators.files import remove_partials
+from ..operators.norm import norms
 from ..recon import Diverged, Problem, Sampler, Solution, Solver, data_residual, objective
 from .arguments import new_parser, parse
 from .cli import NumericalFailure, UsageError
@@ -28,6 +29,8 @@ from .method import add_method_options, build_solver, choose, refusals, settings
 from .progress import Reporter
 from .record import assemble
 
+#: Suffixes that no folder of results is meant by.
+PICTURES = (".cfl", ".gz", ".nii", ".npy", ".png")
 RECORDS = {"objective": objective, "data_residual": data_residual}
 
 
@@ -104,9 +107,16 @@ def plan(parser: ArgumentParser, config: Namespace) -> list[Job]:
     check_seed(config.seed)
     settings, device = settings_of(parser, config), choose_device(config.device)
     make, prior = choose(parser, settings)
-    check_samples(make(prior), config.samples)
+    solver = make(prior)
+    check_samples(solver, config.samples)
+    settings |= {} if len(solver.priors) else {"prior": None}
     out, sources = Path(config.out), [Path(f) for f in config.files]
     single = out.suffix in (".h5", ".hdf5")
+    if out.suffix in PICTURES:
+        raise UsageError(f"--out: found {out}, expected a folder or a .h5 file; `resolvent export` makes others")
+    for source in sources:
+        if not source.exists():
+            raise InputError(f"{source}: cannot be read (No such file or directory), expected a measurement file")
     if single and len(sources) > 1:
         raise UsageError(f"--out: found the file {out} for {len(sources)} inputs, expected a folder")
     targets = [out if single else out / f"{s.stem}.h5" for s in sources]
@@ -191,6 +201,7 @@ def solve(
     torch.manual_seed(job.settings["seed"])
     y, physics = measurement.y.to(job.device), measurement.physics.to(job.device)
     y = y.to(torch.promote_types(y.dtype, torch.float32))
+    check_scale(job.source, y)
     with torch.no_grad(), refusals():
         solver, strength = build_solver(parser, job.settings, Problem(y, physics), measurement.noise_std)
         record = {name: RECORDS[name] for name in job.settings["record"]}
@@ -203,6 +214,19 @@ def solve(
                 f"{solution.iterations}, expected finite numbers; a smaller --solver.step_size may help"
             )
         return assemble(job.about() | {"strength": strength}, measurement, solver, solution, std)
+
+
+def check_scale(source: Path, y: torch.Tensor) -> None:
+    """Refuse data whose squares leave the numbers of their precision.
+
+    :raises InputError: naming the file.
+    """
+    size = norms(y)
+    if not bool(torch.isfinite(size).all()) or bool(((size == 0) & (y != 0).flatten(1).any(1)).any()):
+        found, kind = float(y.abs().max()), str(y.dtype).removeprefix("torch.")
+        raise InputError(
+            f"{source}: found data up to {found:g}, whose squares {kind} cannot hold, expected other units"
+        )
 
 
 def solution_of(
@@ -258,12 +282,15 @@ def digest_of(source: Path) -> str:
 
 
 def finished(job: Job, overwrite: bool) -> bool:
-    """Whether the job's result exists; one made otherwise is not touched unless asked."""
-    if not job.target.exists() or overwrite:
+    """Whether the job's result exists; one made otherwise is not touched unless asked, what is no result never."""
+    if not job.target.exists():
         return False
     with contextlib.suppress(InputError):
-        if load_result(job.target).record.get("fingerprint") == job.fingerprint:
-            return True
+        found = load_result(job.target).record.get("fingerprint")
+        if overwrite or found == job.fingerprint:
+            return not overwrite
+    if overwrite:
+        raise InputError(f"{job.target}: exists and is no whole result, expected another --out")
     raise InputError(
         f"{job.target}: exists, made with other settings or input; expected another --out, or --overwrite true"
     )

@@ -36,13 +36,13 @@ def assemble(
     image = solution.image.cpu()
     truth = m.truth.to(image.dtype) if m.truth is not None else None
     std = std.cpu() if std is not None else None
+    metrics = measures(solver, image, truth, m) | uncertainty(image, truth, std)
     run = {
         "operator": type(m.physics).__name__, "solver": type(solver).__name__,
         "x_update": getattr(m.physics, "x_update", None), "noise_std": m.noise_std, "meta": dict(m.meta),
         "status": list(solution.status), "iterations": solution.iterations, "seconds": solution.seconds,
         "certificate": solution.certificate.tolist(),
-        "metrics": measures(solver, image, truth, m) | uncertainty(image, truth, std),
-        "warnings": cautions(solver, solution, m),
+        "metrics": metrics, "warnings": cautions(about, solver, solution, m) + unexplained(metrics, solution, m),
         "version": version("resolvent"), "torch": torch.__version__, "threads": torch.get_num_threads(),
     }  # fmt: skip
     return Result(image, solution.history, about | run, truth, axes_of(m.physics), std)
@@ -86,8 +86,9 @@ def _floating(y: torch.Tensor) -> torch.Tensor:
     return y.to(torch.promote_types(y.dtype, torch.float32))
 
 
-def cautions(solver: Solver, solution: Solution, m: Measurement) -> list[str]:
+def cautions(about: dict[str, Any], solver: Solver, solution: Solution, m: Measurement) -> list[str]:
     """What a reader of the result should know."""
+    by_noise = about.get("config", {}).get("strength") == "universal" and weighed_by_noise(solver)
     notes = []
     stopped = sum(s == "max_iter" for s in solution.status)
     if stopped:
@@ -95,12 +96,34 @@ def cautions(solver: Solver, solution: Solution, m: Measurement) -> list[str]:
             f"{stopped} of {len(solution.status)} images stopped at max_iter = {solver.max_iter}, not converged"
         )
     if not bool(solution.image.abs().sum() > 0):
-        notes.append("the image is zero everywhere: the prior is stronger than the data")
-    if m.noise_std is None and getattr(solver, "noise_std", None) is None:
+        why = "the prior is stronger than the data" if bool(m.y.abs().sum() > 0) else "so are the data"
+        notes.append(f"the image is zero everywhere: {why}")
+    if m.noise_std is None and (by_noise or getattr(solver, "noise_std", 0) is None):
         notes.append("the file states no noise level; it was estimated from the data")
+    if m.noise_std == 0 and by_noise:
+        notes.append("the file states a noise level of 0: the prior has no weight; --strength gives it one")
     if isinstance(solver, Sampler) and m.noise_std is not None:
         notes += missed(solution, m, m.noise_std)
     return notes + list(unmet_conditions(solver, Problem(_floating(m.y), m.physics.cpu())))
+
+
+def weighed_by_noise(solver: Solver) -> bool:
+    """Whether the weight that keeps noise out depends on the noise level."""
+    return len(solver.priors) > 0 and type(solver).universal_weight is Solver.universal_weight
+
+
+def unexplained(metrics: dict[str, Any], solution: Solution, m: Measurement) -> list[str]:
+    """A caution where a finished image explains next to nothing of data that are not mostly noise."""
+    size = torch.linalg.vector_norm(_floating(m.y).flatten(1), dim=1)
+    noise = (m.noise_std or 0.0) * m.y[0].numel() ** 0.5
+    shares = zip(metrics.get("relative_residual", ()), size.tolist(), solution.status, strict=False)
+    worst = max((r for r, norm, status in shares if status != "max_iter" and noise < norm / 2), default=0)
+    if not bool(solution.image.abs().sum() > 0) or not worst > 0.9:
+        return []
+    return [
+        f"the image explains {100 * (1 - min(worst, 1) ** 2):.2g} % of the data's energy, expected more of data that "
+        "are not mostly noise: are units, positions and the order of the axes right?"
+    ]
 
 
 def missed(solution: Solution, m: Measurement, noise_std: float) -> list[str]:

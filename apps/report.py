@@ -58,11 +58,11 @@ def default_path(sources: Sequence[Path]) -> Path:
 def check_place(out: Path, sources: Sequence[Path]) -> None:
     """Refuse to write over a folder or over what is reported."""
     from ..datasets import InputError
+    from .arguments import keep_apart
 
     if out.is_dir():
         raise InputError(f"{out}: found a folder, expected the name of an HTML file")
-    if out.resolve() in [source.resolve() for source in sources]:
-        raise InputError(f"{out}: found one of the results, expected another name for the report")
+    keep_apart(out, sources)
 
 
 def distinct_names(sources: Sequence[Path]) -> list[str]:

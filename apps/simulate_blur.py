@@ -42,6 +42,9 @@ def main(
     scene = _camera() if image is None else _read(Path(image), as_photograph)
     at_least_one(factor=factor)
     blur = KERNELS[kernel](seed, factor) if kernel in KERNELS else _read(Path(kernel), as_kernel)
+    if any(k > n for k, n in zip(blur.shape, scene.shape[1:], strict=True)):
+        found, picture = (" x ".join(map(str, shape)) for shape in (blur.shape, scene.shape[1:]))
+        raise UsageError(f"--kernel: found {found}, expected no more than the picture's {picture}")
     physics = _operator(border, blur, tuple(scene.shape), factor)
     y, noise_std = add_white_noise(physics.A(scene[None]), noise_std, seed)
     meta = {

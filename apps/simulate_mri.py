@@ -41,7 +41,10 @@ def main(
     if size < 32:
         raise UsageError(f"--size: found {size}, expected at least 32")
     truth = phantom(size)
-    sampled = torch.ones(size, size) if acceleration == 1 else MASKS[mask]((size, size), acceleration, seed)
+    try:
+        sampled = torch.ones(size, size) if acceleration == 1 else MASKS[mask]((size, size), acceleration, seed)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
     physics = CartesianMRI(sampled, ring_coils(coils, (size, size)) if coils > 1 else None)
     clean = physics.A(truth)
     taken = sampled.expand_as(clean.real) > 0

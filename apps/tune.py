@@ -125,9 +125,13 @@ def check(config: Namespace) -> None:
     """Refuse what no run has.
 
     :raises UsageError: naming the option.
+    :raises InputError: naming a file that is not there.
     """
     if not config.files:
         raise UsageError("files: found none, expected measurement files to learn from")
+    for name in (*config.files, *config.validation):
+        if not Path(name).exists():
+            raise InputError(f"{name}: cannot be read (No such file or directory), expected a measurement file")
     if config.out is None:
         raise UsageError("--out: found none, expected a folder")
     if not config.parameter:

@@ -212,6 +212,7 @@ def upper_level(scans: Sequence[Scan], tuned: Tuned, loss: UpperLoss) -> UpperLe
             f"--solver: found a problem with strong convexity {mu:.3g}, expected above 0 for a certificate: add "
             "Tikhonov to the prior by Sum, state --least_eigenvalue of A^H A, or take a proximal solver such as FISTA"
         )
+    demand_dependence(joint.parts[0], theta, tuned.parameters.names)
     for name in tuned.parameters.names:
         if name.startswith("solver."):
             demand_effect(joint.parts[0], theta, name)
@@ -226,6 +227,24 @@ def _refuse_numbers_of_descent(tuned: Tuned) -> None:
     for name in tuned.parameters.names:
         if tuned.smooth and name.startswith("solver."):
             raise UsageError(f"--parameter: found {name}, on which the minimiser does not depend, expected the prior's")
+
+
+@torch.enable_grad()
+def demand_dependence(part: Part, theta: Tensor, names: Sequence[str]) -> None:
+    """Refuse parameters of which the problem makes no use, such as the weight of a prior whose inner one has it.
+
+    :raises UsageError: if that is so of all.
+    """
+    variable = theta.clone().requires_grad_()
+    residual = part.lower.gradient(part.like, variable)
+    used = residual.requires_grad and torch.autograd.grad(
+        residual, variable, torch.ones_like(residual), allow_unused=True
+    )  # fmt: skip
+    if not used or used[0] is None:
+        raise UsageError(
+            f"--parameter: found {', '.join(names)}, of which the image makes no use, expected another, such as "
+            "the weight of the prior inside"
+        )
 
 
 @torch.no_grad()

@@ -135,7 +135,8 @@ def _loss(ax: Axes, lines: Sequence[dict[str, Any]], cost: Sequence[int]) -> Non
 
 
 def _finish(ax: Axes) -> None:
-    ax.set(xlabel="cost", xscale="log")
+    low, high = ax.dataLim.intervalx
+    ax.set(xlabel="cost", xscale="log" if high > 10 * low else "linear")
     plain(ax)
     ax.grid(color="#dddddd", linewidth=0.5)
     ax.spines[["top", "right"]].set_visible(False)

@@ -67,12 +67,12 @@ def save_measurement(
     :raises InputError: if shapes, values or noise level do not fit, or the place cannot be written.
     """
     path = Path(path)
-    y = _with_batch(path, "data", torch.as_tensor(y), physics.data_shape)
+    y = _complex(path, _with_batch(path, "data", torch.as_tensor(y), physics.data_shape), physics)
     truth = None if truth is None else _with_batch(path, "truth", torch.as_tensor(truth), physics.image_shape)
     noise_std = _noise_level(path, noise_std)
     try:
         note = json.dumps(dict(meta or {}))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"{path}: meta holds what JSON cannot ({error})") from error
     with writing(path) as file:
         about = {"format": FORMAT, "created_by": f"resolvent {version('resolvent')}", "meta": note}
@@ -100,7 +100,7 @@ def load_measurement(path: str | os.PathLike[str]) -> Measurement:
         physics = _read_physics(path, file["physics"])
         needed = 10 * 16 * math.prod(physics.image_shape)
         require_memory(f"{path}: a grid of {' x '.join(map(str, physics.image_shape[1:]))} voxels", needed)
-        y = _with_batch(path, "data", read_tensor(path, file["data"]), physics.data_shape)
+        y = _complex(path, _with_batch(path, "data", read_tensor(path, file["data"]), physics.data_shape), physics)
         truth = None
         if "truth" in file:
             truth = _with_batch(path, "truth", read_tensor(path, file["truth"]), physics.image_shape)
@@ -158,6 +158,9 @@ def _read_argument(path: Path, group: h5py.Group, key: str, kind: type[Operator]
     if expected is not None and found is not None and text(found) != expected:
         raise InputError(f"{path}: {item.name} is in {text(found)!r}, expected {expected!r}")
     value = read_tensor(path, item)
+    bad = int((~torch.isfinite(value)).sum())
+    if bad:
+        raise InputError(f"{path}: {item.name} has {bad} NaN or infinite values, expected none")
     return value.item() if value.ndim == 0 else value
 
 
@@ -179,6 +182,14 @@ def _with_batch(path: Path, what: str, value: Tensor, shape: tuple[int, ...]) ->
             f"{path}: {what} has {int(bad.sum())} NaN or infinite values, the first at {first}, expected none"
         )
     return value
+
+
+def _complex(path: Path, y: Tensor, physics: Operator) -> Tensor:
+    """``y``, if it has the imaginary part that the operator's data have."""
+    if physics.complex_data and not y.is_complex():
+        kind = str(y.dtype).removeprefix("torch.")
+        raise InputError(f"{path}: data are {kind}, expected complex numbers of {type(physics).__name__}")
+    return y
 
 
 def _noise_level(path: Path, value: Any) -> float | None:

@@ -47,7 +47,10 @@ def axis_values(name: str, values: Vector) -> Tensor:
 
 def pair_indices(pairs: Tensor, n_tx: int, n_rx: int) -> Tensor:
     """Measured (transmitter, receiver) indices ``(P, 2)``, int64."""
-    p = torch.as_tensor(pairs, dtype=torch.int64)
+    given = torch.as_tensor(pairs)
+    p = given.to(torch.int64)
+    if not bool((p == given).all()):
+        raise ValueError(f"pairs: found {given[p != given][0].item():g}, expected integers")
     if p.ndim != 2 or p.shape[1] != 2 or len(p) == 0:
         raise ValueError(f"pairs: found shape {tuple(p.shape)}, expected (n, 2) indices")
     wrong = (p < 0).any(1) | (p[:, 0] >= n_tx) | (p[:, 1] >= n_rx)

@@ -8,6 +8,7 @@ dominant k-space patches. Uecker et al., Magn. Reson. Med. 71:990 (2014); the im
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +38,9 @@ def sensitivity_maps(kspace: Tensor, width: int | None = None, crop: float = 0.9
     calibration = app.EspiritCalib(
         kspace.to(torch.complex64).cpu().numpy(), calib_width=width, crop=crop, show_pbar=False
     )
-    return torch.from_numpy(calibration.run()).to(kspace.device)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        maps = calibration.run()  # 0 / 0 where there is nothing at all
+    return torch.from_numpy(maps).to(kspace.device).nan_to_num(0, 0, 0)
 
 
 def calibration_width(sampled: Tensor) -> int:

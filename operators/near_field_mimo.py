@@ -85,7 +85,7 @@ class NearFieldMIMO(Operator):
         "transmitters": "m", "receivers": "m", "frequencies": "Hz", "x": "m", "y": "m", "z": "m",
         "propagation_speed": "m/s", "memory_budget": "B",
     }  # fmt: skip
-    relative_scale = True
+    relative_scale = complex_data = True
 
     def __init__(
         self,

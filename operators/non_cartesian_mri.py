@@ -34,6 +34,7 @@ class NonCartesianMRI(Operator):
     :raises MissingExtra: without the extra ``nufft``.
     """
 
+    complex_data = True
     units: ClassVar[Mapping[str, str]] = {"trajectory": "1/voxel"}
 
     def __init__(

@@ -70,6 +70,8 @@ class Operator(LinearPhysics):
     units: ClassVar[Mapping[str, str]] = {}
     #: Whether the scale of an image means nothing, so that two are compared each at its own peak.
     relative_scale: bool = False
+    #: Whether data are complex, so that real ones have lost a part.
+    complex_data: bool = False
 
     def __init__(self, image_shape: tuple[int, ...], data_shape: tuple[int, ...], **kwargs: Any):
         self._tables: dict[str, tuple[Hashable, Any]] = {}

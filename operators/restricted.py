@@ -25,7 +25,8 @@ class Restricted(Operator):
             found = f"keep: found shape {tuple(keep.shape)}, expected one that broadcasts to {physics.data_shape}"
             raise ValueError(found) from error
         super().__init__(physics.image_shape, physics.data_shape, **kwargs)
-        self.physics, self.relative_scale = physics, physics.relative_scale
+        self.physics = physics
+        self.relative_scale, self.complex_data = physics.relative_scale, physics.complex_data
         self.register_buffer("keep", keep)
 
     def geometry(self) -> dict[str, Any]:

@@ -18,6 +18,8 @@ def cartesian_lines(shape: Sequence[int], acceleration: int, seed: int = 0, cali
     :param calibration: the band's share of the lines.
     """
     _check(shape, acceleration)
+    if not acceleration * calibration < 1:
+        raise ValueError(f"acceleration: found {acceleration}, expected below {1 / calibration:g}, the middle alone")
     generator = RandomMaskGenerator(tuple(shape[-2:]), acceleration=acceleration, center_fraction=calibration)
     return generator.step(seed=seed)["mask"][0, 0].expand(*shape).contiguous()
 

@@ -24,7 +24,8 @@ class Scaled(Operator):
         if scale == 0:
             raise ValueError("scale: found 0, expected another number")
         super().__init__(physics.image_shape, physics.data_shape, **kwargs)
-        self.physics, self.scale, self.relative_scale = physics, scale, physics.relative_scale
+        self.physics, self.scale = physics, scale
+        self.relative_scale, self.complex_data = physics.relative_scale, physics.complex_data
 
     def geometry(self) -> dict[str, Any]:
         return {"physics": self.physics, "scale": self.scale}

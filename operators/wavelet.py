@@ -43,6 +43,8 @@ class Wavelet(Operator):
         super().__init__(tuple(image_shape), tuple(image_shape), **kwargs)
         taps = len(orthogonal_filters(wavelet)[0])
         most = max((_most_levels(n, taps) for n in self.image_shape[1:]), default=0)
+        if not most:
+            raise ValueError(f"image: found {self.image_shape[1:]}, expected an axis long enough for {wavelet}")
         levels = most if levels is None else levels
         if not 1 <= levels <= most:
             raise ValueError(f"levels: found {levels}, expected 1 to {most} for {wavelet} on {self.image_shape[1:]}")

@@ -108,6 +108,9 @@ class ConvolutionalPotential(ConvexPotential):
         yield from (layer.weight for layer in (*self.chain, self.last))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.channels or x.is_complex():
+            found = f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}"
+            raise ValueError(f"image: found {found}, expected real (B, {self.channels}, n, n)")
         z = softplus(self.first(x), self.beta)
         for chain, skip in zip(self.chain, self.skips, strict=True):
             reduced = x if z.shape[2:] == x.shape[2:] else interpolate(x, z.shape[2:], mode="bilinear")

@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from .network import on_parts
+from .network import on_channels, on_parts
 from .prior import Aux, Prior
 from .weights_file import load_denoiser
 
@@ -27,7 +27,8 @@ class Denoiser(Prior):
     density of images, ``prox`` of step gamma is the most probable image under noise of variance gamma.
 
     :param denoiser: called as ``denoiser(x, sigma)`` on real images ``(B, C, *spatial)``; or the file or name
-        of trained weights, as :func:`~resolvent.priors.load_denoiser` takes them.
+        of trained weights, as :func:`~resolvent.priors.load_denoiser` takes them. A network of one channel takes the
+        channels of an image one by one.
     :param sigma: standard deviation in the units of the image, or a schedule of them; None for the square root
         of the solver's step times the prior's weight.
     """
@@ -47,7 +48,7 @@ class Denoiser(Prior):
     def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
         calls = int(aux[0].max())
         sigma = self.sigma[min(calls, len(self.sigma) - 1)] if self.sigma else self._threshold(gamma, v) ** 0.5
-        return self.denoiser(v, sigma), (aux[0] + 1,)
+        return on_channels(self.denoiser, v, sigma), (aux[0] + 1,)
 
     def scaled(self, factor: float | Tensor) -> Self:
         """Unchanged where the noise level is given: it is the denoiser's strength."""

@@ -47,7 +47,10 @@ class Network(Described):
         """Bring the weights back to the set that they belong to, after a step of training; here every weight does."""
 
     def checked(self, x: Tensor) -> Tensor:
-        """``x``, if it has this network's axes and channels."""
+        """``x``, if it is real and has this network's axes and channels."""
+        if x.is_complex():
+            name = type(self).__name__
+            raise ValueError(f"{name}: found a complex image, expected a real one such as Magnitude makes of it")
         if x.ndim != self.dim + 2 or x.shape[1] != self.channels:
             expected = f"(B, {self.channels}, {', '.join(['n'] * self.dim)})"
             raise ValueError(f"{type(self).__name__}: found an image of shape {tuple(x.shape)}, expected {expected}")
@@ -65,6 +68,19 @@ def on_parts(denoise: Callable[[Tensor, Any], Tensor], x: Tensor, sigma: float |
         return torch.complex(*denoise(torch.cat([x.real, x.imag], 1), sigma).chunk(2, 1))
     both = torch.cat([sigma, sigma]) if isinstance(sigma, Tensor) and sigma.ndim else sigma
     return torch.complex(*denoise(torch.cat([x.real, x.imag]), both).chunk(2))
+
+
+def on_channels(denoise: Callable[[Tensor, Any], Tensor], x: Tensor, sigma: float | Tensor) -> Tensor:
+    """An image ``(B, C, *spatial)`` through a denoiser; each channel is an image to a network of one.
+
+    :param sigma: standard deviation, one or ``(B, 1, ...)``.
+    """
+    if getattr(denoise, "channels", None) != 1 or x.shape[1] == 1:
+        return denoise(x, sigma)
+    level = sigma.expand(x.shape[0], x.shape[1], *sigma.shape[2:]).flatten(0, 1).unsqueeze(1) if (
+        isinstance(sigma, Tensor) and sigma.ndim > 1
+    ) else sigma  # fmt: skip
+    return denoise(x.flatten(0, 1).unsqueeze(1), level).reshape(x.shape)
 
 
 def noise_map(sigma: float | Tensor, x: Tensor) -> Tensor:

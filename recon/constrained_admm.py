@@ -76,7 +76,7 @@ class ConstrainedADMM(Solver):
         if self.epsilon is not None:
             return self.epsilon
         if problem.noise_std is None:
-            raise ValueError("epsilon: found none, and the operator has no noise level; expected one of them")
+            raise ValueError("epsilon: found none, and no noise level above 0 of the data; expected one of them")
         return math.sqrt(problem.y[0].numel()) * problem.noise_std
 
     def init(self, problem: Problem, x0: Tensor | None) -> ConstrainedState:

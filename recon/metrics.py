@@ -29,7 +29,7 @@ def psnr(estimate: Tensor, truth: Tensor, data_range: float | None = None) -> Te
 def ssim(estimate: Tensor, truth: Tensor, data_range: float | None = None) -> Tensor:
     """Structural similarity per image, shape ``(B,)``, the mean over channels; of complex images the magnitudes'.
 
-    It is not defined, nan, for images with an axis shorter than 3.
+    Axes of length 1 are left out; it is not defined, nan, for images with another axis shorter than 3.
 
     :param data_range: as in :func:`psnr`.
     """
@@ -62,8 +62,13 @@ def _peak(truth: Tensor, data_range: float | None) -> Tensor:
 
 
 def _ssim(a: np.ndarray, b: np.ndarray, peak: float) -> float:
-    """Windows as long as the shortest axis allows, 7 at most; nan where it has no room for one of 3."""
-    smallest = min(a.shape[1:])
+    """Windows as long as the shortest axis allows, 7 at most; nan where it has no room for one of 3.
+
+    Axes of one voxel are none: a plane is compared as a plane.
+    """
+    flat = tuple(axis for axis, n in enumerate(a.shape) if n == 1 and axis)
+    a, b = a.squeeze(flat), b.squeeze(flat)
+    smallest = min(a.shape[1:], default=0)
     if smallest < 3:
         return math.nan
     window = min(7, smallest - 1 + smallest % 2)

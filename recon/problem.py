@@ -64,7 +64,7 @@ class Problem:
         sigma = self.noise_std if given is None else given
         sigma = self.estimated_noise if sigma is None else sigma
         if sigma is None:
-            raise ValueError("noise_std: found none, and the operator has no noise level; expected one of them")
+            raise ValueError("noise_std: found none, and no noise level above 0 of the data; expected one of them")
         return sigma
 
     @cached_property

@@ -92,7 +92,7 @@ FILES = {
     ),
     "frequency sign": (replaced("physics/frequencies", -np.ones(3)), "expected values above 0"),
     "antenna shape": (replaced("physics/receivers", np.ones((4, 2))), "expected finite positions (n, 3)"),
-    "NaN geometry": (replaced("physics/x", np.full(5, np.nan)), "expected a finite vector"),
+    "NaN geometry": (replaced("physics/x", np.full(5, np.nan)), "/physics/x has 5 NaN or infinite values"),
     "unknown key": (lambda f: f.__setitem__("physics/antena", 1.0), "/physics/antena is no argument of NearFieldMIMO"),
     "missing key": (lambda f: f.__delitem__("physics/receivers"), "/physics/receivers is missing"),
     "missing data": (lambda f: f.__delitem__("data"), "'/data' is missing"),
@@ -100,6 +100,7 @@ FILES = {
     "external link": (external, "external link to '/etc/passwd'"),
     "external storage": (stored_elsewhere, "stored in another file"),
     "beyond memory": (huge_grid, "a grid of 60000 x 60000 x 6 voxels needs about"),
+    "real data": (replaced("data", np.ones((1, 1, 3, 4, 4))), "data are float64, expected complex numbers"),
     "truth shape": (replaced("truth", np.ones((1, 1, 2, 2, 2))), "truth has shape (1, 1, 2, 2, 2)"),
     "meta": (attribute("/", "meta", "{"), "attribute 'meta' is not a JSON object"),
 }
@@ -148,7 +149,48 @@ USES = {
     "no out": (["reconstruct", "GOOD"], "--out: found none"),
     "unknown option": (["reconstruct", "GOOD", "--bogus", "1"], "--bogus"),
     "misspelt argument": (["reconstruct", "GOOD", "--prior.wieght", "1"], "found 'wieght'"),
-    "unknown class": (["reconstruct", "GOOD", "--prior", "Nope"], "found 'Nope'"),
+    "unknown class": (
+        ["reconstruct", "GOOD", "--prior", "Nope"],
+        "--prior: found 'Nope', expected one of Analysis, Box",
+    ),
+    "no prior": (["reconstruct", "GOOD", "--prior", "torch.nn.Linear"], "found 'torch.nn.Linear', expected one of Ana"),
+    "unknown solver": (
+        ["reconstruct", "GOOD", "--solver", "Nope"],
+        "--solver: found 'Nope', expected one of ADMM, Back",
+    ),
+    "misspelt weights": (["reconstruct", "GOOD", "--prior", "image-denoisr"], ", or the weights image-denoiser"),
+    "text for a weight": (
+        ["reconstruct", "GOOD", "--prior.weight", "many"],
+        "--prior.weight: found 'many', expected float or Tensor",
+    ),
+    "text for a strength": (
+        ["reconstruct", "GOOD", "--strength", "much"],
+        "found 'much', expected float or 'universal'",
+    ),
+    "no list": (
+        ["reconstruct", "GOOD", "--record", "objective"],
+        "--record: found 'objective', expected a list such as",
+    ),
+    "no value": (["reconstruct", "GOOD", "--prior"], "--prior: found none, expected one argument"),
+    "no argument": (["reconstruct", "GOOD", "--prior", "Magnitude"], "--prior: found no prior, expected with"),
+    "picture": (["reconstruct", "GOOD", "--out", "x.png"], "--out: found x.png, expected a folder or a .h5 file"),
+    "complex image": (
+        ["reconstruct", "GOOD", "--prior", "Denoiser", "--prior.denoiser", "magnitude-denoiser"],
+        "MagnitudeUNet: found a complex image, expected a real one such as Magnitude makes of it",
+    ),
+    "flat weights": (
+        ["reconstruct", "GOOD", "--prior", "learned-proximal"],
+        "image: found float32 of shape (1, 1, 5, 5, 6), expected real",
+    ),
+    "no kernel": (
+        ["reconstruct", "GOOD", "--prior", "InWavelets", "--prior.prior", "L1"],
+        "image: found (5, 5, 6), exp",
+    ),
+    "too fast": (
+        ["simulate", "mri", "--size", "32", "--acceleration", "99", "--out", "x.h5"],
+        "--acceleration: found 99",
+    ),
+    "required": (["simulate", "mri"], "out: found none"),
     "wrong type": (
         ["reconstruct", "GOOD", "--solver.max_iter", "many"],
         "--solver.max_iter: found 'many', expected int",
@@ -158,10 +200,10 @@ USES = {
         ["reconstruct", "GOOD", "--solver", "ConjugateGradient"],
         "ConjugateGradient: found L1, expected a prior with a grad",
     ),
-    "negative weight": (["reconstruct", "GOOD", "--prior.weight", "-1"], "weight is -1.0, expected"),
+    "negative weight": (["reconstruct", "GOOD", "--prior.weight", "-1"], "resolvent: L1: weight is -1.0, expected"),
     "negative strength": (["reconstruct", "GOOD", "--strength", "-1"], "--strength: found -1"),
     "device": (["reconstruct", "GOOD", "--device", "abacus"], "--device: found 'abacus'"),
-    "config": (["reconstruct", "GOOD", "--config", "nowhere.yaml"], "nowhere.yaml"),
+    "config": (["reconstruct", "GOOD", "--config", "nowhere.yaml"], "--config: found no file '"),
     "one file for two": (["reconstruct", "GOOD", "GOOD", "--out", "x.h5"], "expected a folder"),
     "same name": (["reconstruct", "GOOD", "GOOD", "--out", "x"], "two inputs have the same name"),
     "simulate": (["simulate", "sonar"], "modality: found 'sonar'"),
@@ -174,16 +216,44 @@ def test_wrong_use(case, good, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv, message = USES[case]
     argv = [str(good) if a == "GOOD" else a for a in argv]
-    if "--out" not in argv and case not in ("no out", "no verb", "simulate"):
+    if "--out" not in argv and case not in ("no out", "no verb", "simulate", "required"):
         argv += ["--out", "x"]
     fails(argv, USAGE, capsys, message)
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_every_input_is_there_before_the_first_is_begun(good, tmp_path, capsys):
+    out = tmp_path / "out"
+    fails(
+        ["reconstruct", str(good), str(tmp_path / "no.h5"), "--out", str(out)],
+        INPUT,
+        capsys,
+        "no.h5",
+        "cannot be read (No such file",
+    )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_data_beyond_their_precision_are_refused(scale, tmp_path, capsys):
+    physics = small_array()
+    save_measurement(tmp_path / "scan.h5", scale * physics.A(blobs((5, 5, 6), seed=1)), physics)
+    argv = ["reconstruct", str(tmp_path / "scan.h5"), "--out", str(tmp_path / "out")]
+    fails(argv, INPUT, capsys, "scan.h5", "whose squares complex64 cannot hold")
 
 
 def test_a_misspelt_key_in_a_configuration_file_is_refused(good, tmp_path, capsys):
     config = tmp_path / "c.yaml"
     config.write_text("solvr: {class_path: resolvent.recon.FISTA}\n")
     fails(["reconstruct", str(good), "--out", str(tmp_path / "o"), "--config", str(config)], USAGE, capsys, "solvr")
+
+
+@pytest.mark.parametrize("content", [b"", b"- a\n- b\n", b"prior: [", b"\xff\xfe\x00", b"prior: magnitude-denoiser"])
+def test_a_file_that_is_no_configuration(content, good, tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_bytes(content)
+    argv = ["reconstruct", str(good), "--out", str(tmp_path / "o"), "--config", str(config)]
+    fails(argv, USAGE, capsys, "found", "expected")
 
 
 def test_yaml_runs_no_code(good, tmp_path, capsys):
@@ -221,6 +291,17 @@ def test_earlier_results_stay_untouched(good, tmp_path, capsys):
     assert (tmp_path / "good.h5").read_bytes() == before
     assert main([*argv[:-1], "4", "--overwrite", "true"]) == 0
     assert load_result(tmp_path / "good.h5").record["iterations"] == 4
+
+
+def test_nothing_is_written_over_what_is_read(good, tmp_path, capsys):
+    scan, kspace = tmp_path / "scan.h5", tmp_path / "kspace.npy"
+    shutil.copy(good, scan)
+    np.save(kspace, np.ones((32, 32), np.complex64))
+    before = scan.read_bytes(), kspace.read_bytes()
+    fails(["reconstruct", str(scan), "--out", str(scan), "--overwrite", "true"], INPUT, capsys, scan, "no whole result")
+    fails(["export", str(scan), "--out", str(scan)], INPUT, capsys, scan, "one of the files that are read")
+    fails(["import", "mri", str(kspace), "--out", str(tmp_path / "." / "kspace.npy")], INPUT, capsys, "kspace.npy")
+    assert (scan.read_bytes(), kspace.read_bytes()) == before
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -150,3 +150,19 @@ def test_a_measurements_truth_is_exported(tmp_path, capsys):
     save_measurement(tmp_path / "n.h5", physics.A(truth), physics)
     assert main(["export", str(tmp_path / "n.h5"), "--out", str(tmp_path / "t.h5")]) == INPUT
     assert "has no truth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (np.ones((2, 12, 10)), "found no complex array among array, expected k-space"),
+        (np.zeros((2, 12, 10), np.complex64), "found only zeros, expected k-space"),
+        (np.full((2, 12, 10), np.nan + 0j), "found 240 NaN or infinite values, expected k-space"),
+        (np.ones((3, 4, 32, 32), np.complex64), "no maps can be estimated of 3 coils x 4 x 32 x 32 samples"),
+    ],
+)
+def test_what_is_no_kspace_is_named(content, message, tmp_path, capsys):
+    np.save(tmp_path / "k.npy", content)
+    assert main(["import", "mri", str(tmp_path / "k.npy"), "--out", str(tmp_path / "m.h5")]) == INPUT
+    assert f"{tmp_path / 'k.npy'}: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "m.h5").exists()

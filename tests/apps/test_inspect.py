@@ -87,3 +87,13 @@ def test_weights_that_cannot_be_used(picture, tmp_path, capsys):
     argv = ["--prior", "L1", "--second", "Denoiser", "--second.denoiser", str(path), "--crop", "8"]
     assert main(["inspect", str(picture), "--out", str(tmp_path / "out"), *argv]) == USAGE
     assert "--second: DRUNet: found an image of shape" in capsys.readouterr().err
+
+
+def test_info_of_weights_is_their_description(tmp_path, capsys):
+    save_weights(tmp_path / "net.safetensors", DRUNet([2, 2, 2, 2], 1), metrics={"psnr": 30.0})
+    assert main(["info", str(tmp_path / "net.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert "architecture" in out and "DRUNet" in out and '{"psnr": 30.0}' in out
+    (tmp_path / "net.safetensors").write_bytes((tmp_path / "net.safetensors").read_bytes()[:100])
+    assert main(["info", str(tmp_path / "net.safetensors")]) == 3
+    assert "damaged or no weights" in capsys.readouterr().err

@@ -50,6 +50,8 @@ def test_defaults_beat_back_projection_and_write_a_report(scene, tmp_path, capsy
     ours, focused = (load_result(tmp_path / n).record["metrics"] for n in ("scene.h5", "bp.h5"))
     assert ours["ssim"][0] > focused["ssim"][0] + 0.3 and ours["nmse"][0] < focused["nmse"][0]
     assert (tmp_path / "scene.html").stat().st_size > 10_000
+    assert load_result(tmp_path / "bp.h5").record["config"]["prior"] is None
+    assert "NearFieldMIMO · BackProjection · " in (tmp_path / "bp.html").read_text()
     assert str(tmp_path / "scene.html") in capsys.readouterr().out
     assert not list(tmp_path.glob(".*"))
 
@@ -59,6 +61,16 @@ def test_replay_gives_the_same_image_bit_for_bit(scene, tmp_path, capsys):
     result = tmp_path / "scene.h5"
     assert main(["reconstruct", "--replay", str(result)]) == 0
     assert "identical True" in capsys.readouterr().out
+
+
+def test_arguments_in_a_configuration_join_those_of_the_preset(scene, tmp_path):
+    config = tmp_path / "few.yaml"
+    config.write_text("solver: {max_iter: 3}\n")
+    argv = ["reconstruct", str(scene), "--out", str(tmp_path / "few.h5"), "--report", "false"]
+    assert main([*argv, "--config", str(config)]) == 0
+    record = load_result(tmp_path / "few.h5").record
+    assert record["solver"] == "FISTA" and record["iterations"] == 3
+    assert record["config"]["solver"]["init_args"]["stop"]["init_args"]["tol"] == 0.01
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +105,25 @@ def test_weights_by_name_leave_the_rest_to_be_chosen(photograph, tmp_path):
     assert main([*argv, "--solver", "ADMM", "--solver.max_iter", "2", "--out", str(tmp_path / "a.h5")]) == 0
     config = load_result(tmp_path / "a.h5").record["config"]
     assert config["prior"]["init_args"]["sigma"] == 0.2 and config["solver"]["class_path"].endswith("ADMM")
+
+
+def test_weights_for_one_noise_level_are_refused_where_many_are_gone_through(photograph, tmp_path, capsys):
+    argv = ["reconstruct", str(photograph), "--prior", "learned-proximal", "--report", "false", "--out"]
+    assert main([*argv, str(tmp_path / "a.h5")]) == 2
+    assert "'learned-proximal', trained for noise of 0.1 alone, expected weights" in capsys.readouterr().err
+    assert main([*argv, str(tmp_path / "a.h5"), "--solver", "ADMM", "--solver.max_iter", "1"]) == 0
+
+
+def test_a_denoiser_of_gray_pictures_takes_colours_one_by_one(tmp_path):
+    y = torch.rand(1, 3, 12, 14)
+    save_measurement(tmp_path / "y.h5", y, Blur(torch.ones(1, 1), (3, 12, 14)), noise_std=0.1)
+    for i in range(3):
+        save_measurement(tmp_path / f"y{i}.h5", y[:, i : i + 1], Blur(torch.ones(1, 1), (1, 12, 14)), noise_std=0.1)
+    names = [str(tmp_path / name) for name in ("y.h5", "y0.h5", "y1.h5", "y2.h5")]
+    argv = ["--prior", "image-denoiser", "--report", "false", "--out", str(tmp_path / "x")]
+    assert main(["reconstruct", *names, *argv]) == 0
+    colour, *grays = (load_result(tmp_path / "x" / Path(name).name).image for name in names)
+    assert torch.allclose(colour, torch.cat(grays, 1), atol=1e-4)
 
 
 def test_weights_where_no_method_takes_them(tmp_path, capsys):

@@ -28,9 +28,9 @@ def measurement():
     return Measurement(torch.tensor([[1, 2, 3, 4]]), physics, noise_std=0.1)
 
 
-def warnings(solver, m):
+def warnings(solver, m, about=None):
     with torch.no_grad():
-        return assemble({}, m, solver, solver.solve(m.y.float(), m.physics)).record["warnings"]
+        return assemble(about or {}, m, solver, solver.solve(m.y.float(), m.physics)).record["warnings"]
 
 
 def test_samples_far_from_the_data_are_said(measurement):
@@ -59,3 +59,25 @@ def test_a_schedule_at_its_end_is_no_failure(measurement):
     assert warnings(BackProjection(), measurement) == []
     (line,) = warnings(FISTA(L1(0.1), max_iter=2, stop=RelativeChange(0)), measurement)
     assert line == "1 of 1 images stopped at max_iter = 2, not converged"
+
+
+def test_a_noise_level_is_said_to_be_estimated_only_where_it_is(measurement):
+    m, finish = replace(measurement, noise_std=None), RelativeChange(1)
+    universal, given = {"config": {"strength": "universal"}}, {"config": {"strength": 0.1}}
+    (line,) = warnings(FISTA(L1(0.1), stop=finish), m, universal)
+    assert line == "the file states no noise level; it was estimated from the data"
+    assert warnings(FISTA(L1(0.1), stop=finish), m, given) == []
+    assert warnings(BackProjection(), m, universal) == []
+    (line,) = warnings(FISTA(L1(0.1), stop=finish), replace(measurement, noise_std=0), universal)
+    assert line.startswith("the file states a noise level of 0")
+
+
+def test_an_image_that_explains_nothing_is_said():
+    """Two pixels seen by two of four samples, which hold an eleventh of the energy or all of it."""
+    physics, solver = Dense(torch.eye(4)[:, :2], (1, 1, 2)), FISTA(L1(1e-6))
+    poor, good = (Measurement(torch.tensor([[1.0, 0, a, a]]), physics) for a in (5**0.5, 0.1))
+    (line,) = warnings(solver, poor)
+    assert line.startswith("the image explains 9.1 % of the data's energy")
+    assert warnings(solver, good) == [] and warnings(solver, replace(poor, noise_std=1.0)) == []
+    (line,) = warnings(solver, replace(poor, y=torch.zeros(1, 4)))
+    assert line == "the image is zero everywhere: so are the data"

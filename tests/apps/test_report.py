@@ -255,7 +255,7 @@ def test_command_line(tmp_path, capsys):
     Page((tmp_path / "a.html").read_text())
     assert "2 reconstructions compared" in (tmp_path / "both.html").read_text()
     before = load_result(tmp_path / "a.h5")
-    with pytest.raises(InputError, match="one of the results"):
+    with pytest.raises(InputError, match="one of the files that are read"):
         main([str(tmp_path / "a.h5"), "--out", str(tmp_path / "a.h5")])
     assert torch.equal(load_result(tmp_path / "a.h5").image, before.image)
     with pytest.raises(InputError, match="folder"):

@@ -80,8 +80,16 @@ def test_a_kernel_from_a_file_sums_to_one(picture, tmp_path):
         (["--image", "empty.png"], INPUT, "empty.png: of no known format"),
         (["--kernel", "zero.npy"], INPUT, "zero.npy: a kernel of sum 0"),
         (["--image", "line.npy"], INPUT, r"line.npy: float64 of shape \(5,\)"),
-        (["--image", "zero.npy", "--kernel", "uniform"], USAGE, "--kernel: frame_shape: found"),
-        (["--image", "zero.npy", "--border", "circular", "--kernel", "uniform"], USAGE, "--kernel: kernel: found"),
+        (
+            ["--image", "zero.npy", "--kernel", "uniform"],
+            USAGE,
+            "--kernel: found 9 x 9, expected no more than the picture's",
+        ),
+        (
+            ["--image", "zero.npy", "--border", "circular", "--kernel", "uniform"],
+            USAGE,
+            "--kernel: found 9 x 9, expected no more than the picture's",
+        ),
         (["--noise_std", "-1"], USAGE, "--noise_std: found -1"),
         (["--factor", "0"], USAGE, "--factor: found 0, expected at least 1"),
         (["--factor", "2"], USAGE, "--factor: found 2 with --border unseen, expected --border circular"),

@@ -68,13 +68,13 @@ def test_what_is_not_known_stays_unknown(tmp_path):
 
 @pytest.mark.parametrize("shape", [(1, 1, 4, 3, 3), (1, 4, 3, 3), (4, 3, 3)])
 def test_leading_axes_of_one_may_be_missing(shape, tmp_path):
-    save_measurement(tmp_path / "m.h5", torch.ones(shape), array())
+    save_measurement(tmp_path / "m.h5", torch.ones(shape) + 0j, array())
     assert load_measurement(tmp_path / "m.h5").y.shape == (1, 1, 4, 3, 3)
 
 
 def test_complex_pairs_as_matlab_writes_them(tmp_path):
     physics = array()
-    save_measurement(tmp_path / "m.h5", torch.zeros(1, 1, 4, 3, 3), physics)
+    save_measurement(tmp_path / "m.h5", torch.zeros(1, 1, 4, 3, 3) + 0j, physics)
     values = np.arange(36.0).reshape(1, 1, 4, 3, 3) + 1j
     with h5py.File(tmp_path / "m.h5", "r+") as file:
         del file["data"]
@@ -89,14 +89,16 @@ def test_complex_pairs_as_matlab_writes_them(tmp_path):
     "changes, message",
     [
         ({"y": torch.ones(1, 1, 4, 3, 2)}, "data has shape"),
+        ({"y": torch.ones(1, 1, 4, 3, 3)}, "data are float32, expected complex numbers of NearFieldMIMO"),
         ({"y": torch.full((1, 1, 4, 3, 3), torch.nan)}, "data has 36 NaN"),
         ({"truth": torch.ones(1, 1, 1)}, "truth has shape"),
         ({"noise_std": -1.0}, "noise_std is -1"),
         ({"meta": {"f": object()}}, "meta holds what JSON cannot"),
+        ({"meta": "by me"}, "meta holds what JSON cannot"),
     ],
 )
 def test_what_does_not_fit_is_not_written(changes, message, tmp_path):
-    arguments = {"y": torch.ones(1, 1, 4, 3, 3), "physics": array()} | changes
+    arguments = {"y": torch.ones(1, 1, 4, 3, 3) + 0j, "physics": array()} | changes
     with pytest.raises(InputError, match=message):
         save_measurement(tmp_path / "m.h5", **arguments)
     assert not list(tmp_path.iterdir())

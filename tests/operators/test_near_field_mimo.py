@@ -408,3 +408,8 @@ def test_groups_are_antennas_pairs_and_frequencies():
     listed = radar(pairs=[[0, 1], [2, 0], [0, 0]]).groups()
     assert listed["transmitters"][0, 1].tolist() == [0, 2, 0] and listed["receivers"][0, 0].tolist() == [1, 0, 0]
     assert listed["pairs"][0, 1].tolist() == [0, 1, 2] and listed["frequencies"][0, :, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_pairs_are_whole_numbers():
+    with pytest.raises(ValueError, match=r"pairs: found 0\.5, expected integers"):
+        radar(pairs=torch.tensor([[0.5, 1.0]]))

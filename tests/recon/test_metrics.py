@@ -46,8 +46,14 @@ def test_ssim_is_scikit_images_of_the_magnitude(dtype):
     assert_close(ssim(truth, truth, 1.0), torch.ones(2))
 
 
-@pytest.mark.parametrize("shape, defined", [((1, 9), False), ((9, 2), False), ((2, 9, 9), False), ((3, 9), True)])
+@pytest.mark.parametrize("shape, defined", [((9, 2), False), ((2, 9, 9), False), ((3, 9), True), ((9, 9, 1), True)])
 def test_ssim_needs_room_for_a_window(shape, defined):
     truth = torch.rand(2, 1, *shape)
     for metric in (ssim, magnitude_ssim):
         assert_close(metric(truth, truth), torch.full((2,), 1.0 if defined else torch.nan), equal_nan=True)
+
+
+def test_a_volume_of_one_plane_is_that_plane():
+    truth, estimate = torch.rand(2, 1, 1, 12, 10)
+    for metric in (ssim, magnitude_ssim):
+        assert_close(metric(estimate[..., None], truth[..., None]), metric(estimate, truth))
