@@ -66,7 +66,7 @@ class ADMM(Solver):
         x = torch.zeros_like(problem.back_projection) if x0 is None else x0
         zeros = torch.zeros_like(x)
         n = len(self.priors)
-        fit = start_fit(problem, x, self._gamma(problem) / n)
+        fit = start_fit(problem, x0, self._gamma(problem) / n)
         return ADMMState(x, fit, (x,) * n, (zeros,) * n, tuple(start_prior(p, x) for p in self.priors))
 
     def restart(self, problem: Problem, state: ADMMState) -> ADMMState:
