@@ -35,7 +35,7 @@ from resolvent.priors import L1, TV, Analysis, GroupL1, InWavelets
 from resolvent.recon import FISTA, PrimalDual, RelativeChange, psnr
 
 SIZE, LEVELS, MARGIN, LONGEST = 256, 5, 1e-3, 320
-FRACTIONS = (0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024)
+FRACTIONS = (0.0002, 0.0003, 0.0005, 0.0007, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008)
 NEVER = RelativeChange(0.0)
 PRIORS = ("L1 wavelet", "anisotropic TV", "isotropic TV")
 

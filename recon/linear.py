@@ -3,8 +3,13 @@ r"""The proximal step of the data term: exactly where the operator can, by conju
 .. math:: \arg\min_x \tfrac{\gamma}{2} \|A x - y\|^2 + \tfrac12 \|x - z\|^2
           \iff S x = z + \gamma A^H y, \qquad S = I + \gamma A^H A .
 
-From one step of a solver to the next the right-hand side changes and S does not: the last two solutions are handed on
-with their products, so that conjugate gradients begin where these come nearest, without a product.
+From one step of a solver to the next the right-hand side b changes and S does not. The last solution x and its last
+change d are handed on with their products, so that conjugate gradients begin without one, at the point of the line
+through the last two solutions that is nearest in the norm of S:
+
+.. math:: x + t d, \qquad t = \langle d, b - S x \rangle / \langle d, S d \rangle .
+
+P. F. Fischer, Comput. Methods Appl. Mech. Eng. 163:193 (1998), with one image.
 """
 
 from __future__ import annotations
@@ -18,53 +23,61 @@ from torch import Tensor
 from ..operators import Operator, has_exact_prox
 from ..operators.krylov import Map, implicitly
 from .problem import Problem, inner, norms, per_image, plus
-from .successive import Span, empty_span, nearest, with_newest
 
-#: Solutions that a solver hands on from step to step; more spare next to nothing.
-REMEMBERED = 2
+
+class Known(NamedTuple):
+    """An image and its product with S."""
+
+    image: Tensor
+    product: Tensor
 
 
 class Fit(NamedTuple):
-    """The data's image ``x`` and, where conjugate gradients find it, the ``span`` of the last solutions."""
+    """The data's image ``x`` and, where conjugate gradients find it, the last solution and change ``known``."""
 
     x: Tensor
-    span: Span = Span((), ())
+    known: tuple[Known, ...] = ()
 
 
-def start_fit(problem: Problem, x0: Tensor | None, gamma: float | Tensor, remembered: int = REMEMBERED) -> Fit:
+def start_fit(problem: Problem, x0: Tensor | None, gamma: float | Tensor) -> Fit:
     """An image, zero if None, from which :func:`fit_data` begins."""
     x = torch.zeros_like(problem.back_projection) if x0 is None else x0
     if has_exact_prox(problem.physics):
         return Fit(x)
-    with torch.no_grad():
-        span = empty_span(x, remembered)
-        return Fit(x, span if x0 is None else with_newest(span, x, _system(problem, gamma)(x)))
+    zero = Known(torch.zeros_like(x), torch.zeros_like(x))
+    return Fit(x, (zero if x0 is None else Known(x, _system(problem, gamma)(x)), zero))
 
 
-def resumed_fit(problem: Problem, last: Fit, gamma: float) -> Fit:
+def resumed_fit(problem: Problem, fit: Fit, gamma: float) -> Fit:
     """A fit of perhaps another problem, to go on from: its products are kept where they are this one's to rounding."""
-    if has_exact_prox(problem.physics) or not last.span.images:
-        return start_fit(problem, last.x, gamma)
-    image, old = last.span.images[0], last.span.products[0]
-    new = _system(problem, gamma)(image)
+    if not fit.known or has_exact_prox(problem.physics):
+        return start_fit(problem, fit.x, gamma)
+    fresh = start_fit(problem, fit.known[0].image, gamma)
+    new, old = fresh.known[0].product, fit.known[0].product
     rounding = 100 * torch.finfo(new.dtype).eps * norms(new)
-    if bool((norms(new - old) <= rounding).all()):
-        return last
-    return Fit(last.x, with_newest(empty_span(image, REMEMBERED), image, new))
+    return fit if bool((norms(new - old) <= rounding).all()) else fresh
 
 
-def fit_data(problem: Problem, z: Tensor, gamma: float | Tensor, last: Fit, max_iter: int, rtol: float) -> Fit:
-    """The proximal step at ``z``; conjugate gradients begin near the ``last`` ones, taken with the same ``gamma``."""
+def fit_data(problem: Problem, z: Tensor, gamma: float | Tensor, fit: Fit, max_iter: int, rtol: float) -> Fit:
+    """The proximal step at ``z``; conjugate gradients begin near those of ``fit``, taken with the same ``gamma``."""
     if has_exact_prox(problem.physics):
         return Fit(problem.physics.prox_l2(z, problem.y, gamma))
     rhs, system = z + gamma * problem.back_projection, _system(problem, gamma)
+    last, change = fit.known
     with torch.no_grad():
-        near = _preconditioner(problem, gamma)
-        x, seen, product = conjugate_gradient(system, rhs, *nearest(last.span, rhs), max_iter, rtol, near)
-        span = with_newest(last.span, seen, product)
+        near, left = _preconditioner(problem, gamma), rhs - last.product
+        found = conjugate_gradient(system, left, *along(change, left), max_iter, rtol, near, norms(rhs))
+        x, change = last.image + found.x, Known(found.seen, found.product)
     if rhs.requires_grad:
         x = implicitly(x, rhs - system(x), lambda v: _solved(system, v, max_iter, rtol, near))
-    return Fit(x, span)
+    return Fit(x, (Known(last.image + change.image, last.product + change.product), change))
+
+
+def along(change: Known, rhs: Tensor) -> Known:
+    """Of the multiples of an image the nearest to the solution for ``rhs``, in the norm of S."""
+    length = inner(change.image, change.product)
+    t = torch.where(length > 0, inner(change.image, rhs) / length.clamp_min(torch.finfo(length.dtype).tiny), 0)
+    return Known(per_image(t, rhs) * change.image, per_image(t, rhs) * change.product)
 
 
 def _solved(system: Map, rhs: Tensor, max_iter: int, rtol: float, near: Map) -> Tensor:
@@ -81,7 +94,7 @@ def data_prox(problem: Problem, z: Tensor, gamma: float | Tensor, start: Tensor,
     :param gamma: a number, or one per image ``(B, 1, ...)``.
     """
     problem = problem if hasattr(problem.physics, "prox_l2") else problem.linearised(start)
-    return fit_data(problem, z, gamma, start_fit(problem, start, gamma, 1), max_iter, rtol).x
+    return fit_data(problem, z, gamma, start_fit(problem, start, gamma), max_iter, rtol).x
 
 
 def data_prox_with_data(
@@ -124,21 +137,23 @@ def conjugate_gradient(
     max_iter: int,
     rtol: float,
     near: Map = unchanged,
+    scale: Tensor | None = None,
 ) -> Solved:
     """Solve a Hermitian positive definite system for every image of a batch.
 
     The last step is taken without a product: its direction is known, and it is made as long as the one before. Stops
-    when, at the rate of two steps, that step takes each image's residual below ``rtol`` times its right-hand side; a
-    solved image stays as it is, and so does one along whose search direction the system is not positive.
+    when, at the rate of two steps, that step takes each image's residual below ``rtol`` times ``scale``; a solved image
+    stays as it is, and so does one along whose search direction the system is not positive.
 
     :param product: ``system(start)``.
     :param max_iter: products at most.
     :param near: a preconditioner: an approximation of the inverse of ``system``, Hermitian positive definite too.
+    :param scale: ``(B,)``; the norms of the right-hand sides if None.
     """
     x, r = start, rhs - product
     p = s = near(r)
     rs, rr = inner(r, s), inner(r, r)
-    target = rtol**2 * inner(rhs, rhs)
+    target = (rtol * (norms(rhs) if scale is None else scale)) ** 2
     tiny = torch.finfo(rs.dtype).tiny
     open_, length, before, older = rr > target, torch.zeros_like(rr), rr, rr
     for _ in range(max_iter):
