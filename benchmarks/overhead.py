@@ -15,7 +15,7 @@ import time
 
 import deepinv
 import torch
-from _timing import main, medians, relative_error, table
+from _timing import keep_memory, main, medians, relative_error, table
 from deepinv.optim.data_fidelity import L2
 
 from resolvent.operators import CartesianMRI
@@ -149,6 +149,7 @@ def complex_kspace(y: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def report() -> str:
     """The table."""
+    keep_memory()
     y, physics = problem()
     prior = deepinv.optim.L1Prior()
     rows = [row(name, y, physics, prior, *solvers) for name, solvers in methods(prior).items()]
