@@ -37,7 +37,7 @@ class ADMMState(NamedTuple):
 class ADMM(Solver):
     """ADMM with as many splits as priors.
 
-    The data step is exact where the operator has a closed form, else warm-started conjugate gradients.
+    The data step is exact where the operator has a closed form, else conjugate gradients that begin near the last ones.
 
     :param prior: one prior or several, each with a prox; the image returned is the first one's.
     :param step_size: gamma; ``1 / (0.0114 ||A||^2)`` if None.
