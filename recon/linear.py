@@ -68,9 +68,10 @@ def fit_data(problem: Problem, z: Tensor, gamma: float | Tensor, fit: Fit, max_i
         near, left = _preconditioner(problem, gamma), rhs - last.product
         found = conjugate_gradient(system, left, *along(change, left), max_iter, rtol, near, norms(rhs))
         x, change = last.image + found.x, Known(found.seen, found.product)
+        last = Known(last.image + change.image, last.product + change.product)
     if rhs.requires_grad:
         x = implicitly(x, rhs - system(x), lambda v: _solved(system, v, max_iter, rtol, near))
-    return Fit(x, (Known(last.image + change.image, last.product + change.product), change))
+    return Fit(x, (last, change))
 
 
 def along(change: Known, rhs: Tensor) -> Known:
