@@ -37,7 +37,7 @@ class ADMMState(NamedTuple):
 class ADMM(Solver):
     """ADMM with as many splits as priors.
 
-    The data step is exact where the operator has a closed form, else warm-started conjugate gradients.
+    The data step is exact where the operator has a closed form, else conjugate gradients that begin near the last ones.
 
     :param prior: one prior or several, each with a prox; the image returned is the first one's.
     :param step_size: gamma; ``1 / (0.0114 ||A||^2)`` if None.
@@ -66,7 +66,7 @@ class ADMM(Solver):
         x = torch.zeros_like(problem.back_projection) if x0 is None else x0
         zeros = torch.zeros_like(x)
         n = len(self.priors)
-        fit = start_fit(problem, x, self._gamma(problem) / n)
+        fit = start_fit(problem, x0, self._gamma(problem) / n)
         return ADMMState(x, fit, (x,) * n, (zeros,) * n, tuple(start_prior(p, x) for p in self.priors))
 
     def restart(self, problem: Problem, state: ADMMState) -> ADMMState:

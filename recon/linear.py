@@ -3,8 +3,13 @@ r"""The proximal step of the data term: exactly where the operator can, by conju
 .. math:: \arg\min_x \tfrac{\gamma}{2} \|A x - y\|^2 + \tfrac12 \|x - z\|^2
           \iff S x = z + \gamma A^H y, \qquad S = I + \gamma A^H A .
 
-From one step of a solver to the next the right-hand side changes and S does not: S x is handed on with x,
-so that conjugate gradients begin without a product.
+From one step of a solver to the next the right-hand side b changes and S does not. The last solution x and its last
+change d are handed on with their products, so that conjugate gradients begin without one, at the point of the line
+through the last two solutions that is nearest in the norm of S:
+
+.. math:: x + t d, \qquad t = \langle d, b - S x \rangle / \langle d, S d \rangle .
+
+P. F. Fischer, Comput. Methods Appl. Mech. Eng. 163:193 (1998), with one image.
 """
 
 from __future__ import annotations
@@ -20,44 +25,65 @@ from ..operators.krylov import Map, implicitly
 from .problem import Problem, inner, norms, per_image, plus
 
 
+class Known(NamedTuple):
+    """An image and its product with S."""
+
+    image: Tensor
+    product: Tensor
+
+
 class Fit(NamedTuple):
-    """The data's image ``x`` and, where conjugate gradients found it, ``S x``."""
+    """The data's image ``x`` and, where conjugate gradients find it, the last solution and change ``known``."""
 
     x: Tensor
-    product: tuple[Tensor, ...] = ()
+    known: tuple[Known, ...] = ()
 
 
-def start_fit(problem: Problem, x: Tensor, gamma: float | Tensor) -> Fit:
-    """An image from which :func:`fit_data` begins."""
-    return Fit(x) if has_exact_prox(problem.physics) else Fit(x, (_system(problem, gamma)(x),))
+def start_fit(problem: Problem, x0: Tensor | None, gamma: float | Tensor) -> Fit:
+    """An image, zero if None, from which :func:`fit_data` begins."""
+    x = torch.zeros_like(problem.back_projection) if x0 is None else x0
+    if has_exact_prox(problem.physics):
+        return Fit(x)
+    zero = Known(torch.zeros_like(x), torch.zeros_like(x))
+    return Fit(x, (zero if x0 is None else Known(x, _system(problem, gamma)(x)), zero))
 
 
-def resumed_fit(problem: Problem, last: Fit, gamma: float) -> Fit:
-    """A fit of perhaps another problem, to go on from: its product is kept where it is that of this one to rounding."""
-    fresh = start_fit(problem, last.x, gamma)
-    if not (fresh.product and last.product):
-        return fresh
-    new, old = fresh.product[0], last.product[0]
+def resumed_fit(problem: Problem, fit: Fit, gamma: float) -> Fit:
+    """A fit of perhaps another problem, to go on from: its products are kept where they are this one's to rounding."""
+    if not fit.known or has_exact_prox(problem.physics):
+        return start_fit(problem, fit.x, gamma)
+    fresh = start_fit(problem, fit.known[0].image, gamma)
+    new, old = fresh.known[0].product, fit.known[0].product
     rounding = 100 * torch.finfo(new.dtype).eps * norms(new)
-    return last if bool((norms(new - old) <= rounding).all()) else fresh
+    return fit if bool((norms(new - old) <= rounding).all()) else fresh
 
 
-def fit_data(problem: Problem, z: Tensor, gamma: float | Tensor, last: Fit, max_iter: int, rtol: float) -> Fit:
-    """The proximal step at ``z``; conjugate gradients begin at the ``last`` one, taken with the same ``gamma``."""
+def fit_data(problem: Problem, z: Tensor, gamma: float | Tensor, fit: Fit, max_iter: int, rtol: float) -> Fit:
+    """The proximal step at ``z``; conjugate gradients begin near those of ``fit``, taken with the same ``gamma``."""
     if has_exact_prox(problem.physics):
         return Fit(problem.physics.prox_l2(z, problem.y, gamma))
     rhs, system = z + gamma * problem.back_projection, _system(problem, gamma)
+    last, change = fit.known
     with torch.no_grad():
-        near = _preconditioner(problem, gamma)
-        x, product = conjugate_gradient(system, rhs, last.x, last.product[0], max_iter, rtol, near)
+        near, left = _preconditioner(problem, gamma), rhs - last.product
+        found = conjugate_gradient(system, left, *along(change, left), max_iter, rtol, near, norms(rhs))
+        x, change = last.image + found.x, Known(found.seen, found.product)
+        last = Known(last.image + change.image, last.product + change.product)
     if rhs.requires_grad:
         x = implicitly(x, rhs - system(x), lambda v: _solved(system, v, max_iter, rtol, near))
-    return Fit(x, (product,))
+    return Fit(x, (last, change))
+
+
+def along(change: Known, rhs: Tensor) -> Known:
+    """Of the multiples of an image the nearest to the solution for ``rhs``, in the norm of S."""
+    length = inner(change.image, change.product)
+    t = torch.where(length > 0, inner(change.image, rhs) / length.clamp_min(torch.finfo(length.dtype).tiny), 0)
+    return Known(per_image(t, rhs) * change.image, per_image(t, rhs) * change.product)
 
 
 def _solved(system: Map, rhs: Tensor, max_iter: int, rtol: float, near: Map) -> Tensor:
     zeros = torch.zeros_like(rhs)
-    return conjugate_gradient(system, rhs, zeros, zeros, max_iter, rtol, near)[0]
+    return conjugate_gradient(system, rhs, zeros, zeros, max_iter, rtol, near).x
 
 
 def data_prox(problem: Problem, z: Tensor, gamma: float | Tensor, start: Tensor, max_iter: int, rtol: float) -> Tensor:
@@ -96,6 +122,14 @@ def unchanged(x: Tensor) -> Tensor:
     return x
 
 
+class Solved(NamedTuple):
+    """A solution ``x``, and the iterate before its last step with its ``product``."""
+
+    x: Tensor
+    seen: Tensor
+    product: Tensor
+
+
 def conjugate_gradient(
     system: Map,
     rhs: Tensor,
@@ -104,31 +138,39 @@ def conjugate_gradient(
     max_iter: int,
     rtol: float,
     near: Map = unchanged,
-) -> tuple[Tensor, Tensor]:
-    """Solve a Hermitian positive definite system for every image of a batch; the solution and its product.
+    scale: Tensor | None = None,
+) -> Solved:
+    """Solve a Hermitian positive definite system for every image of a batch.
 
-    Stops when each image's residual is below ``rtol`` times its right-hand side; a solved image
+    The last step is taken without a product: its direction is known, and it is made as long as the one before. Stops
+    when, at the rate of two steps, that step takes each image's residual below ``rtol`` times ``scale``; a solved image
     stays as it is, and so does one along whose search direction the system is not positive.
 
     :param product: ``system(start)``.
+    :param max_iter: products at most.
     :param near: a preconditioner: an approximation of the inverse of ``system``, Hermitian positive definite too.
+    :param scale: ``(B,)``; the norms of the right-hand sides if None.
     """
     x, r = start, rhs - product
     p = s = near(r)
-    rs = inner(r, s)
-    target = rtol**2 * inner(rhs, rhs)
+    rs, rr = inner(r, s), inner(r, r)
+    target = (rtol * (norms(rhs) if scale is None else scale)) ** 2
     tiny = torch.finfo(rs.dtype).tiny
+    open_, length, before, older = rr > target, torch.zeros_like(rr), rr, rr
     for _ in range(max_iter):
-        open_ = (rs if s is r else inner(r, r)) > target
         if not open_.any():
             break
         sp = system(p)
         curvature = inner(p, sp)
-        open_, target = open_ & (curvature > 0), torch.where(curvature > 0, target, torch.inf)
+        open_ = open_ & (curvature > 0)
         alpha = torch.where(open_, rs / curvature.clamp_min(tiny), 0)
+        length = torch.where(open_, alpha, length * (curvature > 0))
         x = torch.addcmul(x, per_image(alpha, x), p)
         r = torch.addcmul(r, per_image(-alpha, r), sp)
         s = near(r)
         previous, rs = rs, inner(r, s)
-        p = torch.addcmul(s, per_image(torch.where(open_, rs / previous.clamp_min(tiny), 0), p), p)
-    return x, rhs - r
+        onward = torch.addcmul(s, per_image(rs / previous.clamp_min(tiny), p), p)
+        p = torch.where(per_image(open_, p), onward, p)
+        older, before, rr = before, rr, rs if s is r else inner(r, r)
+        open_ = open_ & (rr * (rr / older.clamp_min(tiny)).clamp_max(1).sqrt() > target)
+    return Solved(torch.addcmul(x, per_image(length, x), p), x, rhs - r)

@@ -34,5 +34,5 @@ class MomentMatching(GuidedDiffusion):
 
         left = problem.y - problem.physics.A(estimate)
         nothing = torch.zeros_like(left)
-        u, _ = conjugate_gradient(system, left, nothing, nothing, self.cg_iterations, self.cg_rtol)
+        u = conjugate_gradient(system, left, nothing, nothing, self.cg_iterations, self.cg_rtol).x
         return estimate + moved(u)

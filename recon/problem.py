@@ -111,7 +111,8 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     """Real part of the inner product per image, shape ``(B,)``."""
     if a.is_complex():
         a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
-    return torch.linalg.vecdot(a.flatten(1), b.flatten(1))
+    order = (0, *sorted(range(1, a.ndim), key=a.stride, reverse=True))  # as a lies in memory, so that nothing is copied
+    return torch.linalg.vecdot(a.permute(order).flatten(1), b.permute(order).flatten(1))
 
 
 def plus(a: Tensor, factor: float | Tensor, b: Tensor) -> Tensor:

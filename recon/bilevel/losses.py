@@ -192,7 +192,7 @@ class ProjectedSURE(SURE):
         """``A^+ data``: conjugate gradients from 0 stay in the range of A^H."""
         rhs = physics.A_adjoint(data)
         zero = torch.zeros_like(rhs)
-        return conjugate_gradient(physics.A_adjoint_A, rhs, zero, zero, self.max_iter, self.rtol)[0]
+        return conjugate_gradient(physics.A_adjoint_A, rhs, zero, zero, self.max_iter, self.rtol).x
 
 
 class _Projected(torch.autograd.Function):
