@@ -16,8 +16,8 @@ The data are taken as they are, or equalised, every channel and then every frequ
 amplitude calibration, and the loudest hold clutter), or equalised and focused: permittivity and path are those whose
 back-projection has the highest peak.
 
-The truth of the real phantoms chooses nothing. Data treated alike for all methods are chosen, by the least mean distance
-of the centre over the methods and the simulated scans; everything tried is shown, and what is chosen is marked.
+The truth of the real phantoms chooses nothing. How data are treated is chosen alike for all methods, by the least mean
+distance of the centre over methods and simulated scans; everything tried is shown, and what is chosen is marked.
 
 L1 is the default of `resolvent reconstruct`, its weight halved where it leaves nothing. What its image, scaled to fit
 best, leaves of the data is the misfit that the denoiser is told, in the constrained ADMM, which starts from it and sees
@@ -61,23 +61,20 @@ LEVEL = 0.2
 FIRST_SEED = 7_000_000
 
 
-class Scan(NamedTuple):
-    """Data, where the brightest voxel may be (mm), the ball's diameter (mm; 0 where no image is known), the medium."""
-
-    y: torch.Tensor
-    centres: Sequence[Sequence[float]]
-    diameter: float = 0.0
-    medium: "Medium | None" = None
-
-
 class Medium(NamedTuple):
     """Permittivity, and a path common to all channels in metres of air."""
 
     permittivity: float = 8.0
     path: float = 0.0
 
-    def __str__(self) -> str:
-        return f"{self.permittivity:.3g}, {1e3 * self.path:.0f} mm"
+
+class Scan(NamedTuple):
+    """Data, where the brightest voxel may be (mm), the ball's diameter (mm; 0 where no image is known), the medium."""
+
+    y: torch.Tensor
+    centres: Sequence[Sequence[float]]
+    diameter: float = 0.0
+    medium: Medium | None = None
 
 
 class Outcome(NamedTuple):
