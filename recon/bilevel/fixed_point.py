@@ -27,20 +27,20 @@ from .lower_level import LowerLevel, LowerSolution
 
 #: Products of one adjoint equation at most: GMRES keeps them all.
 MAX_PRODUCTS = 100
-#: Of all steps those whose lengths tell how far the image still goes.
+#: Of all steps the part whose length, and its ratio to the part before, tell how far the image still goes.
 QUARTER = 4
 
 
 class Remaining(Criterion):
-    r"""How far the image still goes: no farther, supposedly, than in the last quarter of its steps; absolute.
+    r"""How far the image still goes if quarters of its way shrink as they did of late, absolute.
 
-    .. math:: \sum_{3k/4 < j \le k} d_j, \qquad d_j = \|x_j - x_{j-1}\| .
+    .. math:: S \max\Big(1, \frac{q}{1 - q}\Big), \qquad S = \sum_{3k/4 < j \le k} d_j, \quad
+              q = S \Big/ \sum_{k/2 < j \le 3k/4} d_j, \qquad d_j = \|x_j - x_{j-1}\| ,
 
-    A rate told from a few steps would be taken in by momentum that starts anew: the steps are short then for about as
-    long as it had grown. A geometric sequence costs a third more steps than its rate would ask for, and where
-    :math:`d_j` is a multiple of :math:`j^{-2}` three times as far is to go. d is no less than the solver's own
-    relative change of the image's norm: splits and duals may move while the image rests; at 0 their change counts as
-    one of ``scale``, ``(B,)``. Made for one run.
+    infinite while they grow. A rate told from a few steps would be taken in by momentum that starts anew: the steps are
+    short then for about as long as it had grown. A geometric sequence costs a third more steps than its own rate would
+    ask for. d is no less than the solver's own relative change of the image's norm: splits and duals may move while
+    the image rests; at 0 their change counts as one of ``scale``, ``(B,)``. Made for one run.
     """
 
     def __init__(self, tol: float, scale: Tensor):
@@ -55,7 +55,10 @@ class Remaining(Criterion):
         change = solver.change(before, now) * torch.where(size > 0, size, self.scale)
         step = torch.maximum(norms(now.x - before.x), change)
         self._steps = torch.cat([self._steps, step[None]])
-        return self._steps[-max(len(self._steps) // QUARTER, 1) :].sum(0)
+        quarter = max(len(self._steps) // QUARTER, 1)
+        way, before_that = self._steps[-quarter:].sum(0), self._steps[-2 * quarter : -quarter].sum(0)
+        ratio = way / before_that
+        return torch.where(way > 0, way * (ratio / (1 - ratio).clamp_min(0)).clamp_min(1), way)
 
 
 class FixedPoint(LowerLevel):

@@ -135,19 +135,24 @@ def test_derivative_of_a_fixed_point(name):
     assert not upper.lower.certifies(theta) and bool((solution.certificate <= 1e-9).all())
 
 
-@pytest.mark.parametrize("weight", [0.003, 0.01, 0.03, 0.1])
-def test_momentum_that_starts_anew_is_no_sign_of_rest(weight):
-    """Steps are a tenth as long then; the image is as near its limit as it is said to be, within a factor of 4."""
+@pytest.mark.parametrize("weight", [0.01, 0.1])
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_momentum_that_starts_anew_is_no_sign_of_rest(weight, start):
+    """Steps are a tenth as long then; the image is as near its limit as it is said to be, within a factor of 4.
+
+    So it is from the image of a weight e times as large, which it leaves slowly.
+    """
     generator = torch.Generator().manual_seed(0)
     mask = (torch.rand(32, generator=generator) < 0.4).to(F64).expand(32, 32)
     physics, truth = CartesianMRI(mask), torch.zeros(1, 1, 32, 32, dtype=C128)
     truth[..., 6:20, 9:25] = 1
     y = physics.A(truth) + 0.05 * mask * torch.randn(truth.shape[1:], generator=generator, dtype=C128)
     theta = torch.zeros(1, dtype=F64)
-    lower = FixedPoint(y, physics, lambda _: FISTA(InWavelets(L1(weight))), theta)
-    limit = lower.image(lower.solve(theta, 1e-7, max_iter=100_000).x)
+    lower = FixedPoint(y, physics, lambda t: FISTA(InWavelets(L1(weight * float(t.exp())))), theta)
+    other, limit = (lower.solve(t, 1e-7, max_iter=100_000).x for t in (theta + start, theta))
+    limit = lower.image(limit)
     for eps in (torch.linalg.vector_norm(limit) * share for share in (1e-2, 1e-3, 1e-4)):
-        image = lower.image(lower.solve(theta, float(eps)).x)
+        image = lower.image(lower.solve(theta, float(eps), other if start else None).x)
         assert torch.linalg.vector_norm(image - limit) < 4 * eps
 
 
