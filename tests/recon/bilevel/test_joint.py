@@ -149,7 +149,7 @@ def test_momentum_that_starts_anew_is_no_sign_of_rest(weight, start):
     y = physics.A(truth) + 0.05 * mask * torch.randn(truth.shape[1:], generator=generator, dtype=C128)
     theta = torch.zeros(1, dtype=F64)
     lower = FixedPoint(y, physics, lambda t: FISTA(InWavelets(L1(weight * float(t.exp())))), theta)
-    other, limit = (lower.solve(t, 1e-7, max_iter=100_000).x for t in (theta + start, theta))
+    other, limit = (lower.solve(t, 1e-6, max_iter=100_000).x for t in (theta + start, theta))
     limit = lower.image(limit)
     for eps in (torch.linalg.vector_norm(limit) * share for share in (1e-2, 1e-3, 1e-4)):
         image = lower.image(lower.solve(theta, float(eps), other if start else None).x)
