@@ -43,7 +43,7 @@ from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_le
 SETTINGS = ("parameter", "method", "loss", "steps", "budget", "least_eigenvalue")
 #: The method and the loss where none is chosen.
 DEFAULTS = {
-    "method": {"class_path": "AcceleratedMAID", "init_args": {"eps": 1e-4, "delta": 1e-2, "gain": 5e-3}},
+    "method": {"class_path": "AcceleratedMAID", "init_args": {"eps": 1e-3, "delta": 0.1, "gain": 5e-3}},
     "loss": {"class_path": "resolvent.recon.bilevel.MeanSquare"},
 }
 #: Steps without one that was taken, after which a line says what helps.

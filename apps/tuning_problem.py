@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from ..recon.bilevel import (
     FixedPoint,
     Joint,
     Known,
-    Measure,
     Parameters,
     Part,
     Reconstruction,
@@ -191,7 +191,7 @@ def part_of(scan: Scan, tuned: Tuned, loss: UpperLoss, theta: Tensor) -> Part:
     fixed = FixedPoint(
         posed.y, posed.physics, lambda theta: tuned.solver_at(theta, scan.strength), theta
     )  # fmt: skip
-    measure = Measure(lambda s: posed.measure(fixed.image(s)), posed.measure.smoothness, posed.measure.convex)
+    measure = dataclasses.replace(posed.measure, of=lambda s: posed.measure(fixed.image(s)))
     return Part(fixed, measure, unit, fixed.start())
 
 
@@ -276,6 +276,7 @@ class Relative:
         steep = float(norms(upper.image_gradient(upper.lower.start())).mean())
         self.scale = steep if 0 < steep < float("inf") else 1.0
         self.smoothness, self.convex = self._loss.smoothness / self.scale, self._loss.convex
+        self.floor = self._loss.floor / self.scale
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._loss(x) / self.scale

@@ -299,10 +299,9 @@ def brain(budget: float) -> Table:
         for prior, (settings, parameter) in priors.items():
             one, other = ((file, settings, parameter) for file in files)
             searched = tune_weights.tune(
-                other, folder / f"{prior} grid", tune_weights.grid(-5, 1, 17), "MeanSquare", 18
+                other, folder / f"{prior} grid", tune_weights.grid(), "MeanSquare", tune_weights.POINTS + 1
             )
-            method = kind("AcceleratedMAID", eps=tune_weights.EPS, delta=1e-2, gain=tune_weights.GAIN)
-            log = tune_weights.tune(one, folder / prior, method, "MeanSquare", 8)
+            log = tune_weights.tune(one, folder / prior, tune_weights.search(), "MeanSquare", 8)
             weight = log[-1]["parameters"][parameter]
             error = tune_weights.error_at(other, weight, folder / f"{prior} error")
             gap = 10 * math.log10(error / searched[-1]["loss"])
@@ -328,12 +327,12 @@ def brain_scan(path: Path, seed: int) -> Path:
 
 
 def radar(budget: float) -> Table:
-    """Each loss's weight beside the best of 25, as ``tune_weights.py`` has it, for the radar alone."""
+    """Each loss's weight beside the grid's best, as ``tune_weights.py`` has it, for the radar alone."""
     table = Table("scene, prior", "loss", "weight", "gap (dB)", "cost over the grid's", "until within 10%")
     with tempfile.TemporaryDirectory() as folder:
-        for name, scene in tune_weights.scenes(Path(folder), 32, 3).items():
+        for name, scene in tune_weights.scenes(Path(folder), 32, 4).items():
             if name.startswith("radar"):
-                for row in tune_weights.rows(name, scene, Path(folder), 25, 8, (-2, 3)):
+                for row in tune_weights.rows(name, scene, Path(folder), 8):
                     table.add(*row)
     return table
 

@@ -30,7 +30,7 @@ class AcceleratedMAID(MAID):
     :param inertia: kappa, from 0 (monotone) to 1 (the mean of all).
     :param limits: of alpha; where f is not convex along s it grows by 1 / rho.
     :param gain: done where a spectral step promises to lower f by less than this share of it,
-        :math:`\tfrac12 \alpha \|z\|^2 \le \text{gain} \cdot |f|`.
+        :math:`\tfrac12 \alpha \|z\|^2 \le \text{gain} \cdot |f|`; or where f is no more than the truth's would be.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class AcceleratedMAID(MAID):
         return state._replace(memory=(*state.memory, none, none, state.low, one, state.gradients))
 
     def _inexact_gradient(self, upper: UpperLevel, state: State) -> State:
+        if state.high <= upper.loss.floor:
+            return state._replace(finished=torch.tensor(True))
         state = super()._inexact_gradient(upper, state)
         alpha = self._spectral(state)
         little = alpha is not None and alpha * state.gradient.square().sum() / 2 <= self.gain * state.high.abs()

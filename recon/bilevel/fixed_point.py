@@ -9,7 +9,6 @@ certificate.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -28,34 +27,38 @@ from .lower_level import LowerLevel, LowerSolution
 
 #: Products of one adjoint equation at most: GMRES keeps them all.
 MAX_PRODUCTS = 100
-#: m, the steps from which their rate is told.
-WINDOW = 10
+#: Of all steps the part whose length, and its ratio to the part before, tell how far the image still goes.
+QUARTER = 4
 
 
 class Remaining(Criterion):
-    r"""How far the image still goes if its steps shrink as they did of late, absolute.
+    r"""How far the image still goes if quarters of its way shrink as they did of late, absolute.
 
-    .. math:: \sum_{j > k} d_j \approx \frac{r}{1 - r} d_k, \qquad r = (d_k / d_{k-m})^{1/m}, \qquad
-              d_k = \|x_k - x_{k-1}\| ,
+    .. math:: S \max\Big(1, \frac{q}{1 - q}\Big), \qquad S = \sum_{3k/4 < j \le k} d_j, \quad
+              q = S \Big/ \sum_{k/2 < j \le 3k/4} d_j, \qquad d_j = \|x_j - x_{j-1}\| ,
 
-    and :math:`d_k` where that is more. d is no less than the solver's own relative change of the image's norm: splits
-    and duals may move while the image rests; at 0 their change counts as one of ``scale``, ``(B,)``. Made for one run.
+    infinite while they grow. A rate told from a few steps would be taken in by momentum that starts anew: the steps are
+    short then for about as long as it had grown. A geometric sequence costs a third more steps than its own rate would
+    ask for. d is no less than the solver's own relative change of the image's norm: splits and duals may move while
+    the image rests; at 0 their change counts as one of ``scale``, ``(B,)``. Made for one run.
     """
 
     def __init__(self, tol: float, scale: Tensor):
         super().__init__(tol)
-        self.scale, self._steps = scale, deque[Tensor](maxlen=WINDOW + 1)
+        self.scale, self._steps = scale, scale.new_empty(0, len(scale))
 
-    #: A first step may leave the image and move its duals alone.
-    first = 2
+    #: The first steps may leave the image and move its duals alone, or rest until there is momentum.
+    first = 10
 
     def measure(self, solver: Solver, problem: Problem, before: State, now: State) -> Tensor:
         size = norms(now.x)
         change = solver.change(before, now) * torch.where(size > 0, size, self.scale)
-        self._steps.append(torch.maximum(norms(now.x - before.x), change))
-        last, past = self._steps[-1], self._steps[0]
-        rate = (last / past) ** (1 / max(len(self._steps) - 1, 1))
-        return torch.where(last > 0, last * (rate / (1 - rate).clamp_min(0)).clamp_min(1), last)
+        step = torch.maximum(norms(now.x - before.x), change)
+        self._steps = torch.cat([self._steps, step[None]])
+        quarter = max(len(self._steps) // QUARTER, 1)
+        way, before_that = self._steps[-quarter:].sum(0), self._steps[-2 * quarter : -quarter].sum(0)
+        ratio = way / before_that
+        return torch.where(way > 0, way * (ratio / (1 - ratio).clamp_min(0)).clamp_min(1), way)
 
 
 class FixedPoint(LowerLevel):

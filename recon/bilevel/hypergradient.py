@@ -27,6 +27,8 @@ from .upper_level import UpperLevel
 
 #: theta of no more entries has J's norm from all its columns; a longer one by the Lanczos process.
 COLUMNS = 32
+#: Residual of q, over the norm of grad g, at most where no bound tells that delta is too coarse.
+COARSEST = 0.1
 
 
 class Constants(NamedTuple):
@@ -117,7 +119,8 @@ def hypergradient(
     Where the lower level does not know ``L_J`` and ``L_{H^-1}`` they are estimated between ``x`` and ``other``, and
     omega with them: no longer a certificate.
 
-    :param delta: residual of q to reach, per image.
+    :param delta: residual of q to reach, per image; no coarser than :data:`COARSEST` where the lower level does not
+        certify.
     :param dual: q to begin with, of an earlier call.
     :param other: images to estimate the constants with; the lower level's start if None.
     :param seen: constants of an earlier call, which the estimates do not fall below.
@@ -125,6 +128,8 @@ def hypergradient(
     lower = upper.lower
     here, right = Linearised(lower, theta, x), upper.image_gradient(x)
     tol = torch.full((len(x),), delta, dtype=x.real.dtype, device=x.device)
+    if not lower.certifies(theta):
+        tol = torch.minimum(tol, COARSEST * norms(right))
     q, products = lower.solve_adjoint(here.hessian, right, tol, max_products, dual)
     missed = norms(here.hessian(q) - right)
     eps = lower.certificate(here.residual.detach(), theta)

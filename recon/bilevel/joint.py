@@ -140,6 +140,8 @@ class JointLoss:
         self._joint = joint
         self.smoothness = max(part.loss.smoothness * part.unit**2 for part in joint.parts)
         self.convex = all(part.loss.convex for part in joint.parts)
+        rows = sum(len(part.like) for part in joint.parts)
+        self.floor = sum(part.loss.floor * len(part.like) for part in joint.parts) / rows
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._joint.shared(lambda part, rows: part.loss(part.images(rows)), x)

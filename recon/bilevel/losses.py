@@ -11,6 +11,7 @@ function of that image alone, so that a lower level solved to epsilon bounds it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,11 +50,13 @@ class Measure:
 
     :param of: images to numbers ``(B,)``, differentiable.
     :param smoothness: the Lipschitz constant of g's gradient.
+    :param floor: what g is expected to be of the true image.
     """
 
     of: Callable[[Tensor], Tensor]
     smoothness: float
     convex: bool
+    floor: float = -math.inf
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.of(x)
@@ -214,7 +217,8 @@ class _Projected(torch.autograd.Function):
 class DiscrepancyPrinciple(UpperLoss):
     r"""Morozov's principle, :math:`(\|A \hat x - y\|^2 / (m \sigma^2) - 1)^2`: the data are met within the noise.
 
-    Not convex; its smoothness is that where it is met. One number can be found by it, more cannot.
+    Not convex; its smoothness is that where it is met. One number can be found by it, more cannot. Of the true image it
+    is the variance of the noise's energy, :math:`1/m`, or :math:`2/m` of real data.
 
     :param noise_std: sigma; what the data's file states if None.
     """
@@ -223,13 +227,15 @@ class DiscrepancyPrinciple(UpperLoss):
         self.noise_std = noise_std
 
     def pose(self, known: Known) -> Posed:
-        energy = _samples(known) * _noise(self, self.noise_std, known) ** 2
+        samples = _samples(known)
+        energy = samples * _noise(self, self.noise_std, known) ** 2
 
         def loss(x: Tensor) -> Tensor:
             return (_square(known.physics.A(x) - known.y) / energy - 1).square()
 
         bend = 8 * squared_norm(known.physics, known.physics.A_adjoint(known.y)) / energy
-        return Posed(known.y, known.physics, Measure(loss, bend, False))
+        floor = (1 if known.y.is_complex() else 2) / samples
+        return Posed(known.y, known.physics, Measure(loss, bend, False, floor))
 
 
 class HeldOut(UpperLoss):

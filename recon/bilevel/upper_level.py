@@ -8,6 +8,7 @@ for images within :math:`\epsilon_i` of the minimisers: f lies between two numbe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -25,6 +26,8 @@ class Loss(Protocol):
     smoothness: float
     #: Whether g is convex.
     convex: bool
+    #: What the mean of g is expected to be of the true images: less is nothing gained. -inf where it is not known.
+    floor: float
 
     def __call__(self, x: Tensor) -> Tensor:
         """``g_i(x_i)``, shape ``(B,)``, differentiable."""
@@ -37,7 +40,7 @@ class SquaredError:
     :param truth: t, images ``(B, ...)``.
     """
 
-    smoothness, convex = 1.0, True
+    smoothness, convex, floor = 1.0, True, -math.inf
 
     def __init__(self, truth: Tensor):
         self.truth = truth

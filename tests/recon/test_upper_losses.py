@@ -156,6 +156,7 @@ def test_discrepancy_is_met_within_the_noise():
     measure = DiscrepancyPrinciple().pose(case).measure
     at_truth = measure(case.truth)
     assert_close(at_truth.mean(), torch.tensor(1 / 32, dtype=F64), rtol=0.2, atol=0)
+    assert measure.floor == 1 / 32
     assert_close(measure(blind_scan().A_adjoint(case.y)), torch.ones(1000, dtype=F64))
 
 

@@ -135,6 +135,40 @@ def test_derivative_of_a_fixed_point(name):
     assert not upper.lower.certifies(theta) and bool((solution.certificate <= 1e-9).all())
 
 
+@pytest.mark.parametrize("weight", [0.01, 0.1])
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_momentum_that_starts_anew_is_no_sign_of_rest(weight, start):
+    """Steps are a tenth as long then; the image is as near its limit as it is said to be, within a factor of 4.
+
+    So it is from the image of a weight e times as large, which it leaves slowly.
+    """
+    generator = torch.Generator().manual_seed(0)
+    mask = (torch.rand(32, generator=generator) < 0.4).to(F64).expand(32, 32)
+    physics, truth = CartesianMRI(mask), torch.zeros(1, 1, 32, 32, dtype=C128)
+    truth[..., 6:20, 9:25] = 1
+    y = physics.A(truth) + 0.05 * mask * torch.randn(truth.shape[1:], generator=generator, dtype=C128)
+    theta = torch.zeros(1, dtype=F64)
+    lower = FixedPoint(y, physics, lambda t: FISTA(InWavelets(L1(weight * float(t.exp())))), theta)
+    other, limit = (lower.solve(t, 1e-6, max_iter=100_000).x for t in (theta + start, theta))
+    limit = lower.image(limit)
+    for eps in (torch.linalg.vector_norm(limit) * share for share in (1e-2, 1e-3, 1e-4)):
+        image = lower.image(lower.solve(theta, float(eps), other if start else None).x)
+        assert torch.linalg.vector_norm(image - limit) < 4 * eps
+
+
+@pytest.mark.parametrize("name", ["FISTA, L1", "FISTA, wavelets"])
+def test_adjoint_equations_are_solved_whatever_the_unit_of_the_loss(name):
+    """Coarse as delta may be beside a loss that hardly changes, from the dual of one that did."""
+    make, prior, names, dtype = FIXED[name]
+    part, theta = fixed_part(make, prior(), names, (4, 4), dtype)
+    upper = joint(part)
+    x = upper.lower.solve(theta, 1e-9).x
+    exact = hypergradient(upper, theta, x, 1e-9)
+    for dual in (None, 5 * exact.dual):
+        coarse = hypergradient(upper, theta, x, 1e6, dual=dual)
+        assert_close(coarse.value, exact.value, rtol=0.3, atol=0)
+
+
 def test_fixed_point_ends_unsolved_in_time():
     part, theta = fixed_part(FISTA, L1(0.1), ["prior.weight"])
     solution = joint(part).lower.solve(theta, 1e-14, max_iter=3)

@@ -145,6 +145,17 @@ def test_an_end_where_little_is_to_gain(quadratic):
     assert costs[0] < costs[1]
 
 
+def test_an_end_where_the_truth_would_be_no_better(quadratic):
+    """The first step at which f is no more than what the loss expects of the truth is the last one."""
+    problem = quadratic.Quadratic(cond=2)
+    plain, floor = problem.upper.loss, float(problem.best + 0.1 * (problem.value(problem.theta) - problem.best))
+    upper = UpperLevel(problem.lower, Measure(plain, plain.smoothness, True, floor))
+    found = AcceleratedMAID(eps=1e-3, delta=1e-3, step_size=0.1).minimise(upper, problem.theta, max_steps=300)
+    assert found.status == "finished" and problem.value(found.theta) <= floor
+    before = found.history["theta"][:-1][found.history["accepted"][1:].nonzero()[-1, 0]]
+    assert problem.value(before) > floor
+
+
 def test_an_accuracy_out_of_reach_ends_the_run(quadratic):
     problem = quadratic.Quadratic(cond=2)
     method = MAID(eps=1e-13, step_size=1e6, max_trials=1, max_lower=300)
