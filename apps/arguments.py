@@ -115,6 +115,10 @@ SENTENCES = (
         r"class_path[= ]'([^']+)':\s+the following arguments are required: ([^\n]+)",
         "{key}: found no {1}, expected with {0}",
     ),
+    (
+        r"callable class: the following arguments are required: ([^\n]+)(?:.|\n)*class_path='([^']+)'",
+        "{key}: found no {0}, expected with {1}",
+    ),
     (r"^the following arguments are required: ([^\n]+)", "{0}: found none, expected one"),
     (r"^unrecognized arguments: (\S+)", "{0}: found no option of this name, expected one that --help lists"),
     (r"^argument (\S+): expected (.+)", "{0}: found none, expected {1}"),
