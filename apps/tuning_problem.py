@@ -189,8 +189,12 @@ def part_of(scan: Scan, tuned: Tuned, loss: UpperLoss, theta: Tensor) -> Part:
         lower = ScaledReconstruction(tuned, problem, scan.strength)
         return Part(lower, posed.measure, unit, lower.start())
     fixed = FixedPoint(
-        posed.y, posed.physics, lambda theta: tuned.solver_at(theta, scan.strength), theta
-    )  # fmt: skip
+        posed.y,
+        posed.physics,
+        lambda theta: tuned.solver_at(theta, scan.strength),
+        theta,
+        tuned.make(tuned.prior).max_iter,
+    )
     measure = dataclasses.replace(posed.measure, of=lambda s: posed.measure(fixed.image(s)))
     return Part(fixed, measure, unit, fixed.start())
 

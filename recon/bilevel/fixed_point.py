@@ -9,6 +9,7 @@ certificate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -66,10 +67,19 @@ class FixedPoint(LowerLevel):
 
     :param solver: of theta; differentiable in it.
     :param theta: at which the state's layout is found.
+    :param longest: steps after which an image is taken as it is, with the length of its last step: those that its
+        reconstruction would have. Images of few data may drift for thousands.
     """
 
-    def __init__(self, y: Tensor, physics: LinearPhysics, solver: Callable[[Tensor], Solver], theta: Tensor):
-        self.y, self.physics, self.solver = y, physics, solver
+    def __init__(
+        self,
+        y: Tensor,
+        physics: LinearPhysics,
+        solver: Callable[[Tensor], Solver],
+        theta: Tensor,
+        longest: float = math.inf,
+    ):
+        self.y, self.physics, self.solver, self.longest = y, physics, solver, longest
         with torch.no_grad():
             made = solver(theta.detach())
             problem = self._problem(made)
@@ -107,12 +117,16 @@ class FixedPoint(LowerLevel):
         problem = self._problem(solver)
         begin = self._layout.restore(self.start() if x0 is None else x0)
         progress = run(
-            solver, problem, solver.restart(problem, begin), stop=Remaining(eps, self._scale), max_iter=max_iter,
-            record={}, callback=None, checkpoint=None,
+            solver, problem, solver.restart(problem, begin), stop=Remaining(eps, self._scale),
+            max_iter=int(min(max_iter, self.longest)), record={}, callback=None, checkpoint=None,
         )  # fmt: skip
+        x = self._layout.flatten(progress.state)
         left = torch.tensor(progress.history["remaining"][-1], dtype=self.y.real.dtype, device=self.y.device)
-        solved = all(status == "converged" for status in progress.status)
-        return LowerSolution(self._layout.flatten(progress.state), left, progress.iteration, solved)
+        moving = torch.tensor([status != "converged" for status in progress.status], device=left.device)
+        if not moving.any() or progress.iteration < self.longest:
+            return LowerSolution(x, left, progress.iteration, not moving.any())
+        step = self.certificate(self.gradient(x, theta), theta).to(left)
+        return LowerSolution(x, torch.where(moving, step, left), progress.iteration + 1, True)
 
     def solve_adjoint(
         self, product: Map, right: Tensor, tol: Tensor, max_products: int, start: Tensor | None

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from resolvent.operators import CartesianMRI, Dense
 from resolvent.priors import L1, TV, Denoiser, InWavelets, SmoothedTV
-from resolvent.recon import ADMM, FISTA, Problem
+from resolvent.recon import ADMM, FISTA, Problem, ProximalGradient
 from resolvent.recon.bilevel import (
     FixedPoint,
     Joint,
@@ -173,6 +173,20 @@ def test_fixed_point_ends_unsolved_in_time():
     part, theta = fixed_part(FISTA, L1(0.1), ["prior.weight"])
     solution = joint(part).lower.solve(theta, 1e-14, max_iter=3)
     assert not solution.solved and solution.gradients == 3
+
+
+def test_an_image_is_taken_as_it_is_after_as_many_steps_as_its_reconstruction_has():
+    """With the length of the step that would follow; the next solve goes on from there."""
+    physics, _, y = scan((8, 8), C128)
+    theta = torch.zeros(1, dtype=F64)
+    lower = FixedPoint(y, physics, lambda _: ProximalGradient(L1(0.01)), theta, longest=5)
+    first = lower.solve(theta, 1e-12)
+    following = lower.solve(theta, 1e-12, first.x)
+    assert first.solved and first.gradients == 6
+    step = torch.linalg.vector_norm(lower.image(lower.gradient(first.x, theta)).flatten(1), dim=1)
+    assert_close(first.certificate, step)
+    assert (following.certificate < first.certificate).all()
+    assert not lower.solve(theta, 1e-12, max_iter=4).solved
 
 
 def test_adjoint_equations_of_sampled_data():
