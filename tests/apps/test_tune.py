@@ -78,7 +78,7 @@ def refused(capsys, arguments, code, message):
 
 def test_the_weight_found_is_the_best_of_a_grid(tmp_path, box):
     """Of 41 weights none does better, and the file written reconstructs the image of the last loss."""
-    found = tuned(command([box], tmp_path / "out", steps=15), tmp_path / "out")
+    found = tuned(command([box], tmp_path / "out", "--method.gain", "1e-3", steps=15), tmp_path / "out")
     grid = ["--method", "Grid", "--method.low", "-5", "--method.high", "0", "--method.points", "41",
             "--method.eps", "1e-5"]  # fmt: skip
     tuned(command([box], tmp_path / "grid", *grid, steps=50), tmp_path / "grid")
