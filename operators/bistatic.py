@@ -15,13 +15,14 @@ one thread works on throughout a block, so that no phasor crosses between cores.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .paths import Paths
 
 #: Phases are advanced four frequencies at a time, by the fourth power of the step phasor.
 STRIDE = 4
@@ -57,25 +58,6 @@ class Layout:
         lane = torch.arange(self.lanes, device=device)[:, None] * self.blocks + block
         index = lane * self.width + torch.arange(self.width, device=device)
         return index.clamp_(max=self.voxels - 1)
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Path length (metres) and amplitude of each antenna row at given voxels.
-
-    :param length: ``indices (lanes, width) -> (lanes, rows, width)`` float64, metres.
-    :param amplitude: the same for the real amplitude.
-    """
-
-    rows: int
-    length: Callable[[Tensor], Tensor]
-    amplitude: Callable[[Tensor], Tensor]
-
-    def over(self, voxels: Tensor, order: Tensor) -> Paths:
-        """The same to some of the voxels, numbered anew, with the rows in another order."""
-        return Paths(
-            self.rows, lambda v: self.length(voxels[v])[:, order], lambda v: self.amplitude(voxels[v])[:, order]
-        )
 
 
 class Recurrence:

@@ -10,6 +10,7 @@ each of its part of the data.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +64,13 @@ def _cholesky(gram: Tensor, kappa: float | Tensor) -> Tensor:
     shifted = gram.clone()
     shifted.diagonal().add_(kappa)
     return torch.linalg.cholesky(shifted)
+
+
+def add_upper_outer(out: Tensor, columns: Tensor, pieces: int = 8) -> None:
+    """``out += columns columns^H`` on and right of the diagonal blocks only: half the products."""
+    step = math.ceil(len(columns) / pieces)
+    for i in range(0, len(columns), step):
+        out[i : i + step, i:] += columns[i : i + step] @ columns[i:].mH
 
 
 def geometry_key(physics: NearFieldMIMO) -> str:

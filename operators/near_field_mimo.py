@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -25,37 +24,26 @@ from .array_geometry import (
     sunflower,
     voxel_support,
 )
-from .bistatic import Bistatic, Layout, Paths, Recurrence, Spectrum
-from .gram import GramFactor
+from .bistatic import Bistatic, Layout, Recurrence, Spectrum
+from .gram import GramFactor, add_upper_outer
 from .mirrored import Mirrored
 from .operator import Operator, along
+from .paths import (
+    Amplitude,
+    Paths,
+    antenna_paths,
+    far_obliquity,
+    near_obliquity,
+    spherical,
+    spherical_over_4pi,
+    two_way,
+    unit,
+)
 from .symmetry import Symmetry
 
 SPEED_OF_LIGHT = 299_792_458.0
 #: Phasors of one block: a few times a second-level cache, so that products find them in the third.
 CPU_WORKSPACE = 8 * 2**20
-
-Amplitude = Callable[[Tensor, Tensor], Tensor]
-
-
-def _spherical(_: Tensor, distance: Tensor) -> Tensor:
-    return 1 / distance
-
-
-def _spherical_over_4pi(_: Tensor, distance: Tensor) -> Tensor:
-    return 1 / (4 * math.pi * distance)
-
-
-def _unit(_: Tensor, distance: Tensor) -> Tensor:
-    return torch.ones_like(distance)
-
-
-def _far_obliquity(depth: Tensor, distance: Tensor) -> Tensor:
-    return depth / distance
-
-
-def _near_obliquity(depth: Tensor, distance: Tensor) -> Tensor:
-    return depth / distance**2
 
 
 class NearFieldMIMO(Operator):
@@ -199,7 +187,7 @@ class NearFieldMIMO(Operator):
     def back_project(self, y: Tensor) -> Tensor:
         r"""Matched phase without amplitude: ``sum_ktr exp(+j k (R_t + R_r)) y``."""
         self._check("data", y, self.data_shape)
-        engine = self._contraction(_complex(y.dtype), _unit, _unit, keep=False)
+        engine = self._contraction(_complex(y.dtype), unit, unit, keep=False)
         return self._focus(engine, y.to(_complex(y.dtype)))
 
     def kirchhoff(self, y: Tensor) -> Tensor:
@@ -212,7 +200,7 @@ class NearFieldMIMO(Operator):
         ``4 R_t R_r``, with its bracket factored.
         """
         self._check("data", y, self.data_shape)
-        terms = {1: _far_obliquity, 0: _near_obliquity}
+        terms = {1: far_obliquity, 0: near_obliquity}
         jk = (1j * self.wavenumbers).reshape(1, 1, -1, *[1] * (y.ndim - 3)).to(_complex(y.dtype))
         image = torch.zeros((), dtype=y.dtype, device=y.device)
         for p, tx in terms.items():
@@ -290,7 +278,7 @@ class NearFieldMIMO(Operator):
         parts = [torch.zeros(m, m, dtype=dtype, device=self.transmitters.device) for m in self._part_sizes]
         for block in range(engine.layout.blocks):
             for part, columns in zip(parts, engine.columns(block), strict=True):
-                _add_upper_outer(part, columns)
+                add_upper_outer(part, columns)
         return [torch.triu(part) + torch.triu(part, 1).mH for part in parts]
 
     def split(self, y: Tensor) -> list[Tensor]:
@@ -309,7 +297,7 @@ class NearFieldMIMO(Operator):
 
     # -- phasor engines -------------------------------------------------------------------------
     def _physical(self) -> tuple[Amplitude, Amplitude]:
-        return (_spherical, _spherical_over_4pi) if self.spreading else (_unit, _unit)
+        return (spherical, spherical_over_4pi) if self.spreading else (unit, unit)
 
     def _engine(self, dtype: torch.dtype) -> Bistatic | Mirrored:
         key = (dtype, self.transmitters.device, torch.get_num_threads())
@@ -354,7 +342,7 @@ class NearFieldMIMO(Operator):
         """Phasors of all antennas (or all pairs) to all voxels, or to a symmetry's domain, cut to the memory budget."""
         device, k = self.transmitters.device, self.wavenumbers
         kind = Recurrence if _uniform(k) else Spectrum
-        tx_paths, rx_paths = self._full_paths(tx, rx) if self.pairs is None else self._pair_paths(tx, rx)
+        tx_paths, rx_paths = self._paths(tx, rx)
         if part is not None:
             tx_paths = tx_paths.over(part.orbits[0], part.transmitters.order)
             rx_paths = rx_paths.over(part.orbits[0], part.receivers.order)
@@ -367,29 +355,13 @@ class NearFieldMIMO(Operator):
         fits = kind.tables_per_row(len(k)) * rows * layout.padded * itemsize <= self.memory_budget
         return Bistatic(kind(tx_paths, k, dtype), kind(rx_paths, k, dtype), layout, device, keep and fits)
 
-    def _full_paths(self, tx: Amplitude, rx: Amplitude) -> tuple[Paths, Paths]:
-        return self._antenna_paths(self.transmitters, tx), self._antenna_paths(self.receivers, rx)
-
-    def _antenna_paths(self, antennas: Tensor, amplitude: Amplitude) -> Paths:
-        def length(voxels: Tensor) -> Tensor:
-            return _distance(antennas, self._position(voxels))
-
-        def gain(voxels: Tensor) -> Tensor:
-            position = self._position(voxels)
-            return amplitude(_depth(antennas, position), _distance(antennas, position))
-
-        return Paths(len(antennas), length, gain)
-
-    def _pair_paths(self, tx: Amplitude, rx: Amplitude) -> tuple[Paths, Paths]:
-        """Each pair as one antenna with the two-way path, seen by one receiver at no distance."""
-        there = self._antenna_paths(self.transmitters[self.pairs[:, 0]], tx)
-        back = self._antenna_paths(self.receivers[self.pairs[:, 1]], rx)
-        both = Paths(
-            there.rows,
-            lambda v: there.length(v) + back.length(v),
-            lambda v: there.amplitude(v) * back.amplitude(v),
-        )
-        return both, Paths(1, lambda v: _constant(v, 0.0), lambda v: _constant(v, 1.0))
+    def _paths(self, tx: Amplitude, rx: Amplitude) -> tuple[Paths, Paths]:
+        if self.pairs is None:
+            ends = (self.transmitters, tx), (self.receivers, rx)
+        else:
+            ends = (self.transmitters[self.pairs[:, 0]], tx), (self.receivers[self.pairs[:, 1]], rx)
+        there, back = (antenna_paths(antennas, amplitude, self._position) for antennas, amplitude in ends)
+        return (there, back) if self.pairs is None else two_way(there, back)
 
     def _focus(self, engine: Bistatic | Mirrored, y: Tensor) -> Tensor:
         parts = [engine.adjoint(part) for part in self._as_product(y).split(self._batch(engine))]
@@ -427,26 +399,6 @@ class NearFieldMIMO(Operator):
 
     def _as_data(self, y: Tensor) -> Tensor:
         return (y if self.pairs is None else y[..., 0]).unsqueeze(1)
-
-
-def _distance(antennas: Tensor, position: Tensor) -> Tensor:
-    antennas = antennas.expand(len(position), -1, -1)
-    return torch.cdist(antennas, position[:, 0], compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _depth(antennas: Tensor, position: Tensor) -> Tensor:
-    return position[..., 2] - antennas[:, None, 2]
-
-
-def _constant(voxels: Tensor, value: float) -> Tensor:
-    return torch.full((len(voxels), 1, voxels.shape[1]), value, dtype=torch.float64, device=voxels.device)
-
-
-def _add_upper_outer(out: Tensor, columns: Tensor, pieces: int = 8) -> None:
-    """``out += columns columns^H`` on and right of the diagonal blocks only: half the products."""
-    step = math.ceil(len(columns) / pieces)
-    for i in range(0, len(columns), step):
-        out[i : i + step, i:] += columns[i : i + step] @ columns[i:].mH
 
 
 def _complex(dtype: torch.dtype) -> torch.dtype:

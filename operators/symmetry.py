@@ -64,7 +64,7 @@ class Element(NamedTuple):
 class Basis(NamedTuple):
     r"""Even and odd parts of antennas: sums and differences of those that the group exchanges.
 
-    :param order: in which antennas stand, those that fixes the same part of the group together, ``(N,)``.
+    :param order: in which antennas stand, ``(N,)``: together those that the same part of the group leaves in place.
     :param butterflies: pairs of slices of rows a, b to replace by a + b, a - b, one pair after the other.
     :param characters: of each row then, ``(N,)``.
     """
