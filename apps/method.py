@@ -9,10 +9,9 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from ..datasets import InputError
+from ..operators.tensor_file import load_tensors
 from ..priors import Prior
 from ..recon import Problem, Solver
 from ..recon.bilevel import Parameters, substitute
@@ -79,8 +78,8 @@ def with_tensors(prior: Prior | None, path: str | None) -> Prior | None:
     if path is None:
         return prior
     try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+        tensors, _ = load_tensors(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"--parameters: found {path!r} ({error}), expected a file of tensors") from error
     for name, tensor in tensors.items():
         own = Parameters({"prior": prior}, [name]).values()[name]

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import operators, priors, recon  # noqa: F401  (their classes are named on the command line)
 from ..datasets import InputError
 from ..operators.files import atomic
+from ..operators.tensor_file import save_tensors
 from ..priors.training import anywhere, processes
 from ..recon import Diverged
 from ..recon.bilevel import Method, Search, State, UpperLevel, UpperLoss
@@ -323,11 +323,10 @@ def write(run: Run, config: Namespace, state: State) -> None:
 
     values = run.tuned.parameters.scatter(state.theta)
     settings = {k: v for k, v in run.settings.items() if k not in (*SETTINGS, "files")}
-    tensors = {name: t.contiguous().cpu() for name, t in values.items() if t.ndim}
+    tensors = {name: t for name, t in values.items() if t.ndim}
     if tensors:
         path = run.out / "tuned.safetensors"
-        with atomic(path) as partial:
-            save_file(tensors, partial)
+        save_tensors(path, tensors)
         settings["parameters"] = str(path.resolve())
     for name, value in values.items():
         if not value.ndim:

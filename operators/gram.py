@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .files import atomic
+from .tensor_file import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from .near_field_mimo import NearFieldMIMO
@@ -38,14 +37,12 @@ class GramFactor:
         """Build the Gram matrix, or read it from ``cache_dir`` where the same geometry left it."""
         if cache_dir is None:
             return cls(physics.gram(dtype))
-        path = Path(cache_dir) / f"gram-parts-{geometry_key(physics)}-{str(dtype).removeprefix('torch.')}.safetensors"
+        path = Path(cache_dir) / f"gram-{geometry_key(physics)}-{str(dtype).removeprefix('torch.')}.safetensors"
         if path.exists():
-            stored = load_file(path)
-            parts = [torch.view_as_complex(stored[str(i)]) for i in range(len(stored))]
-            return cls([part.to(physics.transmitters.device) for part in parts])
+            stored, _ = load_tensors(path, physics.transmitters.device)
+            return cls([stored[str(i)] for i in range(len(stored))])
         parts = physics.gram(dtype)
-        with atomic(path) as partial:
-            save_file({str(i): torch.view_as_real(part).cpu().contiguous() for i, part in enumerate(parts)}, partial)
+        save_tensors(path, {str(i): part for i, part in enumerate(parts)})
         return cls(parts)
 
     def solve(self, r: list[Tensor], kappa: float | Tensor) -> list[Tensor]:
