@@ -11,9 +11,9 @@ export PYTHONSAFEPATH := 1
 demo: .venv/installed
 	$(BIN)/resolvent demo --out demo
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 test-all: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

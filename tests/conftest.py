@@ -1,5 +1,6 @@
-"""Shared set-up: two threads, one seed per test, the real data where they are, the accelerator where it is."""
+"""Shared set-up: two threads in all, one seed per test, the real data where they are, the accelerator where it is."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 
 
 def pytest_configure(config):
-    torch.set_num_threads(2)
+    threads = max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of the programs that tests start
+    torch.set_num_threads(threads)
 
 
 def pytest_collection_modifyitems(items):

@@ -299,7 +299,7 @@ def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("resolvent.operators.gram.save_file", fail)
+    monkeypatch.setattr("resolvent.operators.gram.save_tensors", fail)
     with pytest.raises(KeyboardInterrupt):
         GramFactor.of(radar(pairs=PAIRS), C128, tmp_path)
     assert list(tmp_path.iterdir()) == []
