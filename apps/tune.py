@@ -108,7 +108,7 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
         action="append",
         help="what is tuned: prior.weight, solver.step_size, …; may be given several times",
     )
-    add("--method", type=Method, help="class and arguments: AcceleratedMAID, MAID, HOAG, FixedAccuracy, Grid, …")
+    add("--method", type=Method, help="class and arguments: AcceleratedMAID, MAID, HOAG, FixedAccuracy, Brent, Grid, …")
     add("--loss", type=UpperLoss, help="class and arguments; MeanSquare and StructuralDissimilarity need a truth")
     add("--validation", type=list[str], default=[], help="measurement files that are only watched: [a.h5,b.h5]")
     add("--steps", type=int, default=50, help="steps of the method at most")

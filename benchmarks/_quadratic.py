@@ -63,7 +63,7 @@ class Descended(LeastSquares):
         steps = min(steps, max_iter)
         x = least + self.vectors @ (rate**steps * start)
         found = certificate(steps)
-        return LowerSolution(x[None], found[None], 1 + steps, bool(found <= eps))
+        return LowerSolution(x[None], found[None], 1 + steps, bool(found <= eps), found[None] <= eps)
 
 
 class Quadratic:

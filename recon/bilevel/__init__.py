@@ -1,6 +1,7 @@
 """Bilevel learning: the parameters of a reconstruction that make its images best."""
 
 from .accelerated_maid import AcceleratedMAID
+from .brent import Brent
 from .fixed_accuracy import FixedAccuracy
 from .fixed_point import FixedPoint
 from .grid import Grid
@@ -30,7 +31,7 @@ from .sharpened import sharpened
 from .upper_level import Bounds, Loss, SquaredError, UpperLevel
 
 __all__ = [
-    "HOAG", "MAID", "SURE", "AcceleratedMAID", "Bounds", "Constants", "DiscrepancyPrinciple", "Energy",
+    "HOAG", "MAID", "SURE", "AcceleratedMAID", "Bounds", "Brent", "Constants", "DiscrepancyPrinciple", "Energy",
     "FixedAccuracy", "FixedPoint", "Grid", "HeldOut", "Hypergradient", "Joint", "Known", "Learned", "Loss",
     "LowerLevel", "LowerSolution", "MeanSquare", "Measure", "Method", "OptunaSearch", "Parameters", "Part",
     "ProjectedSURE", "Reconstruction", "Search", "SquaredError", "State", "StructuralDissimilarity", "UpperLevel",

@@ -124,9 +124,9 @@ class FixedPoint(LowerLevel):
         left = torch.tensor(progress.history["remaining"][-1], dtype=self.y.real.dtype, device=self.y.device)
         moving = torch.tensor([status != "converged" for status in progress.status], device=left.device)
         if not moving.any() or progress.iteration < self.longest:
-            return LowerSolution(x, left, progress.iteration, not moving.any())
+            return LowerSolution(x, left, progress.iteration, not moving.any(), ~moving)
         step = self.certificate(self.gradient(x, theta), theta).to(left)
-        return LowerSolution(x, torch.where(moving, step, left), progress.iteration + 1, True)
+        return LowerSolution(x, torch.where(moving, step, left), progress.iteration + 1, True, ~moving)
 
     def solve_adjoint(
         self, product: Map, right: Tensor, tol: Tensor, max_products: int, start: Tensor | None

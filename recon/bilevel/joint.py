@@ -123,9 +123,11 @@ class Joint(LowerLevel):
         ]
         x = torch.cat([p.rows(s.x, self._width) for p, s in zip(self._mine, found, strict=True)])
         bound = torch.cat([s.certificate / p.unit for p, s in zip(self._mine, found, strict=True)])
+        resting = torch.cat([s.resting for s in found])
         worst = [float(max(s.gradients for s in found)), float(any(not s.solved for s in found))]
         gradients, missed = _most(theta.new_tensor(worst))
-        return LowerSolution(_gather(x, self._share), _gather(bound, self._share), int(gradients), not bool(missed))
+        x, bound, resting = (_gather(rows, self._share) for rows in (x, bound, resting))
+        return LowerSolution(x, bound, int(gradients), not bool(missed), resting)
 
     def solve_adjoint(
         self, product: Map, right: Tensor, tol: Tensor, max_products: int, start: Tensor | None

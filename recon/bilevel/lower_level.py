@@ -29,13 +29,15 @@ class LowerSolution(NamedTuple):
     :param certificate: bound on ``||x - xhat||`` per image, ``(B,)``; where mu is not above 0 no bound, but the
         length of a gradient step.
     :param gradients: evaluations of the gradient, of the whole batch.
-    :param solved: whether every image has come within the accuracy asked for.
+    :param solved: whether every image has come within the accuracy asked for, or is taken as it is.
+    :param resting: which have come within it, ``(B,)``; the others depend on where they began.
     """
 
     x: Tensor
     certificate: Tensor
     gradients: int
     solved: bool
+    resting: Tensor
 
 
 class LowerLevel(ABC):
@@ -90,7 +92,7 @@ class LowerLevel(ABC):
             )  # fmt: skip
             state, steps = progress.state, progress.iteration
             bound = solver.optimality(problem, state)
-        return LowerSolution(state.x, bound, 1 + steps, bool((bound <= eps).all()))
+        return LowerSolution(state.x, bound, 1 + steps, bool((bound <= eps).all()), bound <= eps)
 
 
 class Energy(LowerLevel):

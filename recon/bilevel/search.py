@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .lower_level import LowerSolution
 from .method import Method, State
 from .upper_level import UpperLevel
 
@@ -21,7 +22,8 @@ class Visited(NamedTuple):
 
     :param theta: parameters ``(k, p)``.
     :param value: their f, ``(k,)``; infinite where the lower level was not solved.
-    :param x: the last images.
+    :param x: what the next images begin from: the last ones, or where one did not come to rest, nothing. An image then
+        is that of its parameters alone, whatever was visited before.
     """
 
     theta: Tensor
@@ -52,7 +54,7 @@ class Search(Method):
 
     def init(self, upper: UpperLevel, theta: Tensor) -> State:
         state = self.begin(upper, theta, self.eps, self.eps, 0.0)
-        return state._replace(memory=Visited(theta[None], upper.value(state.x, theta)[None], state.x))
+        return state._replace(memory=Visited(theta[None], upper.value(state.x, theta)[None], upper.lower.start()))
 
     def step(self, upper: UpperLevel, state: State) -> State:
         visited = Visited(*state.memory)
@@ -65,7 +67,7 @@ class Search(Method):
         better = bool(value < visited.value.amin())
         seen = Visited(
             torch.cat([visited.theta, theta[None]]), torch.cat([visited.value, value[None]]),
-            solution.x if solution.solved else visited.x,
+            self._resting(upper, solution) if solution.solved else visited.x,
         )  # fmt: skip
         state = state._replace(
             accepted=torch.tensor(better), gradients=state.gradients + solution.gradients, memory=seen
@@ -74,6 +76,11 @@ class Search(Method):
             return state
         low, high = upper.bounds(solution.x, solution.certificate, theta)
         return state._replace(theta=theta, x=solution.x, certificate=solution.certificate, low=low, high=high)
+
+    def _resting(self, upper: UpperLevel, solution: LowerSolution) -> Tensor:
+        """The images at rest, the others begun anew."""
+        resting = solution.resting.reshape(-1, *[1] * (solution.x.ndim - 1))
+        return torch.where(resting, solution.x, upper.lower.start())
 
     def limits(self, visited: Visited) -> tuple[Tensor, Tensor]:
         """``low`` and ``high`` of each parameter."""

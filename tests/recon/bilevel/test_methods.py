@@ -4,14 +4,20 @@ import sys
 
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from torch.testing import assert_close
 
+from resolvent.operators import CircularBlur
 from resolvent.operators.extras import MissingExtra
+from resolvent.priors import Tikhonov
+from resolvent.recon import ProximalGradient
 from resolvent.recon.bilevel import (
     HOAG,
     MAID,
     AcceleratedMAID,
+    Brent,
     FixedAccuracy,
+    FixedPoint,
     Grid,
     Measure,
     OptunaSearch,
@@ -199,6 +205,49 @@ def test_a_grid_is_a_grid(quadratic):
     assert found.status == "finished"
     assert torch.equal(found.state.memory[0][1:], points)
     assert problem.value(found.theta) == min(problem.value(p) for p in points)
+
+
+def test_brent_goes_scipys_way(quadratic):
+    problem = quadratic.Quadratic(d=1, cond=1)
+    asked = []
+
+    def value(place):
+        asked.append(place)
+        return float(problem.value(torch.tensor([place], dtype=F64)))
+
+    best = minimize_scalar(value, bounds=(-3.0, 2.0), method="bounded", options={"xatol": 0.01})
+    found = Brent(-3.0, 2.0, eps=1e-9, resolution=0.01).minimise(problem.upper, problem.theta)
+    assert found.status == "finished" and len(asked) > 3
+    assert_close(found.state.memory[0][1:, 0], torch.tensor(asked, dtype=F64), rtol=0, atol=1e-5)
+    assert float(found.theta) == pytest.approx(best.x, abs=1e-5)
+    half = Brent(-3.0, 2.0, eps=1e-9, resolution=0.01).minimise(problem.upper, problem.theta, max_steps=2)
+    rest = Brent(-3.0, 2.0, eps=1e-9, resolution=0.01).minimise(problem.upper, state=half.state)
+    assert torch.equal(rest.theta, found.theta)
+
+
+def test_brent_takes_one_parameter(quadratic):
+    problem = quadratic.Quadratic(d=2, cond=2)
+    with pytest.raises(ValueError, match="found 2 parameters, expected one"):
+        Brent(-1.0, 1.0, eps=1e-3).minimise(problem.upper, problem.theta)
+    with pytest.raises(ValueError, match="resolution: found 0, expected a number above 0"):
+        Brent(-1.0, 1.0, eps=1e-3, resolution=0)
+
+
+@pytest.mark.parametrize(("longest", "alone"), [(5, True), (5000, False)])
+def test_an_image_that_does_not_come_to_rest_is_that_of_its_parameters_alone(longest, alone):
+    """Whatever a search visited before; one that does begins from the last, and costs less."""
+    generator = torch.Generator().manual_seed(0)
+    physics = CircularBlur(torch.ones(5, 5, dtype=F64) / 25, (1, 12, 12))
+    y = torch.rand(1, 1, 12, 12, dtype=F64, generator=generator)
+    theta = torch.zeros(1, dtype=F64)
+    lower = FixedPoint(y, physics, lambda t: ProximalGradient(Tikhonov(t[0].exp())), theta, longest)
+    upper = UpperLevel(lower, Measure(lambda s: (lower.image(s) - y).square().flatten(1).sum(1), 2.0, True))
+    found = Grid(-6.0, -4.0, 3, eps=1e-6).minimise(upper, theta)
+    cold = [lower.solve(t[None], 1e-6) for t in torch.tensor([-6.0, -5.0, -4.0], dtype=F64)]
+    values = torch.stack([upper.value(s.x, theta) for s in cold])
+    assert torch.equal(found.state.memory[1][1:], values) == alone
+    assert_close(found.state.memory[1][1:], values, rtol=1e-3, atol=0)
+    assert (int(found.cost[-1] - found.cost[0]) == sum(s.gradients for s in cold)) == alone
 
 
 def test_optuna_absent_is_one_line(monkeypatch):
