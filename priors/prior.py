@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import deepinv.optim
@@ -42,6 +42,13 @@ class Prior(deepinv.optim.Prior):
             raise ValueError(f"{type(self).__name__}: weight is {weight}, expected a finite number not below 0")
         self.weight = weight
         self.explicit_prior = self.has_value
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Prior:
+        """A weight that is a tensor goes where the module's own tensors go."""
+        super()._apply(fn, recurse)
+        if isinstance(vars(self).get("weight"), Tensor):
+            self.weight = fn(self.weight)
+        return self
 
     @property
     def has_value(self) -> bool:

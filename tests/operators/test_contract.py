@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from deepinv.physics import GaussianNoise, LinearPhysics, ZeroNoise
+from elsewhere import Elsewhere
 from torch.testing import assert_close
 
 from resolvent.operators import (
@@ -412,6 +413,23 @@ def test_preconditioner_is_hermitian_and_positive(physics):
     near = lambda x: physics.precondition(x, gamma)  # noqa: E731
     assert_close(dots(u, near(v)), dots(near(u), v))
     assert (dots(u, near(u)).real > 0).all()
+
+
+def test_on_another_device(physics):
+    x, y = image(physics), data(physics)
+    expected = physics.A(x), physics.A_adjoint(y), physics.A_adjoint_A(x), proximal_step(physics, x, y)
+    with Elsewhere() as device:
+        physics.to(device)
+        x, y = x.to(device), y.to(device)
+        found = physics.A(x), physics.A_adjoint(y), physics.A_adjoint_A(x), proximal_step(physics, x, y)
+        for a, b in zip(found, expected, strict=True):
+            assert a.device == device
+            close(a.cpu(), b)
+
+
+def proximal_step(physics, x, y):
+    """In closed form, where there is one."""
+    return physics.prox_l2(x, y, 0.7) if getattr(physics, "has_exact_prox", False) else x
 
 
 @pytest.mark.cuda

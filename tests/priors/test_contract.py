@@ -9,6 +9,7 @@ from typing import NamedTuple
 import deepinv
 import pytest
 import torch
+from elsewhere import Elsewhere
 from torch.testing import assert_close
 
 from resolvent.operators import CartesianMRI, FiniteDifferences
@@ -464,6 +465,16 @@ def test_copies(case):
     prior, v = quick(case), random(case)
     for other in (copy.deepcopy(prior), pickle.loads(pickle.dumps(prior))):
         assert torch.equal(other.prox(v), prior.prox(v))
+
+
+@by_name(PROXIMAL)
+def test_on_another_device(case):
+    prior, v = quick(case), random(case)
+    expected = prior.prox(v)
+    with Elsewhere() as device:
+        found = prior.to(device, torch.float64).prox(v.to(device))
+        assert found.device == device
+        assert_close(found.cpu(), expected)
 
 
 @pytest.mark.cuda

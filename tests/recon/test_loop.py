@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import deepinv
 import pytest
 import torch
+from elsewhere import Elsewhere
 from torch.testing import assert_close
 
 from resolvent.operators import Dense, FiniteDifferences, NearFieldMIMO
@@ -91,6 +92,14 @@ def test_an_image_is_the_same_in_a_batch_as_alone(make, physics, y):
         alone = make(stop=stop, max_iter=150).solve(y[i : i + 1], physics)
         assert alone.status[0] == together.status[i]
         assert_close(together.image[i : i + 1], alone.image, rtol=0, atol=1e-10 * float(y[i].norm()))
+
+
+def test_on_another_device(make, physics, y):
+    expected = make(max_iter=12).solve(y, physics)
+    with Elsewhere() as device:
+        found = make(max_iter=12).to(device).solve(y.to(device), copy.deepcopy(physics).to(device))
+        assert found.image.device == device and found.iterations == expected.iterations
+        assert relative(found.image.cpu(), expected.image) < 1e-9
 
 
 def test_images_that_are_done_rest(make, physics, y):
