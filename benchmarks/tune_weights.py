@@ -130,7 +130,7 @@ def search() -> dict:
 
 
 def sections() -> dict:
-    """Search without derivatives, by default to a tenth."""
+    """Search without derivatives, to a fifth of the weight."""
     return kind("Brent", low=LOW, high=HIGH, eps=EPS)
 
 

@@ -8,6 +8,7 @@ implementation is asked anew at every step, from what was visited alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,9 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from .search import Search, Visited
+
+#: SciPy's tolerance is a share of the place. Seen from so far away all places are about alike.
+AFAR = 1e3
 
 
 class _Asked(Exception):
@@ -26,7 +30,7 @@ class _Asked(Exception):
 
 
 class Brent(Search):
-    """Parameters as :class:`Search`; of one parameter, of f with one minimum.
+    """Parameters as :class:`Search`; of one parameter, of f with one minimum. The first place is the start.
 
     :param resolution: of the parameter; a weight, by its logarithm, is found to about this share of itself.
     """
@@ -36,7 +40,7 @@ class Brent(Search):
         low: float | Sequence[float],
         high: float | Sequence[float],
         eps: float,
-        resolution: float = 0.1,
+        resolution: float = 0.2,
         max_lower: int = 10_000,
     ):
         super().__init__(low, high, eps, max_lower)
@@ -45,23 +49,31 @@ class Brent(Search):
         self.resolution = resolution
 
     def propose(self, visited: Visited) -> Tensor | None:
-        low, high = (float(limit) for limit in self._of_one(visited))
-        known = iter(visited.value[1:].tolist())
+        low, start, high = (float(place) for place in self._interval(visited))
+        known = iter(visited.value.tolist())
 
-        def value(place: float) -> float:
+        def value(away: float) -> float:
+            place = start + away - AFAR
+            if place <= low or place >= high:
+                return math.inf
             found = next(known, None)
             if found is None:
                 raise _Asked(place)
             return found
 
+        interval = tuple(place - start + AFAR for place in (low, start, high))
         try:
-            minimize_scalar(value, bounds=(low, high), method="bounded", options={"xatol": self.resolution})
+            minimize_scalar(value, bracket=interval, tol=self.resolution / AFAR)
         except _Asked as asked:
             return torch.tensor([asked.place], dtype=torch.float64)
         return None
 
-    def _of_one(self, visited: Visited) -> tuple[Tensor, Tensor]:
+    def _interval(self, visited: Visited) -> tuple[Tensor, Tensor, Tensor]:
+        """The limits and, between them, the start."""
         low, high = self.limits(visited)
+        start = visited.theta[0]
         if len(low) != 1:
             raise ValueError(f"found {len(low)} parameters, expected one for Brent's search; MAID takes several")
-        return low, high
+        if not low < start < high:
+            raise ValueError(f"found a start at {float(start):g}, expected between {float(low):g} and {float(high):g}")
+        return low, start, high

@@ -1,5 +1,6 @@
 """Methods of the upper level: what each step promises, resumption bit for bit, and the acceptance measurements."""
 
+import math
 import sys
 
 import pytest
@@ -209,26 +210,32 @@ def test_a_grid_is_a_grid(quadratic):
 
 def test_brent_goes_scipys_way(quadratic):
     problem = quadratic.Quadratic(d=1, cond=1)
-    asked = []
+    asked, ends = [], (996, 1000, 1059)
 
     def value(place):
-        asked.append(place)
-        return float(problem.value(torch.tensor([place], dtype=F64)))
+        if place in ends[::2]:
+            return math.inf
+        asked.append(place - 999)
+        return float(problem.value(torch.tensor([place - 999], dtype=F64)))
 
-    best = minimize_scalar(value, bounds=(-3.0, 2.0), method="bounded", options={"xatol": 0.01})
-    found = Brent(-3.0, 2.0, eps=1e-9, resolution=0.01).minimise(problem.upper, problem.theta)
-    assert found.status == "finished" and len(asked) > 3
-    assert_close(found.state.memory[0][1:, 0], torch.tensor(asked, dtype=F64), rtol=0, atol=1e-5)
-    assert float(found.theta) == pytest.approx(best.x, abs=1e-5)
-    half = Brent(-3.0, 2.0, eps=1e-9, resolution=0.01).minimise(problem.upper, problem.theta, max_steps=2)
-    rest = Brent(-3.0, 2.0, eps=1e-9, resolution=0.01).minimise(problem.upper, state=half.state)
+    best = minimize_scalar(value, bracket=ends, tol=1e-5)
+    method = Brent(-3.0, 60.0, eps=1e-9, resolution=0.01)
+    found = method.minimise(problem.upper, problem.theta)
+    assert found.status == "finished" and len(asked) > 5
+    assert_close(found.state.memory[0][:, 0], torch.tensor(asked, dtype=F64), rtol=0, atol=1e-5)
+    assert float(found.theta) == pytest.approx(best.x - 999, abs=1e-5)
+    assert float(found.theta) == pytest.approx(float(-problem.c @ problem.W / problem.W.square().sum()), abs=0.01)
+    half = method.minimise(problem.upper, problem.theta, max_steps=2)
+    rest = method.minimise(problem.upper, state=half.state)
     assert torch.equal(rest.theta, found.theta)
 
 
-def test_brent_takes_one_parameter(quadratic):
+def test_brent_takes_one_parameter_between_the_limits(quadratic):
     problem = quadratic.Quadratic(d=2, cond=2)
     with pytest.raises(ValueError, match="found 2 parameters, expected one"):
-        Brent(-1.0, 1.0, eps=1e-3).minimise(problem.upper, problem.theta)
+        Brent(-1.0, 2.0, eps=1e-3).minimise(problem.upper, problem.theta)
+    with pytest.raises(ValueError, match="found a start at 1, expected between 2 and 3"):
+        Brent(2.0, 3.0, eps=1e-3).minimise(quadratic.Quadratic(d=1, cond=1).upper, problem.theta[:1])
     with pytest.raises(ValueError, match="resolution: found 0, expected a number above 0"):
         Brent(-1.0, 1.0, eps=1e-3, resolution=0)
 
