@@ -27,6 +27,8 @@ SMOOTH = ["--prior", "SmoothedTV", "--prior.weight", "0.02", "--prior.nu", "0.05
           "--strength", "0.1", "--least_eigenvalue", "1"]  # fmt: skip
 SPARSE = ["--prior", "L1", "--prior.weight", "0.1", "--solver", "FISTA", "--strength", "0.1"]
 
+BRENT = ["--method", "Brent", "--method.low", "-5", "--method.high", "0", "--method.eps", "1e-5"]
+
 
 @pytest.fixture(autouse=True)
 def one_thread():
@@ -91,6 +93,19 @@ def test_the_weight_found_is_the_best_of_a_grid(tmp_path, box):
     assert main(["reconstruct", box, "--config", config, *stop, "--out", str(image), "--report", "false"]) == 0
     result, truth = load_result(image), load_measurement(box).truth
     assert float((result.image - truth).square().mean()) == pytest.approx(last["loss"], rel=2e-3)
+
+
+def test_brents_search_needs_few_images(tmp_path, box):
+    """Within its resolution of the best of 41 weights, whose loss it has within a hundredth."""
+    grid = ["--method", "Grid", "--method.low", "-5", "--method.high", "0", "--method.points", "41",
+            "--method.eps", "1e-5"]  # fmt: skip
+    tuned(command([box], tmp_path / "grid", *grid, steps=50), tmp_path / "grid")
+    tuned(command([box], tmp_path / "out", *BRENT, steps=50),
+          tmp_path / "out")  # fmt: skip
+    lines, best = log(tmp_path / "out"), log(tmp_path / "grid")[-1]
+    assert len(lines) <= 11 and lines[-1]["loss"] <= 1.01 * best["loss"]
+    weights = [line["parameters"]["prior.weight"] for line in (lines[-1], best)]
+    assert abs(math.log(weights[0] / weights[1])) <= 0.2
 
 
 def test_three_steps_on_the_scan_of_the_guide_help(tmp_path):
@@ -298,6 +313,8 @@ def test_two_processes_are_one(tmp_path, method):
         ({"more": ["--least_eigenvalue", "0"]}, "--solver: found a problem with strong convexity 0, expected above 0"),
         ({"more": ["--method", "Nothing"]}, "Nothing"),
         ({"more": ["--method", "MAID", "--method.eps", "-1"]}, "eps: found -1.0, expected a finite number above 0"),
+        ({"more": [*BRENT, "--method.high", "-4.5"]}, "found a start at -3.91202, expected between -5 and -4.5"),
+        ({"more": BRENT, "parameter": ["prior.weight", "prior.nu"]}, "found 2 parameters, expected one for Brent's"),
         ({"method": ["--prior", "TV", "--solver", "ConjugateGradient"]}, "found TV, expected a prior with a grad"),
         ({"method": ["--solver", "BackProjection", "--prior", "null"]}, "--prior: found none"),
     ],
