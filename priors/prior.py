@@ -43,7 +43,7 @@ class Prior(deepinv.optim.Prior):
         self.weight = weight
         self.explicit_prior = self.has_value
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Prior:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """A weight that is a tensor goes where the module's own tensors go."""
         super()._apply(fn, recurse)
         if isinstance(vars(self).get("weight"), Tensor):
