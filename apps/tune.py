@@ -50,7 +50,7 @@ DEFAULTS = {
 PATIENCE = 3
 STUCK = (
     "no step was taken so far: the loss changes by less than the accuracy tells; the accuracy grows by itself, at a "
-    "cost; a start elsewhere is cheaper, for a weight a larger one, or --method Grid to find its order"
+    "cost; a start elsewhere is cheaper, for a weight a larger one, or --method Brent, which needs no derivative"
 )
 
 

@@ -10,7 +10,6 @@ some of them:
     ridge    convex ridge regularisers, of random filters and of a denoiser's, beside published weights on these crops
     weak-ridge  weakly convex ones, likewise
     brain    weights of total variation and wavelets for a fourfold accelerated scan, learned on another mask
-    radar    weights of sparsity and total variation for simulated scenes, beside a fine grid
     truth    supervised, by Stein's estimate, by the discrepancy principle
     methods  a grid, Optuna and MAID at the same cost, for 1 to 2449 parameters
 
@@ -19,7 +18,7 @@ some of them:
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import _timing
@@ -288,25 +287,29 @@ def methods(budget: float) -> Table:
 
 def brain(budget: float) -> Table:
     """Learned on one mask and scored on another, against the best of a grid on that other one."""
+    kind = tune_weights.kind
+    priors: dict[str, tuple[Callable[[float], dict], str]] = {
+        "TV": (lambda w: kind("TV", weight=w, iterations=20), "prior.weight"),
+        "wavelets": (lambda w: kind("InWavelets", prior=kind("L1", weight=w)), "prior.prior.weight"),
+    }
+    ways = {"search": tune_weights.search(), "Brent": tune_weights.sections()}
+    table = Table("prior", "method", "weight", "grid's", "gap (dB) on the other mask", "cost",
+                  f"over {tune_weights.POINTS} reconstructions'", "over the warm grid's")  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = [brain_scan(folder / f"{seed}.h5", seed) for seed in (1, 2)]
-        kind = tune_weights.kind
-        wavelets = {"class_path": "InWavelets", "init_args": {"prior": kind("L1", weight=0.1)}}
-        priors = {"TV": (kind("TV", weight=0.1, iterations=20), "prior.weight"),
-                  "wavelets": (wavelets, "prior.prior.weight")}  # fmt: skip
-        table = Table("prior", "weight", "grid's", "gap (dB) on the other mask", "cost over the grid's")
-        for prior, (settings, parameter) in priors.items():
-            one, other = ((file, settings, parameter) for file in files)
-            searched = tune_weights.tune(
-                other, folder / f"{prior} grid", tune_weights.grid(), "MeanSquare", tune_weights.POINTS + 1
-            )
-            log = tune_weights.tune(one, folder / prior, tune_weights.search(), "MeanSquare", 8)
-            weight = log[-1]["parameters"][parameter]
-            error = tune_weights.error_at(other, weight, folder / f"{prior} error")
-            gap = 10 * math.log10(error / searched[-1]["loss"])
-            share = log[-1]["cost"] / searched[-1]["cost"]
-            table.add(prior, weight, searched[-1]["parameters"][parameter], f"{gap:+.3f}", f"{share:.2f}")
+        for prior, made in priors.items():
+            one, other = (tune_weights.Scene(file, *made) for file in files)
+            whole = tune_weights.reconstructions(other, folder / f"{prior} alone")
+            searched = tune_weights.tune(other, folder / f"{prior} grid", tune_weights.grid(), "MeanSquare")
+            warm = searched[-1]["cost"] - searched[0]["cost"]
+            for way, method in ways.items():
+                last = tune_weights.tune(one, folder / f"{prior} {way}", method, "MeanSquare")[-1]
+                weight = last["parameters"][one.name]
+                error = tune_weights.alone(other, weight, folder / f"{prior} {way}")["loss"]
+                gap, cost = 10 * math.log10(error / searched[-1]["loss"]), last["cost"]
+                table.add(prior, way, weight, searched[-1]["parameters"][one.name], f"{gap:+.3f}", cost,
+                          f"{cost / whole:.3f}", f"{cost / warm:.3f}")  # fmt: skip
     return table
 
 
@@ -326,18 +329,7 @@ def brain_scan(path: Path, seed: int) -> Path:
     return path
 
 
-def radar(budget: float) -> Table:
-    """Each loss's weight beside the grid's best, as ``tune_weights.py`` has it, for the radar alone."""
-    table = Table("scene, prior", "loss", "weight", "gap (dB)", "cost over the grid's", "until within 10%")
-    with tempfile.TemporaryDirectory() as folder:
-        for name, scene in tune_weights.scenes(Path(folder), 32, 4).items():
-            if name.startswith("radar"):
-                for row in tune_weights.rows(name, scene, Path(folder), 8):
-                    table.add(*row)
-    return table
-
-
-TABLES = {"tv": tv, "experts": experts, "ridge": ridge, "weak-ridge": weak_ridge, "brain": brain, "radar": radar,
+TABLES = {"tv": tv, "experts": experts, "ridge": ridge, "weak-ridge": weak_ridge, "brain": brain,
           "truth": truth, "methods": methods}  # fmt: skip
 
 

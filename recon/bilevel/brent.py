@@ -1,15 +1,15 @@
 r"""Brent's search for one parameter: parabolas through three values, golden sections where they mislead.
 
-.. math:: f(\theta_{k+1}) \approx \min, \qquad |\theta_{k+1} - \theta^*| \to \text{resolution}
+.. math:: f(a) > f(b) < f(c): \quad \text{a minimum lies between a and c}; \qquad c - a \to 0 .
 
-for an f with one minimum between two limits. Brent, "Algorithms for Minimization without Derivatives", 1973; SciPy's
-implementation is asked anew at every step, from what was visited alone.
+From the start and a step beside it the way down is followed, by ever longer steps, until three such places are known;
+then they are drawn together. Brent, "Algorithms for Minimization without Derivatives", 1973; SciPy's implementation is
+asked anew at every step, from what was visited alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -19,6 +19,8 @@ from .search import Search, Visited
 
 #: SciPy's tolerance is a share of the place. Seen from so far away all places are about alike.
 AFAR = 1e3
+#: f where it is not to be had: parabolas through infinity are none.
+HIGH = 1e200
 
 
 class _Asked(Exception):
@@ -30,50 +32,52 @@ class _Asked(Exception):
 
 
 class Brent(Search):
-    """Parameters as :class:`Search`; of one parameter, of f with one minimum. The first place is the start.
+    """Parameters as :class:`Search`; of one parameter, of f with one minimum.
 
-    :param resolution: of the parameter; a weight, by its logarithm, is found to about this share of itself.
+    :param first: the first step, of a weight's logarithm 1 is a factor of e.
+    :param resolution: of the parameter; a weight is found to about this share of itself.
+    :param reach: how far from the start f is looked at.
     """
 
     def __init__(
         self,
-        low: float | Sequence[float],
-        high: float | Sequence[float],
-        eps: float,
+        eps: float = 1e-3,
+        first: float = 1.0,
         resolution: float = 0.2,
+        reach: float = 10.0,
         max_lower: int = 10_000,
     ):
-        super().__init__(low, high, eps, max_lower)
-        if not resolution > 0:
-            raise ValueError(f"resolution: found {resolution}, expected a number above 0")
-        self.resolution = resolution
+        super().__init__(-math.inf, math.inf, eps, max_lower)
+        if not 0 < resolution < reach < math.inf:
+            raise ValueError(f"reach: found {reach} and resolution {resolution}, expected 0 < resolution < reach")
+        if not 0 < abs(first) < reach:
+            raise ValueError(f"first: found {first}, expected other than 0 and within reach, {reach}")
+        self.first, self.resolution, self.reach = first, resolution, reach
 
     def propose(self, visited: Visited) -> Tensor | None:
-        low, start, high = (float(place) for place in self._interval(visited))
+        start = _number(visited.theta[0])
         known = iter(visited.value.tolist())
 
-        def value(away: float) -> float:
-            place = start + away - AFAR
-            if place <= low or place >= high:
-                return math.inf
+        def value(place: float) -> float:
+            if abs(place - AFAR) >= self.reach:
+                return HIGH
             found = next(known, None)
             if found is None:
-                raise _Asked(place)
-            return found
+                raise _Asked(start + place - AFAR)
+            return min(found, HIGH)
 
-        interval = tuple(place - start + AFAR for place in (low, start, high))
         try:
-            minimize_scalar(value, bracket=interval, tol=self.resolution / AFAR)
+            minimize_scalar(value, bracket=(AFAR, AFAR + self.first), tol=self.resolution / AFAR)
         except _Asked as asked:
             return torch.tensor([asked.place], dtype=torch.float64)
         return None
 
-    def _interval(self, visited: Visited) -> tuple[Tensor, Tensor, Tensor]:
-        """The limits and, between them, the start."""
-        low, high = self.limits(visited)
-        start = visited.theta[0]
-        if len(low) != 1:
-            raise ValueError(f"found {len(low)} parameters, expected one for Brent's search; MAID takes several")
-        if not low < start < high:
-            raise ValueError(f"found a start at {float(start):g}, expected between {float(low):g} and {float(high):g}")
-        return low, start, high
+
+def _number(theta: Tensor) -> float:
+    """The only parameter.
+
+    :raises ValueError: if there are others.
+    """
+    if len(theta) != 1:
+        raise ValueError(f"found {len(theta)} parameters, expected one for Brent's search; MAID takes several")
+    return float(theta)

@@ -27,7 +27,7 @@ SMOOTH = ["--prior", "SmoothedTV", "--prior.weight", "0.02", "--prior.nu", "0.05
           "--strength", "0.1", "--least_eigenvalue", "1"]  # fmt: skip
 SPARSE = ["--prior", "L1", "--prior.weight", "0.1", "--solver", "FISTA", "--strength", "0.1"]
 
-BRENT = ["--method", "Brent", "--method.low", "-5", "--method.high", "0", "--method.eps", "1e-5"]
+BRENT = ["--method", "Brent", "--method.eps", "1e-5"]
 
 
 @pytest.fixture(autouse=True)
@@ -313,7 +313,7 @@ def test_two_processes_are_one(tmp_path, method):
         ({"more": ["--least_eigenvalue", "0"]}, "--solver: found a problem with strong convexity 0, expected above 0"),
         ({"more": ["--method", "Nothing"]}, "Nothing"),
         ({"more": ["--method", "MAID", "--method.eps", "-1"]}, "eps: found -1.0, expected a finite number above 0"),
-        ({"more": [*BRENT, "--method.high", "-4.5"]}, "found a start at -3.91202, expected between -5 and -4.5"),
+        ({"more": [*BRENT, "--method.first", "0"]}, "first: found 0.0, expected other than 0 and within reach, 10.0"),
         ({"more": BRENT, "parameter": ["prior.weight", "prior.nu"]}, "found 2 parameters, expected one for Brent's"),
         ({"method": ["--prior", "TV", "--solver", "ConjugateGradient"]}, "found TV, expected a prior with a grad"),
         ({"method": ["--solver", "BackProjection", "--prior", "null"]}, "--prior: found none"),
