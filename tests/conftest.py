@@ -35,3 +35,12 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"real measurements not found at {folder}")
     return folder
+
+
+@pytest.fixture
+def one_thread():
+    """Sums over threads may differ in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

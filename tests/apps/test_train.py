@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import refused
 from safetensors.torch import load_file
 from skimage.io import imsave
 from torch.testing import assert_close
@@ -36,14 +37,7 @@ TINY = [
 
 TUNE = ["--tune", "noise.high=0.1:0.4", "dropout=0:0.5:0.1", "--tune_layers", "head|decoders"]
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums over threads may differ in their last bits, and these networks are too small for two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def command(out, steps=8, *more):
@@ -66,12 +60,6 @@ def losses(out):
 def paths(out):
     """All of the log but the time."""
     return [{k: v for k, v in line.items() if k != "seconds"} for line in log(out)]
-
-
-def refused(capsys, arguments, code, message):
-    assert main(arguments) == code
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1, error
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from commands import refused
 from safetensors.torch import load_file
 
 from resolvent.apps import tune as verb
@@ -29,14 +30,7 @@ SPARSE = ["--prior", "L1", "--prior.weight", "0.1", "--solver", "FISTA", "--stre
 
 BRENT = ["--method", "Brent", "--method.eps", "1e-5"]
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums over threads may differ in their last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def scan(path, seed=0, truth=True, images=1, noise_std=0.1):
@@ -70,12 +64,6 @@ def way(out):
 def tuned(arguments, out):
     assert main(arguments) == 0
     return yaml.safe_load((Path(out) / "tuned.yaml").read_text())
-
-
-def refused(capsys, arguments, code, message):
-    assert main(arguments) == code
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1, error
 
 
 def test_the_weight_found_is_the_best_of_a_grid(tmp_path, box):

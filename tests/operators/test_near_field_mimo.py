@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from compare import relative
 from deepinv.physics import LinearPhysics
 
 from resolvent.operators import SPEED_OF_LIGHT, NearFieldMIMO, Scaled, squared_norm
@@ -57,10 +58,6 @@ def image(physics, dtype=C128, batch=2):
 
 def data(physics, dtype=C128, batch=2):
     return torch.randn(batch, *physics.data_shape, dtype=dtype)
-
-
-def relative(a, b):
-    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
 
 
 PAIRS = [[2, 0], [0, 3], [1, 1], [0, 0]]

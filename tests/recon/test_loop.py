@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import deepinv
 import pytest
 import torch
+from compare import relative
 from elsewhere import Elsewhere
 from torch.testing import assert_close
 
@@ -78,10 +79,6 @@ def flat(state):
 
 def same(a, b):
     assert_close(flat(a), flat(b), rtol=0, atol=0)
-
-
-def relative(a, b):
-    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
 
 
 # -- per image --------------------------------------------------------------------------------------

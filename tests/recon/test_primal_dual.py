@@ -3,6 +3,7 @@
 import deepinv
 import pytest
 import torch
+from compare import relative
 
 from resolvent.operators import Dense, FiniteDifferences, Wavelet
 from resolvent.priors import L1, TV, Analysis, GroupL1, InWavelets, NonNegative, Tikhonov
@@ -35,10 +36,6 @@ def identity(shape):
 def isotropic(shape, weight):
     """Total variation as a prior on differences: groups run along their direction."""
     return Analysis(GroupL1(weight, axes=(1,)), FiniteDifferences(shape))
-
-
-def relative(a, b):
-    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
 
 
 @DTYPES

@@ -6,6 +6,7 @@ import math
 import deepinv
 import pytest
 import torch
+from compare import relative
 from deepinv.physics import GaussianNoise
 from torch.testing import assert_close
 
@@ -48,10 +49,6 @@ def dense(dtype=C128, m=15, n=12, kind=Direct):
 
 def measured(physics, dtype=C128, batch=2):
     return torch.randn(batch, *physics.data_shape, dtype=dtype)
-
-
-def relative(a, b):
-    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
 
 
 def gamma_for(physics):

@@ -5,6 +5,7 @@ import itertools
 import deepinv
 import pytest
 import torch
+from compare import relative
 from torch.testing import assert_close
 
 from resolvent.operators import Dense
@@ -15,10 +16,6 @@ from resolvent.recon.bilevel import Energy, Reconstruction, SquaredError, UpperL
 from resolvent.recon.bilevel.hypergradient import COLUMNS, Linearised
 
 F64, C128 = torch.float64, torch.complex128
-
-
-def relative(a, b):
-    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
 
 
 # -- linear systems ---------------------------------------------------------------------------------

@@ -220,9 +220,7 @@ def test_brent_goes_scipys_way(quadratic):
     method = Brent(eps=1e-9, resolution=0.01, reach=100)
     found = method.minimise(problem.upper, problem.theta)
     assert found.status == "finished" and len(asked) > 5
-    told = found.state.memory[0][
-        :, 0
-    ]  # at the vertex of f, a parabola, rounding decides
+    told = found.state.memory[0][:, 0]  # at the vertex of f, a parabola, rounding decides
     assert len(told) == len(asked)
     assert_close(told[:7], torch.tensor(asked[:7], dtype=F64), rtol=0, atol=1e-4)
     assert float(found.theta) == pytest.approx(best.x - 999, abs=0.01)
