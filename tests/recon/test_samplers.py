@@ -5,6 +5,7 @@ import math
 import deepinv
 import pytest
 import torch
+from elsewhere import Elsewhere
 from torch.testing import assert_close
 
 from resolvent.operators import Dense
@@ -337,6 +338,20 @@ def test_kinds_of_images(make, dtype):
     assert torch.equal(y, before) and not found.samples.requires_grad
     assert make(prior)(y, physics).shape == (2, *SHAPE)
     assert isinstance(make(prior), deepinv.models.Reconstructor)
+
+
+@BY_SAMPLER
+def test_on_another_device(make):
+    prior, physics, y = setting(C128)
+    expected = make(prior, steps=5).sample(y, physics, 2, torch.Generator().manual_seed(0)).samples
+    with Elsewhere() as device:
+        found = (
+            make(prior.to(device), steps=5)
+            .sample(y.to(device), physics.to(device), 2, torch.Generator().manual_seed(0))
+            .samples
+        )
+        assert found.device == device
+        assert_close(found.cpu(), expected)
 
 
 @BY_SAMPLER
