@@ -145,7 +145,7 @@ def rows(name: str, scene: Scene, folder: Path, steps: int) -> Iterator[list[str
 
     def found(method: str, loss: str, log: list[dict]) -> list[str]:
         weight = log[-1]["parameters"][scene.name]
-        gap = 10 * math.log10(alone(scene, weight, folder / method)["loss"] / best)
+        gap = 10 * math.log10(alone(scene, weight, folder / f"{method} {loss} found")["loss"] / best)
         enough = next(line["cost"] for line in log if close(line["parameters"][scene.name], weight))
         shares = [f"{cost / of:.3f}" for cost in (log[-1]["cost"], enough) for of in (whole, warm)]
         return [name, method, loss, f"{weight:.4g}", f"{gap:+.3f}", str(log[-1]["cost"]), *shares[:3]]
