@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch import Tensor
 from ..datasets import Result
 from ..operators.files import atomic
 from ..recon import Solver
-from ..recon.bilevel import State
+from ..recon.bilevel import Search, State
+from ..recon.bilevel.search import Visited
 from .record import axes_of, measures
 from .report_curves import COLOURS
 from .report_drawing import DPI, img, plain
@@ -44,7 +46,7 @@ def write_report(run: Run, state: State, path: Path) -> None:
         [result(scan, image, solver) for image in images]
         for scan, *images in zip(run.scans, before, after, strict=True)
     ]
-    html = document("Tuning of " + ", ".join(run.tuned.parameters.names), sections(run, lines, pairs))
+    html = document("Tuning of " + ", ".join(run.tuned.parameters.names), sections(run, state, lines, pairs))
     with atomic(path) as partial:
         partial.write_text(html, encoding="utf-8")
 
@@ -57,9 +59,11 @@ def result(scan: Scan, image: Tensor, solver: Solver) -> Result:
     return Result(image, {}, {"metrics": found}, truth, axes_of(m.physics))
 
 
-def sections(run: Run, lines: Sequence[dict[str, Any]], pairs: Sequence[Sequence[Result]]) -> dict[str, str]:
+def sections(
+    run: Run, state: State, lines: Sequence[dict[str, Any]], pairs: Sequence[Sequence[Result]]
+) -> dict[str, str]:
     """The page's sections by title."""
-    found = {"Summary": summary(run, lines), "Descent": curves(run, lines), "Steps": steps_table(lines)}
+    found = {"Summary": summary(run, lines), "Descent": curves(run, state, lines), "Steps": steps_table(lines)}
     for scan, pair in list(zip(run.scans, pairs, strict=True))[:MAX_FILES]:
         body = image_section(pair, NAMES, 0, pictures(pair, NAMES, 0))
         found[scan.path.stem] = metrics_table(pair, NAMES) + body
@@ -96,10 +100,10 @@ def certified(run: Run) -> bool:
     return run.upper.lower.certifies(run.tuned.parameters.gather().detach())
 
 
-def curves(run: Run, lines: Sequence[dict[str, Any]]) -> str:
-    """Loss, parameters and accuracies against the cost."""
+def curves(run: Run, state: State, lines: Sequence[dict[str, Any]]) -> str:
+    """Loss, parameters and accuracies against the cost; steps, or all that a search has compared."""
     figure = Figure(figsize=(9.25, 6.2), dpi=DPI, layout="constrained")
-    loss, parameters, accuracy, step = figure.subplots(2, 2).flatten()
+    loss, parameters, accuracy, last = figure.subplots(2, 2).flatten()
     cost = [max(line["cost"], 1) for line in lines]
     _loss(loss, lines, cost)
     for i, name in enumerate(lines[-1]["parameters"]):
@@ -109,11 +113,12 @@ def curves(run: Run, lines: Sequence[dict[str, Any]]) -> str:
     for i, name in enumerate(("eps", "delta", "certificate")):
         accuracy.plot(cost, [line[name] or float("nan") for line in lines], color=COLOURS[i], label=name)
     accuracy.set(title="accuracies, over the image's norm", yscale="log")
-    step.plot(cost, [line["step_size"] or float("nan") for line in lines], color=COLOURS[0], label="step size")
-    step.plot(cost, [line["gradient"] or float("nan") for line in lines], color=COLOURS[1], label="hypergradient")
-    step.set(title="step size and hypergradient", yscale="log")
-    for ax in (loss, parameters, accuracy, step):
+    for ax in (loss, parameters, accuracy):
         _finish(ax)
+    if isinstance(run.method, Search):
+        _compared(last, run, Visited(*state.memory))
+    else:
+        _steps(last, lines, cost)
     caption = (
         "Against gradients of the lower level and products with its Hessian; crosses are steps that were not taken."
     )
@@ -134,9 +139,29 @@ def _loss(ax: Axes, lines: Sequence[dict[str, Any]], cost: Sequence[int]) -> Non
     ax.set(title="loss", yscale="log" if min(v["loss"] for v in lines) > 0 else "linear")
 
 
-def _finish(ax: Axes) -> None:
+def _steps(ax: Axes, lines: Sequence[dict[str, Any]], cost: Sequence[int]) -> None:
+    for i, (name, label) in enumerate({"step_size": "step size", "gradient": "hypergradient"}.items()):
+        ax.plot(cost, [line[name] or float("nan") for line in lines], color=COLOURS[i], label=label)
+    ax.set(title="step size and hypergradient", yscale="log")
+    _finish(ax)
+
+
+def _compared(ax: Axes, run: Run, visited: Visited) -> None:
+    """The loss of every place, against the parameter if there is one, else in their order."""
+    names, of = run.tuned.parameters.names, run.tuned.parameters.scatter
+    alone = visited.theta.shape[1] == 1
+    places = [float(of(theta)[names[0]]) if alone else i for i, theta in enumerate(visited.theta, 1)]
+    found = sorted(
+        p for p in zip(places, (run.loss.scale * visited.value).tolist(), strict=True) if math.isfinite(p[1])
+    )
+    ax.plot(*zip(*found, strict=True), color=COLOURS[0], marker=".", label="loss")
+    ax.set(title="all that was compared")
+    _finish(ax, names[0] if alone else "number")
+
+
+def _finish(ax: Axes, label: str = "cost") -> None:
     low, high = ax.dataLim.intervalx
-    ax.set(xlabel="cost", xscale="log" if high > 10 * low else "linear")
+    ax.set(xlabel=label, xscale="log" if high > 10 * low > 0 else "linear")
     plain(ax)
     ax.grid(color="#dddddd", linewidth=0.5)
     ax.spines[["top", "right"]].set_visible(False)

@@ -15,6 +15,7 @@ from commands import refused
 from safetensors.torch import load_file
 
 from resolvent.apps import tune as verb
+from resolvent.apps import tuning_report
 from resolvent.apps.cli import INPUT, NUMERICAL, TERMINATED, USAGE, main
 from resolvent.apps.tuning_problem import load_scan, tuned_of, upper_level
 from resolvent.datasets import load_measurement, load_result, save_measurement
@@ -94,6 +95,24 @@ def test_brents_search_needs_few_images(tmp_path, box):
     assert len(lines) <= 11 and lines[-1]["loss"] <= 1.01 * best["loss"]
     weights = [line["parameters"]["prior.weight"] for line in (lines[-1], best)]
     assert abs(math.log(weights[0] / weights[1])) <= 0.2
+
+
+@pytest.mark.parametrize("names", [["prior.weight"], ["prior.weight", "prior.nu"]], ids=["one", "two"])
+def test_the_report_of_a_search_shows_all_that_was_compared(tmp_path, box, monkeypatch, names):
+    """Against the parameter, or in their order; the least of them is the loss of the log."""
+    shown = {}
+    finish = tuning_report._finish
+    monkeypatch.setattr(
+        tuning_report, "_finish", lambda ax, label="cost": (shown.update({label: ax.lines[0]}), finish(ax, label))
+    )
+    grid = ["--method", "Grid", "--method.low", "-4", "--method.high", "-2", "--method.points", "2",
+            "--method.eps", "1e-3", "--report", "true"]  # fmt: skip
+    tuned(command([box], tmp_path / "out", *grid, parameter=names), tmp_path / "out")
+    places, losses = shown[names[0] if len(names) == 1 else "number"].get_data()
+    assert min(losses) == pytest.approx(log(tmp_path / "out")[-1]["loss"], rel=1e-6)
+    expected = [math.exp(-4), 0.02, math.exp(-2)] if len(names) == 1 else [1, 2, 3, 4, 5]
+    assert list(places) == pytest.approx(expected)
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 def test_three_steps_on_the_scan_of_the_guide_help(tmp_path):
