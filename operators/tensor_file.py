@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .files import atomic, first_line
@@ -30,11 +30,16 @@ def save_tensors(
     :raises OSError: if it cannot be written.
     """
     stored = {name + _COMPLEX * t.is_complex(): _storable(t) for name, t in tensors.items()}
+    write_safetensors(path, stored, {"note": json.dumps(dict(note or {}))})
+
+
+def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """A file of contiguous tensors on the CPU, whole or not at all.
+
+    The library's own writer goes by way of a file that stays if it is killed.
+    """
     with atomic(path) as partial:
-        try:
-            save_file(stored, partial, metadata={"note": json.dumps(dict(note or {}))})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+        partial.write_bytes(save(dict(tensors), metadata))
 
 
 def load_note(path: str | os.PathLike[str]) -> dict[str, Any]:

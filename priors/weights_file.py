@@ -23,10 +23,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..operators.files import atomic, first_line
+from ..operators.files import first_line
+from ..operators.tensor_file import write_safetensors
 from .network import Described, Network
 
 #: Grows when a description changes so that older programs cannot read it.
@@ -47,8 +47,7 @@ def save_weights(path: str | os.PathLike[str], network: Network, **about: Any) -
     """
     tensors = {name: _stored(t.detach().cpu().contiguous()) for name, t in network.state_dict().items()}
     description = {"format": FORMAT, **network.description, "numbers": _numbers(tensors.values())}
-    with atomic(path) as partial:
-        save_file(tensors, partial, metadata={"resolvent": json.dumps(description | about)})
+    write_safetensors(path, tensors, {"resolvent": json.dumps(description | about)})
 
 
 def _stored(t: Tensor) -> Tensor:

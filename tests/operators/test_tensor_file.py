@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 import pytest
 import torch
 
@@ -65,3 +68,17 @@ def test_a_run_takes_only_its_own_state(tmp_path, note, found):
     path.write_bytes(b"?") if note is None else save_tensors(path, {}, note)
     with pytest.raises(ValueError, match=f"^{path}: found {found}"):
         run._take()
+
+
+def test_tensors_are_written_to_the_partial_file_itself(tmp_path, monkeypatch):
+    """By way of another one, which nobody would know by its name, that would stay if this process were killed."""
+    made, make = [], tempfile.mkstemp
+
+    def seen(**where):
+        handle, name = make(**where)
+        made.append(os.fstat(handle).st_ino)
+        return handle, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", seen)
+    save_tensors(tmp_path / "t", TENSORS)
+    assert made == [(tmp_path / "t").stat().st_ino]
