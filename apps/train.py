@@ -23,7 +23,7 @@ from jsonargparse import ArgumentParser, Namespace
 from .. import datasets, priors  # noqa: F401  (their classes are named on the command line)
 from ..datasets import InputError, Source
 from ..datasets.sources import counted, split
-from ..operators.files import atomic
+from ..operators.files import atomic, remove_partials
 from ..priors import (
     Corruption,
     DeltaSTN,
@@ -283,6 +283,8 @@ def carry_out(run: Run, tuner: SelfTuner | None, config: Namespace, asked: list[
     """
     path = run.out / "checkpoint.safetensors"
     checkpoint = TrainingCheckpoint(path, run.fingerprint, config.checkpoint_every, writes=processes()[0] == 0)
+    if checkpoint.writes:
+        remove_partials(run.out)
     try:
         rate = learning_rate(config)
         with observer(run, tuner, config, checkpoint.done()) as seen:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .. import operators, priors, recon  # noqa: F401  (their classes are named on the command line)
 from ..datasets import InputError
-from ..operators.files import atomic
+from ..operators.files import atomic, remove_partials
 from ..operators.tensor_file import save_tensors
 from ..priors.training import anywhere, processes
 from ..recon import Diverged
@@ -189,6 +189,8 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
     """
     first = processes()[0] == 0
     checkpoint = TuningCheckpoint(run.out / "checkpoint.safetensors", run.fingerprint, config.checkpoint_every, first)
+    if first:
+        remove_partials(run.out)
     kept = checkpoint.load(run.device)
     theta = run.tuned.parameters.gather().detach()
     if run.held_out is None and len(run.upper.lower.start()) == 1:

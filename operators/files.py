@@ -31,9 +31,10 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_partials(path: str | os.PathLike[str]) -> None:
-    """Remove what writers of ``path`` that were killed have left beside it."""
+    """Remove what writers of ``path`` that were killed have left beside it; of a folder, writers of its files."""
     target = Path(path)
-    for partial in target.parent.glob(f".{target.name}.*.partial"):
+    folder, name = (target, "*") if target.is_dir() else (target.parent, target.name)
+    for partial in folder.glob(f".{name}.*.partial"):
         partial.unlink(missing_ok=True)
 
 

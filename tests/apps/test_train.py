@@ -184,6 +184,16 @@ def test_signal_ends_after_a_step_and_the_run_goes_on(tmp_path, monkeypatch, cap
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    """Of the weights too, which it may have been writing; other files of the folder stay."""
+    left = [tmp_path / "out" / f".{name}.abc.partial" for name in ("weights.safetensors", "weights.json", "log.jsonl")]
+    (tmp_path / "out").mkdir()
+    for path in (*left, tmp_path / "out" / "mine.partial"):
+        path.touch()
+    trained(tmp_path / "out", 2)
+    assert not any(path.exists() for path in left) and (tmp_path / "out" / "mine.partial").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("every, tune", [("0", []), ("0.03", []), ("0", TUNE), ("0.03", TUNE)])
 def test_killed_at_any_moment(tmp_path, every, tune):
