@@ -251,6 +251,13 @@ def test_brent_refuses(arguments, message):
         Brent(**arguments)
 
 
+def test_brent_ends_where_no_way_leads_down(quadratic):
+    problem = quadratic.Quadratic(d=1, cond=1)
+    flat = UpperLevel(problem.lower, Measure(lambda x: 0 * x.sum(1), 1.0, True))
+    found = Brent().minimise(flat, problem.theta)
+    assert found.status == "finished" and torch.equal(found.theta, problem.theta)
+
+
 def test_brent_takes_one_parameter(quadratic):
     problem = quadratic.Quadratic(d=2, cond=2)
     with pytest.raises(ValueError, match="found 2 parameters, expected one"):
