@@ -45,9 +45,10 @@ def main(argv: list[str]) -> int:
     if finished(job, config.overwrite):
         reporter.say("skipped", file=str(source), out=str(job.target), reason="finished")
         return 0
+    measurement = fully_sampled(source, config)
     check_writable(job.target)
     with unfinished(job, config.checkpoint_every, reporter) as checkpoint:
-        result = acquire(job, fully_sampled(source, config), made, reporter, checkpoint)
+        result = acquire(job, measurement, made, reporter, checkpoint)
         save_result(job.target, result)
     reporter.done(source, job.target, write_page(job, result) if config.report else None, result)
     return 0

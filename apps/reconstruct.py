@@ -25,6 +25,7 @@ from ..recon import Diverged, Problem, Sampler, Solution, Solver, data_residual,
 from .arguments import new_parser, parse
 from .cli import NumericalFailure, UsageError
 from .defaults import understood
+from .first_image import first_image, named
 from .method import add_method_options, build_solver, choose, refusals, settings_of
 from .progress import Reporter
 from .record import assemble
@@ -92,6 +93,11 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
     add("files", nargs="*", help="measurement files")
     add("--out", type=str | None, help="folder for the results, or one .h5 file for a single input")
     add_method_options(parser)
+    add(
+        "--start",
+        type=str | None,
+        help="result whose image to begin with, or the folder of results that earlier --out named, for several files",
+    )
     add("--samples", type=int, default=1, help="images that a sampler draws; the result is their mean and spread")
     add("--report", type=bool, default=True, help="write an HTML report beside each result")
     add("--overwrite", type=bool, default=False, help="replace results made with other settings")
@@ -123,7 +129,7 @@ def plan(parser: ArgumentParser, config: Namespace) -> list[Job]:
     if len(set(targets)) < len(targets):
         raise UsageError("files: two inputs have the same name, expected different names in one --out folder")
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    jobs = [Job(s, t, settings, device) for s, t in zip(sources, targets, strict=True)]
+    jobs = [Job(s, t, settings | named(config.start, s), device) for s, t in zip(sources, targets, strict=True)]
     return jobs[rank::world]
 
 
@@ -164,9 +170,10 @@ def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, config: Na
     if finished(job, config.overwrite):
         reporter.say("skipped", file=str(job.source), out=str(job.target), reason="finished")
         return
+    measurement = load_measurement(job.source)
     check_writable(job.target)
     with unfinished(job, config.checkpoint_every, reporter) as checkpoint:
-        result = solve(parser, job, load_measurement(job.source), reporter, checkpoint)
+        result = solve(parser, job, measurement, reporter, checkpoint)
         save_result(job.target, result)
     reporter.done(job.source, job.target, write_page(job, result) if config.report else None, result)
 
@@ -203,10 +210,12 @@ def solve(
     y = y.to(torch.promote_types(y.dtype, torch.float32))
     check_scale(job.source, y)
     with torch.no_grad(), refusals():
-        solver, strength = build_solver(parser, job.settings, Problem(y, physics), measurement.noise_std)
+        problem = Problem(y, physics)
+        x0 = first_image(job.settings.get("start"), job.source, problem)
+        solver, strength = build_solver(parser, job.settings, problem, measurement.noise_std)
         record = {name: RECORDS[name] for name in job.settings["record"]}
         with reporter.progress(job.source, solver.max_iter) as callback:
-            run = {"record": record, "callback": callback, "checkpoint": checkpoint}
+            run = {"x0": x0, "record": record, "callback": callback, "checkpoint": checkpoint}
             solution, std = solution_of(solver, y, physics, job.settings.get("samples", 1), **run)
         if "diverged" in solution.status:
             raise NumericalFailure(

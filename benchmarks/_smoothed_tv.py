@@ -108,8 +108,8 @@ def jacobian_adjoint(x, theta, q):
     return theta[0].exp() * torch.stack([(d / rate.sqrt() * dq).sum(), -(d * nu**2 * rate**-1.5 * dq).sum()])
 
 
-def photographs(folder: Path, count=4):
-    """The first images of a folder, ``(count, 48, 48)``."""
-    files = sorted(folder.iterdir())[:count]
+def photographs(folder: Path, first=0, count=4):
+    """Of a folder's images, ``count`` from ``first``, ``(count, 48, 48)``."""
+    files = sorted(folder.iterdir())[first : first + count]
     images = [np.asarray(Image.open(f).convert("L").resize((SIZE, SIZE), Image.Resampling.BILINEAR)) for f in files]
     return torch.from_numpy(np.stack(images).astype(np.float64)) / 255

@@ -3,14 +3,15 @@ r"""Brent's search for one parameter: parabolas through three values, golden sec
 .. math:: f(a) > f(b) < f(c): \quad \text{a minimum lies between a and c}; \qquad c - a \to 0 .
 
 From the start and a step beside it the way down is followed, by ever longer steps, until three such places are known;
-then they are drawn together. Brent, "Algorithms for Minimization without Derivatives", 1973; SciPy's implementation is
-asked anew at every step, from what was visited alone.
+then they are drawn together, until the parabola through them promises little. Brent, "Algorithms for Minimization
+without Derivatives", 1973; SciPy's implementation is asked anew at every step, from what was visited alone.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
@@ -37,6 +38,8 @@ class Brent(Search):
     :param first: the first step, of a weight's logarithm 1 is a factor of e.
     :param resolution: of the parameter; a weight is found to about this share of itself.
     :param reach: how far from the start f is looked at.
+    :param gain: done where the parabola through the best place and those beside it, no farther off than the first step,
+        promises to lower f by less than this share of it; 0 goes on to the resolution.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Brent(Search):
         first: float = 1.0,
         resolution: float = 0.2,
         reach: float = 10.0,
+        gain: float = 5e-3,
         max_lower: int = 10_000,
     ):
         super().__init__(-math.inf, math.inf, eps, max_lower)
@@ -52,9 +56,13 @@ class Brent(Search):
             raise ValueError(f"reach: found {reach} and resolution {resolution}, expected 0 < resolution < reach")
         if not 0 < abs(first) < reach:
             raise ValueError(f"first: found {first}, expected other than 0 and within reach, {reach}")
-        self.first, self.resolution, self.reach = first, resolution, reach
+        if not 0 <= gain < 1:
+            raise ValueError(f"gain: found {gain}, expected a number from 0 to below 1")
+        self.first, self.resolution, self.reach, self.gain = first, resolution, reach, gain
 
     def propose(self, visited: Visited) -> Tensor | None:
+        if promise(visited, abs(self.first)) < self.gain:
+            return None
         start = _number(visited.theta[0])
         known = iter(visited.value.tolist())
 
@@ -71,6 +79,18 @@ class Brent(Search):
         except _Asked as asked:
             return torch.tensor([asked.place], dtype=torch.float64)
         return None
+
+
+def promise(visited: Visited, near: float) -> float:
+    """The share of the least f by which a parabola's vertex is below it; infinite without such a parabola."""
+    places, values = np.array(visited.theta[:, 0].tolist()), np.array(visited.value.tolist())
+    order = np.argsort(places)
+    best = int(np.argmin(values[order]))
+    around = order[max(best - 1, 0) : best + 2]
+    if len(around) < 3 or not np.isfinite(values[around]).all() or np.diff(places[around]).max() > 1.001 * near:
+        return math.inf
+    a, b, c = np.polyfit(places[around] - places[order[best]], values[around], 2)
+    return b**2 / (4 * a * abs(c)) if a > 0 and c != 0 else math.inf
 
 
 def _number(theta: Tensor) -> float:
