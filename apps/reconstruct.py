@@ -20,7 +20,7 @@ from ..datasets import FileCheckpoint, InputError, Measurement, Result, load_mea
 from ..datasets.hdf5 import sha256
 from ..operators import Operator
 from ..operators.files import remove_partials
-from ..operators.norm import norms
+from ..operators.norm import TINY, norms
 from ..recon import Diverged, Problem, Sampler, Solution, Solver, data_residual, objective
 from .arguments import new_parser, parse
 from .cli import NumericalFailure, UsageError
@@ -269,7 +269,7 @@ def replay(parser: ArgumentParser, config: Namespace, reporter: Reporter) -> int
         save_result(config.out, new)
     same = torch.equal(new.image, old.image)
     distance = float(
-        torch.linalg.vector_norm(new.image - old.image) / torch.linalg.vector_norm(old.image).clamp_min(1e-30)
+        torch.linalg.vector_norm(new.image - old.image) / torch.linalg.vector_norm(old.image).clamp_min(TINY)
     )
     reporter.say("replayed", file=str(path), identical=same, relative_difference=distance)
     if not same:

@@ -38,6 +38,8 @@ class CartesianMRI(Operator):
     :raises ValueError: if the shapes do not fit each other.
     """
 
+    complex_data = True
+
     def __init__(self, mask: Tensor, sensitivity_maps: Tensor | None = None, channels: int = 1, **kwargs: Any):
         mask = torch.as_tensor(mask)
         maps = None if sensitivity_maps is None else torch.as_tensor(sensitivity_maps)

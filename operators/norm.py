@@ -15,6 +15,9 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
+#: In place of a norm of 0 that something is divided by.
+TINY = 1e-30
+
 
 @torch.no_grad()
 def squared_norm(physics: LinearPhysics, like: Tensor, *, rtol: float = 1e-3, max_iter: int = 60) -> float:

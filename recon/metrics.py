@@ -17,6 +17,8 @@ from deepinv.loss.metric import NMSE
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from ..operators.norm import TINY
+
 
 def psnr(estimate: Tensor, truth: Tensor, data_range: float | None = None) -> Tensor:
     """PSNR per image in dB, shape ``(B,)``; both ``(B, C, *spatial)``, compared as they are, phases included.
@@ -79,5 +81,5 @@ def _ssim(a: np.ndarray, b: np.ndarray, peak: float) -> float:
 
 def _normalised(x: Tensor) -> Tensor:
     magnitude = x.abs()
-    peak = magnitude.flatten(1).amax(1).clamp_min(1e-30)
+    peak = magnitude.flatten(1).amax(1).clamp_min(TINY)
     return magnitude / peak.reshape(-1, *[1] * (x.ndim - 1))

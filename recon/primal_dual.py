@@ -21,6 +21,7 @@ import torch
 from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
+from ..operators.norm import TINY
 from ..priors import Analysis
 from .problem import Problem, norms, plus
 from .solver import Solver, prox_prior, start_prior
@@ -120,7 +121,7 @@ class PrimalDual(Solver):
 
     def change(self, before: PrimalDualState, now: PrimalDualState) -> Tensor:
         """Of the image, or of z: an image held by its prior rests while its duals grow."""
-        size = torch.maximum(norms(now.x), norms(now.z)).clamp_min(1e-30)
+        size = torch.maximum(norms(now.x), norms(now.z)).clamp_min(TINY)
         return torch.maximum(super().change(before, now), norms(now.z - before.z) / size)
 
     def optimality(self, problem: Problem, state: PrimalDualState) -> Tensor:
@@ -129,7 +130,7 @@ class PrimalDual(Solver):
         moved = [norms(after.x - state.x), norms(after.z - state.z)]
         for sigma, new, old in zip(self._sigmas(problem), after.duals, state.duals, strict=True):
             moved.append((tau / sigma) ** 0.5 * norms(new - old))
-        return torch.stack(moved).amax(0) / norms(after.x).clamp_min(1e-30)
+        return torch.stack(moved).amax(0) / norms(after.x).clamp_min(TINY)
 
 
 def _term(prior: AnyPrior, squared_norm: float) -> Term:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ..operators.norm import TINY
 from .problem import Problem, norms
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class MagnitudeChange(Criterion):
         super().__init__(tol)
 
     def measure(self, solver: Solver, problem: Problem, before: State, now: State) -> Tensor:
-        return norms(now.x.abs() - before.x.abs()) / norms(before.x).clamp_min(1e-30)
+        return norms(now.x.abs() - before.x.abs()) / norms(before.x).clamp_min(TINY)
 
 
 class FixedPointResidual(Criterion):
@@ -78,7 +79,7 @@ class ObjectiveGap(Criterion):
         self.target = target
 
     def measure(self, solver: Solver, problem: Problem, before: State, now: State) -> Tensor:
-        return (problem.objective(now.x) - self.target) / max(abs(self.target), 1e-30)
+        return (problem.objective(now.x) - self.target) / max(abs(self.target), TINY)
 
 
 class Discrepancy(Criterion):
@@ -101,4 +102,4 @@ class Discrepancy(Criterion):
 def relative_change(before: Tensor, now: Tensor) -> Tensor:
     """``||now - before|| / ||now||`` per image; 0 where nothing moved."""
     moved, size = norms(now - before), norms(now)
-    return moved / size.clamp_min(1e-30)
+    return moved / size.clamp_min(TINY)

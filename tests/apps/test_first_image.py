@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from commands import refused
 from torch.testing import assert_close
 
 from resolvent.apps.cli import main
 from resolvent.datasets import load_result, save_measurement
 from resolvent.operators import CircularBlur
-from tests.helpers.commands import refused
 
 METHOD = ["--solver", "ProximalGradient", "--solver.step_size", "0.9", "--report", "false"]
 
