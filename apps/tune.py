@@ -52,6 +52,11 @@ STUCK = (
     "no step was taken so far: the loss changes by less than the accuracy tells; the accuracy grows by itself, at a "
     "cost; a start elsewhere is cheaper, for a weight a larger one, or --method Brent, which needs no derivative"
 )
+#: What helps where an image moves on after all steps of a reconstruction.
+DRIFTING = (
+    "an image ends {:.2g} from where it would come to rest, and {:.2g} was asked: derivatives mean little there; a "
+    "larger --solver.max_iter or --method.eps may do, or --method Brent, which needs no derivative"
+)
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,9 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
     try:
         done, state, rows = kept or (0, run.method.init(run.upper, theta), nothing())
         with observer(run, config, done if kept else -1) as after:
-            rows = after(done, state, rows) if kept is None else rows
+            if kept is None:
+                rows = after(done, state, rows)
+                note_drifting(run, config, state)
             done, state, stopped = descend(run, config, checkpoint, (done, state, rows), after, asked)
     except Diverged as error:
         raise NumericalFailure(
@@ -215,6 +222,13 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
         ) from error
     if not stopped and first:
         write(run, config, state)
+
+
+def note_drifting(run: Run, config: Namespace, state: State) -> None:
+    """A line at the start, where a method that wants derivatives has images that are not at rest."""
+    distance = float(state.certificate.max())
+    if not isinstance(run.method, Search) and distance > float(state.eps):
+        say(config, "note", about=DRIFTING.format(distance, float(state.eps)))
 
 
 def descend(

@@ -139,6 +139,21 @@ def test_a_weight_far_too_small_is_left_and_a_line_says_what_helps(tmp_path, cap
     assert "no step was taken so far" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("max_iter", "method", "said"),
+    [(2, [], True), (200, [], False), (2, BRENT, False)],
+    ids=["moving", "at rest", "without derivatives"],
+)
+def test_a_line_says_that_images_move_on(tmp_path, box, capsys, max_iter, method, said):
+    """At the start, before derivatives are tried."""
+    few = ["--prior", "TV", "--prior.weight", "0.3", "--prior.iterations", "2", "--solver", "FISTA"]
+    few += ["--strength", "0.1", "--solver.max_iter", str(max_iter), "--solver.stop", "null"]
+    assert main(command([box], tmp_path / "out", *method, method=few, steps=1)) == 0
+    start = log(tmp_path / "out")[0]
+    assert (start["certificate"] > start["eps"]) == (max_iter == 2)
+    assert ("from where it would come to rest" in capsys.readouterr().out) == said
+
+
 @pytest.mark.parametrize("method", ["MAID", "HOAG", "FixedAccuracy"])
 def test_methods_by_name(tmp_path, box, method):
     own = ["--method", method, "--method.eps", "1e-3"]
