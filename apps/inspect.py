@@ -23,6 +23,7 @@ from torch import Tensor
 from .. import priors  # noqa: F401  (its classes are named on the command line)
 from ..datasets import InputError, read_arrays
 from ..operators.files import atomic
+from ..operators.norm import TINY
 from ..priors import Prior
 from ..priors.inspection import (
     Eigenbasis,
@@ -122,14 +123,14 @@ def inspect(prior: Prior, clean: Tensor, noisy: Tensor, step: float) -> tuple[di
     basis = eigenbasis(matrix, noisy)
     denoised = denoise(noisy).detach()
     facts = {
-        "asymmetry": float((matrix - matrix.T).norm() / matrix.norm().clamp_min(1e-30)),
+        "asymmetry": float((matrix - matrix.T).norm() / matrix.norm().clamp_min(TINY)),
         "least_eigenvalue": float(basis.factors[-1]),
         "greatest_eigenvalue": float(basis.factors[0]),
         "spectral_norm": float(torch.linalg.matrix_norm(matrix, 2)),
         "expansion": expansion(lambda v: denoise(v).detach(), [(noisy, clean), (noisy, noisy.flip(-1))]),
         "inhomogeneity": inhomogeneity(lambda v: denoise(v).detach(), noisy),
         "reconstruction_by_jacobian": float(
-            ((matrix @ noisy.flatten()).reshape(noisy.shape) - denoised).norm() / denoised.norm().clamp_min(1e-30)
+            ((matrix @ noisy.flatten()).reshape(noisy.shape) - denoised).norm() / denoised.norm().clamp_min(TINY)
         ),
         "effective_dimension": basis.dimension,
         "pixels": noisy.numel(),

@@ -96,7 +96,8 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
     add(
         "--start",
         type=str | None,
-        help="result whose image to begin with, or the folder of results that earlier --out named, for several files",
+        help="result whose image to begin with, or for several files the folder of theirs; 'default': the image of the "
+        "modality's default method",
     )
     add("--samples", type=int, default=1, help="images that a sampler draws; the result is their mean and spread")
     add("--report", type=bool, default=True, help="write an HTML report beside each result")
@@ -211,7 +212,7 @@ def solve(
     check_scale(job.source, y)
     with torch.no_grad(), refusals():
         problem = Problem(y, physics)
-        x0 = first_image(job.settings.get("start"), job.source, problem)
+        x0 = first_image(parser, job.settings, job.source, problem, measurement.noise_std, reporter)
         solver, strength = build_solver(parser, job.settings, problem, measurement.noise_std)
         record = {name: RECORDS[name] for name in job.settings["record"]}
         with reporter.progress(job.source, solver.max_iter) as callback:

@@ -9,6 +9,7 @@ import torch
 
 from ..datasets import Measurement, Result
 from ..operators import Operator, Scaled
+from ..operators.norm import TINY
 from ..recon import (
     Migration,
     Problem,
@@ -53,7 +54,7 @@ def uncertainty(image: torch.Tensor, truth: torch.Tensor | None, std: torch.Tens
     if std is None:
         return {}
     spread = _rms(std)
-    known = {} if truth is None else {"error_over_spread": (_rms(image - truth) / spread.clamp_min(1e-30)).tolist()}
+    known = {} if truth is None else {"error_over_spread": (_rms(image - truth) / spread.clamp_min(TINY)).tolist()}
     return {"spread": spread.tolist()} | known
 
 
@@ -134,7 +135,7 @@ def missed(solution: Solution, m: Measurement, noise_std: float) -> list[str]:
     y = _floating(m.y)
     noise = noise_std * (y != 0).flatten(1).sum(1).sqrt()
     misfit = solution.certificate.cpu() * norms(y)
-    worst = float((misfit / noise.clamp_min(1e-30)).max())
+    worst = float((misfit / noise.clamp_min(TINY)).max())
     if noise_std == 0 or not worst > 2:
         return []
     return [

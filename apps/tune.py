@@ -85,6 +85,7 @@ def main(argv: list[str]) -> int:
     """Run the verb."""
     chosen = {word.split("=")[0].removeprefix("--") for word in argv}
     argv, preset = understood(argv)
+    preset.pop("start", None)  # images of a search begin where it says
     parser = build_parser(preset | {k: v for k, v in DEFAULTS.items() if k not in chosen})
     config = parse(parser, argv)
     check(config)

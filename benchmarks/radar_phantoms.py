@@ -58,7 +58,7 @@ CLUTTER = 0.97
 #: The simulated antennas' errors: standard deviations of the logarithm of the gain, and of the phase in radians.
 GAIN, PHASE = 0.25, 0.5
 #: The denoiser's noise level, at peak 1: the trained preset's.
-LEVEL = 0.3
+LEVEL = 0.2
 FIRST_SEED = 7_000_000
 
 

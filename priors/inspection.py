@@ -22,6 +22,8 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.autograd import functional
 
+from ..operators.norm import TINY
+
 Map = Callable[[Tensor], Tensor]
 
 
@@ -137,7 +139,7 @@ def agreement(first: Map, second: Map, noisy: Tensor, clean: Tensor) -> Agreemen
     Trained on different images of a kind they agree where they have learned what such images are like, and differ
     where they have learned their images by heart.
     """
-    a, b, size = first(noisy), second(noisy), clean.norm().clamp_min(1e-30)
+    a, b, size = first(noisy), second(noisy), clean.norm().clamp_min(TINY)
     return Agreement(*(float((p - q).norm() / size) for p, q in ((a, b), (a, clean), (b, clean))))
 
 

@@ -15,6 +15,7 @@ import torch
 from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
+from ..operators.norm import TINY
 from .linear import Fit, fit_data, resumed_fit, start_fit
 from .problem import Problem, norms
 from .solver import Solver, prox_prior, start_prior
@@ -86,7 +87,7 @@ class ADMM(Solver):
 
     def change(self, before: ADMMState, now: ADMMState) -> Tensor:
         """Of the image, or the largest ``||x - z_i||``: thresholded to zero an image rests while its dual grows."""
-        size = torch.maximum(norms(now.fit.x), norms(now.x)).clamp_min(1e-30)
+        size = torch.maximum(norms(now.fit.x), norms(now.x)).clamp_min(TINY)
         gaps = [norms(now.fit.x - z) / size for z in now.splits]
         return torch.stack([super().change(before, now), *gaps]).amax(0)
 
@@ -95,4 +96,4 @@ class ADMM(Solver):
         after = self.step(problem, state)
         primal = [norms(after.fit.x - z) for z in after.splits]
         dual = [norms(z - old) for z, old in zip(after.splits, state.splits, strict=True)]
-        return torch.stack(primal + dual).amax(0) / norms(state.x).clamp_min(1e-30)
+        return torch.stack(primal + dual).amax(0) / norms(state.x).clamp_min(TINY)

@@ -17,6 +17,7 @@ import torch
 from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
+from ..operators.norm import TINY
 from .problem import Problem, inner, norms, per_image
 from .solver import Solver
 from .stopping import Criterion, RelativeChange
@@ -51,7 +52,7 @@ class ConjugateGradient(Solver):
 
     def _curvature(self, problem: Problem, x: Tensor, d: Tensor) -> Tensor:
         """``<d, F''(x) d>``: the data's exactly, the priors' by a central difference of their gradients."""
-        h = 1e-4 * (norms(x) + norms(d)) / norms(d).clamp_min(1e-30)
+        h = 1e-4 * (norms(x) + norms(d)) / norms(d).clamp_min(TINY)
         shift = per_image(h, d) * d
         bend = inner(d, self._prior_gradient(x + shift) - self._prior_gradient(x - shift)) / (2 * h)
         return norms(problem.physics.A(d)).square() + bend
@@ -70,10 +71,10 @@ class ConjugateGradient(Solver):
     def step(self, problem: Problem, state: CGState) -> CGState:
         x, g, d = state
         slope = inner(g, d)
-        alpha = -slope / self._curvature(problem, x, d).abs().clamp_min(1e-30)
+        alpha = -slope / self._curvature(problem, x, d).abs().clamp_min(TINY)
         x_new = self._backtrack(problem, x, d, alpha, slope)
         g_new = self._gradient(problem, x_new)
-        beta = (inner(g_new, g_new - g) / inner(g, g).clamp_min(1e-30)).clamp_min(0)
+        beta = (inner(g_new, g_new - g) / inner(g, g).clamp_min(TINY)).clamp_min(0)
         d_new = per_image(beta, d) * d - g_new
         descends = inner(g_new, d_new) < 0
         return CGState(x_new, g_new, torch.where(per_image(descends, d), d_new, -g_new))
@@ -96,4 +97,4 @@ class ConjugateGradient(Solver):
 
     def optimality(self, problem: Problem, state: CGState) -> Tensor:
         """``||F'(x)|| / ||A^H y||``."""
-        return norms(state.gradient) / norms(problem.back_projection).clamp_min(1e-30)
+        return norms(state.gradient) / norms(problem.back_projection).clamp_min(TINY)

@@ -20,6 +20,7 @@ import torch
 from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
+from ..operators.norm import TINY
 from .admm import RELATIVE_PENALTY
 from .linear import data_prox_with_data
 from .problem import Problem, inner, norms, per_image
@@ -84,7 +85,7 @@ class ConstrainedADMM(Solver):
         s = problem.back_projection if x0 is None else x0
         data = problem.physics.A(s)
         if x0 is None:
-            fit = inner(data, problem.y) / inner(data, data).clamp_min(1e-30)
+            fit = inner(data, problem.y) / inner(data, data).clamp_min(TINY)
             s, data = per_image(fit, s) * s, per_image(fit, data) * data
         return ConstrainedState(
             s, data, s, data, torch.zeros_like(s), torch.zeros_like(data), start_prior(self.priors[0], s)
@@ -112,11 +113,11 @@ class ConstrainedADMM(Solver):
 
     def optimality(self, problem: Problem, state: ConstrainedState) -> Tensor:
         """The larger of the split ``||s - v1|| / ||s||`` and of the excess ``||y - A s|| / epsilon - 1``."""
-        split = norms(state.x - state.v1) / norms(state.x).clamp_min(1e-30)
+        split = norms(state.x - state.v1) / norms(state.x).clamp_min(TINY)
         excess = norms(state.data - problem.y) / self._radius(problem) - 1
         return torch.maximum(split, excess.clamp_min(0))
 
 
 def _shorten(q: Tensor, radius: float) -> Tensor:
     """Project onto the ball of ``radius``, per image."""
-    return q * per_image((radius / norms(q).clamp_min(1e-30)).clamp_max(1), q)
+    return q * per_image((radius / norms(q).clamp_min(TINY)).clamp_max(1), q)

@@ -21,6 +21,7 @@ import torch
 from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
+from ..operators.norm import TINY
 from .linear import data_prox
 from .problem import Problem, norms
 from .solver import Solver, prox_prior, start_prior
@@ -102,4 +103,4 @@ class HalfQuadratic(Solver):
     def optimality(self, problem: Problem, state: SplitState) -> Tensor:
         """``||z_{k+1} - z_k|| / ||z_k||`` of a further step at the level that comes next, the last one at the end."""
         after = self.step(problem, state)
-        return norms(after.x - state.x) / norms(state.x).clamp_min(1e-30)
+        return norms(after.x - state.x) / norms(state.x).clamp_min(TINY)

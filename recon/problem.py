@@ -15,7 +15,7 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from ..operators import Linearised, squared_norm
-from ..operators.norm import norms
+from ..operators.norm import TINY, norms
 from ..operators.norm import per_image as per_image
 from ..priors import Analysis
 
@@ -92,7 +92,7 @@ class Problem:
 
     def relative_residual(self, x: Tensor) -> Tensor:
         """``||A x - y|| / ||y||`` per image, shape ``(B,)``."""
-        return self.residual(x) / norms(self.y).clamp_min(1e-30)
+        return self.residual(x) / norms(self.y).clamp_min(TINY)
 
     def objective(self, x: Tensor) -> Tensor:
         """F(x) per image, shape ``(B,)``.

@@ -17,6 +17,7 @@ import torch
 from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
+from ..operators.norm import TINY
 from .problem import Problem, inner, norms, per_image, plus
 from .solver import Solver, prox_prior, start_prior
 from .stopping import Criterion
@@ -65,7 +66,7 @@ class ProximalGradient(Solver):
     def optimality(self, problem: Problem, state: DescentState) -> Tensor:
         r"""``||x - T(x)|| / ||x||``, the gradient mapping over the step and the image's norm."""
         x, _ = self._descend(problem, state.x, state.aux)
-        return norms(x - state.x) / norms(state.x).clamp_min(1e-30)
+        return norms(x - state.x) / norms(state.x).clamp_min(TINY)
 
 
 class FistaState(NamedTuple):

@@ -37,6 +37,19 @@ def test_steps_go_on_from_the_image(files, tmp_path, capsys):
     assert "identical True" in capsys.readouterr().out
 
 
+def test_a_trained_prior_begins_with_the_modalitys_own_image(tmp_path):
+    scene, sparse, named, told = (tmp_path / f"{name}.h5" for name in ("scene", "sparse", "named", "told"))
+    assert main(["simulate", "near-field", "--n_frequencies", "2", "--out", str(scene)]) == 0
+    begin = ["reconstruct", str(scene), "--report", "false", "--out"]
+    few = ["--prior", "magnitude-denoiser", "--solver.max_iter", "1"]
+    assert main([*begin, str(sparse)]) == main([*begin, str(named), *few]) == 0
+    assert main([*begin, str(told), *few, "--start", str(sparse)]) == 0
+    assert torch.equal(load_result(named).image, load_result(told).image)
+    assert load_result(named).record["config"]["start"] == "default"
+    assert main([*begin, str(told), *few, "--start", "null", "--overwrite", "true"]) == 0
+    assert not torch.equal(load_result(named).image, load_result(told).image)
+
+
 def test_another_first_image_is_another_result(files, tmp_path, capsys):
     first, other, rest = (tmp_path / name for name in ("first.h5", "other.h5", "rest.h5"))
     assert reconstruct(files[0], "--out", first, "--solver.max_iter", 1) == 0
