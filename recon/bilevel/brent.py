@@ -38,8 +38,8 @@ class Brent(Search):
     :param first: the first step, of a weight's logarithm 1 is a factor of e.
     :param resolution: of the parameter; a weight is found to about this share of itself.
     :param reach: how far from the start f is looked at.
-    :param gain: done where the parabola through the best place and those beside it, no farther off than the first step,
-        promises to lower f by less than this share of it; 0 goes on to the resolution.
+    :param promise: done where the parabola through the best place and those beside it, no farther off than the first
+        step, lies below f by less than this share of all that f was seen to vary; 0 goes on to the resolution.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Brent(Search):
         first: float = 1.0,
         resolution: float = 0.2,
         reach: float = 10.0,
-        gain: float = 5e-3,
+        promise: float = 0.01,
         max_lower: int = 10_000,
     ):
         super().__init__(-math.inf, math.inf, eps, max_lower)
@@ -56,12 +56,12 @@ class Brent(Search):
             raise ValueError(f"reach: found {reach} and resolution {resolution}, expected 0 < resolution < reach")
         if not 0 < abs(first) < reach:
             raise ValueError(f"first: found {first}, expected other than 0 and within reach, {reach}")
-        if not 0 <= gain < 1:
-            raise ValueError(f"gain: found {gain}, expected a number from 0 to below 1")
-        self.first, self.resolution, self.reach, self.gain = first, resolution, reach, gain
+        if not 0 <= promise < 1:
+            raise ValueError(f"promise: found {promise}, expected a number from 0 to below 1")
+        self.first, self.resolution, self.reach, self.promise = first, resolution, reach, promise
 
     def propose(self, visited: Visited) -> Tensor | None:
-        if promise(visited, abs(self.first)) < self.gain:
+        if promised(visited, abs(self.first)) < self.promise:
             return None
         start = _number(visited.theta[0])
         known = iter(visited.value.tolist())
@@ -81,16 +81,19 @@ class Brent(Search):
         return None
 
 
-def promise(visited: Visited, near: float) -> float:
-    """The share of the least f by which a parabola's vertex is below it; infinite without such a parabola."""
+def promised(visited: Visited, near: float) -> float:
+    """How far a parabola's vertex is below the least f, as a share of f's range; infinite without such a parabola.
+
+    A share of the range, since f may have a part that no parameter changes, as the noise of data held out.
+    """
     places, values = np.array(visited.theta[:, 0].tolist()), np.array(visited.value.tolist())
     order = np.argsort(places)
     best = int(np.argmin(values[order]))
     around = order[max(best - 1, 0) : best + 2]
     if len(around) < 3 or not np.isfinite(values[around]).all() or np.diff(places[around]).max() > 1.001 * near:
         return math.inf
-    a, b, c = np.polyfit(places[around] - places[order[best]], values[around], 2)
-    return b**2 / (4 * a * abs(c)) if a > 0 and c != 0 else math.inf
+    a, b, _ = np.polyfit(places[around] - places[order[best]], values[around], 2)
+    return b**2 / (4 * a) / float(np.ptp(values[np.isfinite(values)])) if a > 0 else math.inf
 
 
 def _number(theta: Tensor) -> float:
