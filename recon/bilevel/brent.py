@@ -39,7 +39,7 @@ class Brent(Search):
     :param resolution: of the parameter; a weight is found to about this share of itself.
     :param reach: how far from the start f is looked at.
     :param promise: done where the parabola through the best place and those beside it, no farther off than the first
-        step, lies below f by less than this share of all that f was seen to vary; 0 goes on to the resolution.
+        step, lies below f by less than this share of f and of all that f was seen to vary; 0 goes on to the resolution.
     """
 
     def __init__(
@@ -82,9 +82,10 @@ class Brent(Search):
 
 
 def promised(visited: Visited, near: float) -> float:
-    """How far a parabola's vertex is below the least f, as a share of f's range; infinite without such a parabola.
+    """How far a parabola's vertex is below the least f, over that or f's range; infinite without such a parabola.
 
-    A share of the range, since f may have a part that no parameter changes, as the noise of data held out.
+    Over the smaller of the two: f may have a part that no parameter changes, as the noise of data held out, or come
+    near to 0, as a discrepancy.
     """
     places, values = np.array(visited.theta[:, 0].tolist()), np.array(visited.value.tolist())
     order = np.argsort(places)
@@ -92,8 +93,9 @@ def promised(visited: Visited, near: float) -> float:
     around = order[max(best - 1, 0) : best + 2]
     if len(around) < 3 or not np.isfinite(values[around]).all() or np.diff(places[around]).max() > 1.001 * near:
         return math.inf
-    a, b, _ = np.polyfit(places[around] - places[order[best]], values[around], 2)
-    return b**2 / (4 * a) / float(np.ptp(values[np.isfinite(values)])) if a > 0 else math.inf
+    a, b, least = np.polyfit(places[around] - places[order[best]], values[around], 2)
+    size = min(abs(least), float(np.ptp(values[np.isfinite(values)])))
+    return b**2 / (4 * a * size) if a > 0 and size > 0 else math.inf
 
 
 def _number(theta: Tensor) -> float:

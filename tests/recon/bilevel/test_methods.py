@@ -245,19 +245,20 @@ def test_brent_ends_where_a_parabola_promises_little(quadratic):
 
 
 @pytest.mark.parametrize(
-    ("places", "worst", "expected"),
+    ("places", "worst", "lowest", "expected"),
     [
-        ((0.9, -0.5, 0.0), 1.0, 0.27 / (3 * 0.8**2 - 0.27)),
-        ((0.9, -0.5, 0.0, 0.8), 1.0, 0.27 / (3 * 0.8**2 - 0.27)),
-        ((1.1, -0.5, 0.0), 1.0, math.inf),  # too far off
-        ((0.9, -0.5, 0.0), math.inf, math.inf),  # not solved
-        ((0.2, -0.5, 0.0), 1.0, math.inf),  # nothing on the other side
+        ((0.9, -0.5, 0.0), 1.0, 2.0, 0.27 / (3 * 0.8**2 - 0.27)),  # of the range
+        ((0.9, -0.5, 0.0, 0.8), 1.0, 2.0, 0.27 / (3 * 0.8**2 - 0.27)),
+        ((0.9, -0.5, 0.0), 1.0, 0.1, 0.27 / 0.37),  # of f
+        ((1.1, -0.5, 0.0), 1.0, 2.0, math.inf),  # too far off
+        ((0.9, -0.5, 0.0), math.inf, 2.0, math.inf),  # not solved
+        ((0.2, -0.5, 0.0), 1.0, 2.0, math.inf),  # nothing on the other side
     ],
 )
-def test_what_a_parabola_promises(places, worst, expected):
-    """Its vertex is 2, at 0.3; the best place known is 0, or 0.2."""
+def test_what_a_parabola_promises(places, worst, lowest, expected):
+    """Its vertex is at 0.3; the best place known is 0, or 0.2."""
     theta = torch.tensor(places, dtype=F64)[:, None]
-    value = 3 * (theta[:, 0] - 0.3).square() + 2
+    value = 3 * (theta[:, 0] - 0.3).square() + lowest
     assert promised(Visited(theta, torch.where(theta[:, 0] < 0, worst * value, value), theta), 1.0) == pytest.approx(
         expected
     )
