@@ -17,7 +17,7 @@ from resolvent.datasets import (
     save_measurement,
     save_result,
 )
-from resolvent.operators import Dense, NearFieldMIMO, Scaled
+from resolvent.operators import CartesianMRI, Dense, NearFieldMIMO, Scaled
 from resolvent.operators.files import atomic
 from resolvent.priors import TV, Magnitude
 from resolvent.recon import ADMM, FISTA, RelativeChange
@@ -90,6 +90,10 @@ def test_complex_pairs_as_matlab_writes_them(tmp_path):
     [
         ({"y": torch.ones(1, 1, 4, 3, 2)}, "data has shape"),
         ({"y": torch.ones(1, 1, 4, 3, 3)}, "data are float32, expected complex numbers of NearFieldMIMO"),
+        (
+            {"y": torch.ones(1, 1, 4, 4), "physics": CartesianMRI(torch.ones(4, 4))},
+            "data are float32, expected complex numbers of CartesianMRI",
+        ),
         ({"y": torch.full((1, 1, 4, 3, 3), torch.nan)}, "data has 36 NaN"),
         ({"truth": torch.ones(1, 1, 1)}, "truth has shape"),
         ({"noise_std": -1.0}, "noise_std is -1"),
