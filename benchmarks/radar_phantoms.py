@@ -3,7 +3,8 @@
 A tumour's place is the centre of what exceeds half the peak around the brightest voxel: a denoiser's image of a ball is
 flat inside, and L1's is one voxel. The distance of the brightest voxel itself from the truth stands beside it. One of
 four of the file's frequencies is used, so that the x-update is exact; voxels of 5 mm. The last table has each phantom
-from every quarter of the frequencies (the first, fifth and so on; the second, sixth and so on), either half and all.
+from every quarter of the frequencies (the first, fifth and so on; the second, sixth and so on), either half and all,
+and how often the centre lies within the tumour, of 11 and 20 mm.
 
 Almost all of the real data is what the model leaves out, so that data simulated from the model say little. Here a
 simulated scan has errors: a ball of 8 to 24 mm at a random place, of one phase or of independent ones in turn, less the
@@ -48,6 +49,10 @@ from resolvent.recon import FISTA, BackProjection, ConstrainedADMM, Problem, Rel
 
 #: The homogeneous phantoms and the centres of their tumours, mm.
 PHANTOMS = {"B0_P3": (15, 0, 35), "B0_P5": (15, 0, 30)}
+#: Diameters of these, mm.
+DIAMETERS = {"B0_P3": 11, "B0_P5": 20}
+#: One of how many of the frequencies a part of the data has.
+PARTS = {"a quarter": 4, "half": 2, "all": 1}
 EVERY, RADIUS, TURN = 4, 70.0, math.radians(36)
 #: Voxels, mm; data are simulated on the finer.
 SPACING, FINE = 5.0, 2.5
@@ -299,22 +304,38 @@ def media(phantoms: Phantoms, scans: Sequence[Scan]) -> str:
 
 def shares(data: Path, weights: str, treatment: str) -> str:
     """How far from the truth each method sees the phantoms' tumours, from each quarter and half of the data."""
+    found = {share: parts(data, weights, treatment, every) for share, every in PARTS.items()}
+    every_part = {m: {n: [e for off in found.values() for e in off[m][n]] for n in PHANTOMS} for m in METHODS}
+    rows = [row for share, off in (found | {"each part once": every_part}).items() for row in located(share, off)]
+    columns = (*(f"{name}, centre off (mm)" for name in PHANTOMS), "both", "within the tumour", "nearer than L1")
+    return table(("frequencies", "method", *columns), rows)
+
+
+#: Distances of the centre from the truth by method and phantom, in one part of the data after the other.
+Distances = dict[str, dict[str, list[float]]]
+
+
+def parts(data: Path, weights: str, treatment: str, every: int) -> Distances:
+    """From each ``every``-th frequency, beginning with each of the first."""
+    some = [Phantoms(data, weights, every, first) for first in range(every)]
+    return {
+        method: {n: [p.outcome(p.real(n), Trial(method, treatment)).error for p in some] for n in PHANTOMS}
+        for method in METHODS
+    }
+
+
+def located(share: str, off: Distances) -> list[list[str]]:
+    """Each method's mean distances, how often the centre lies in the tumour, and how often it is nearer than L1's."""
     rows = []
-    for share, every in (("a quarter", 4), ("half", 2), ("all", 1)):
-        parts = [Phantoms(data, weights, every, first) for first in range(every)]
-        off = {
-            method: [[p.outcome(p.real(name), Trial(method, treatment)).error for p in parts] for name in PHANTOMS]
-            for method in METHODS
-        }
-        for method, errors in off.items():
-            nearer = [
-                a < b for own, sparse in zip(errors, off["L1"], strict=True) for a, b in zip(own, sparse, strict=True)
-            ]
-            count = "" if method == "L1" else f"{sum(nearer)} of {len(nearer)}"
-            rows.append([share, method, *map(ranging, errors), count])
-            print(" | ".join(rows[-1]), flush=True)
-    header = ("frequencies", "method", *(f"{name}, centre off (mm)" for name in PHANTOMS), "nearer than L1")
-    return table(header, rows)
+    for method, own in off.items():
+        inside = [e <= DIAMETERS[n] / 2 for n, errors in own.items() for e in errors]
+        nearer = [a < b for n in PHANTOMS for a, b in zip(own[n], off["L1"][n], strict=True)]
+        both = statistics.mean(e for errors in own.values() for e in errors)
+        count = "" if method == "L1" else f"{sum(nearer)} of {len(nearer)}"
+        places = [ranging(errors) for errors in own.values()]
+        rows.append([share, method, *places, f"{both:.1f}", f"{sum(inside)} of {len(inside)}", count])
+        print(" | ".join(rows[-1]), flush=True)
+    return rows
 
 
 def ranging(values: Sequence[float]) -> str:

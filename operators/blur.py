@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from .norm import as_factor
 from .operator import Operator
 
 
@@ -147,8 +148,7 @@ class CircularBlur(Convolution):
         self._check("data", y, self.data_shape)
         dtype = torch.promote_types(z.dtype, y.dtype)
         t = self._tables_for(dtype)
-        if isinstance(gamma, Tensor):
-            gamma = gamma.reshape(-1, *[1] * (z.ndim - 1))
+        gamma = as_factor(gamma, z.to(dtype))
         seen = self._fourier(z.to(dtype)) + gamma * t.conjugate * self._fourier(y.to(dtype))
         return self._inverse(seen / (1 + gamma * t.power), dtype.is_complex)
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .norm import as_factor
 from .operator import Operator, along
 
 
@@ -100,8 +101,7 @@ class CartesianMRI(Operator):
         """
         if not self.has_exact_prox:
             return super().prox_l2(z, y, gamma, **kwargs)
-        if isinstance(gamma, Tensor) and gamma.ndim:
-            gamma = gamma.reshape(-1, *[1] * (z.ndim - 1))
+        gamma = as_factor(gamma, z)
         r = z + gamma * self.A_adjoint(y)
         t = self._tables_for(r)
         k = torch.fft.fftn(t.coils * r, dim=t.axes, norm="ortho") * (gamma * t.power / (1 + gamma * t.power))
@@ -109,16 +109,16 @@ class CartesianMRI(Operator):
 
     def _forward_map(self, x: Tensor) -> Tensor:
         t = self._tables_for(x)
-        return torch.fft.fftn(t.coils * x, dim=self._axes).mul_(t.samples)
+        return _times(torch.fft.fftn(t.coils * x, dim=self._axes), t.samples)
 
     def _adjoint_map(self, y: Tensor) -> Tensor:
         t = self._tables_for(y)
-        return self._sum(torch.fft.ifftn(t.samples_conj * y, dim=self._axes, norm="forward").mul_(t.coils_conj))
+        return self._sum(_times(torch.fft.ifftn(t.samples_conj * y, dim=self._axes, norm="forward"), t.coils_conj))
 
     def _normal_map(self, x: Tensor) -> Tensor:
         t = self._tables_for(x)
-        k = torch.fft.fftn(t.coils * x, dim=t.axes).mul_(t.normal)
-        return self._sum(torch.fft.ifftn(k, dim=t.axes, norm="forward").mul_(t.coils_conj))
+        k = _times(torch.fft.fftn(t.coils * x, dim=t.axes), t.normal)
+        return self._sum(_times(torch.fft.ifftn(k, dim=t.axes, norm="forward"), t.coils_conj))
 
     def _sum(self, z: Tensor) -> Tensor:
         """Coil images to one image; channels stay by themselves."""
@@ -172,6 +172,11 @@ def _along_varying(mask: Tensor, dimensions: int) -> tuple[Tensor, tuple[int, ..
         else:
             varying.append(axis)
     return mask, tuple(varying)
+
+
+def _times(z: Tensor, table: Tensor) -> Tensor:
+    """In place; but one image beside the masks or maps of several becomes several."""
+    return z.mul_(table) if len(table) in (1, len(z)) else z * table
 
 
 def _conjugate(x: Tensor) -> Tensor:

@@ -106,8 +106,8 @@ class Decoded(Physics):
     @torch.no_grad()
     def _tangent(self, x: Tensor, data: Tensor, u: Tensor) -> Tensor:
         """The derivative along ``u`` by a difference, exact where D is linear."""
-        size = _squared(u).clamp_min(torch.finfo(u.dtype).tiny)
-        h = torch.finfo(u.dtype).eps ** (1 / 3) * (1 + (_squared(x) / size).sqrt())
+        size = _squared(u)
+        h = torch.finfo(u.dtype).eps ** (1 / 3) * (1 + torch.where(size > 0, _squared(x) / size, 0).sqrt())
         return (self.A(x + per_image(h, u) * u) - data) / per_image(h, data)
 
     def _descended(self, here: Point, move: Tensor, *problem: Tensor) -> Point:

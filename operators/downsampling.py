@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .blur import CircularBlur
+from .norm import as_factor
 from .operator import Operator
 
 
@@ -65,8 +66,7 @@ class Downsampling(Operator):
         """
         dtype = torch.promote_types(torch.promote_types(z.dtype, y.dtype), torch.float32)
         gap = y.to(dtype) - self.A(z.to(dtype))
-        if isinstance(gamma, Tensor):
-            gamma = gamma.reshape(-1, *[1] * (z.ndim - 1))
+        gamma = as_factor(gamma, gap)
         spectrum = self._fourier(gap) * (gamma / (1 + gamma * self._power(dtype)))
         back = torch.fft.ifftn if dtype.is_complex else torch.fft.irfftn
         return z + self.A_adjoint(back(spectrum, s=self.data_shape[1:], dim=self._axes))
@@ -85,8 +85,7 @@ class Downsampling(Operator):
         precise = torch.complex128 if dtype.is_complex else torch.float64
         impulse = torch.zeros(1, *self.data_shape, dtype=precise, device=self.blur.kernel.device)
         impulse[(..., *[0] * len(self._axes))] = 1
-        with torch.no_grad():
-            answer = self._forward_map(self._adjoint_map(impulse))
+        answer = self._forward_map(self._adjoint_map(impulse))
         return self._fourier(answer).real.clamp_min(0).to(dtype.to_real())
 
     def estimate_noise(self, y: Tensor) -> Tensor:

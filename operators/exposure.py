@@ -14,6 +14,7 @@ from typing import Any
 from deepinv.physics import PoissonGaussianNoise
 from torch import Tensor
 
+from .norm import as_factor
 from .operator import Operator, identity
 
 
@@ -60,6 +61,5 @@ class Exposure(Operator):
 
         :param gamma: one number, or one per image ``(B,)``.
         """
-        if isinstance(gamma, Tensor):
-            gamma = gamma.to(z.real.dtype).reshape(-1, *[1] * (z.ndim - 1))
+        gamma = as_factor(gamma, z)
         return (z + gamma * self.exposure * y) / (1 + gamma * self.exposure**2)

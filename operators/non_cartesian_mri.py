@@ -91,7 +91,7 @@ class NonCartesianMRI(Operator):
         """Type 2, grid to samples, or its adjoint of type 1, for ``(B, coils, ...)``."""
         coils, spatial = self.data_shape[0], self.image_shape[1:]
         plan = self._plan(kind, x.dtype)
-        results = [plan.execute(np.ascontiguousarray(one.cpu().numpy())) for one in x]
+        results = [plan.execute(np.ascontiguousarray(one.resolve_conj().cpu().numpy())) for one in x]
         shape = (coils, *(spatial if kind == 1 else self.data_shape[1:]))
         stacked = torch.stack([torch.from_numpy(r).reshape(shape) for r in results]).to(x.device)
         return stacked / math.sqrt(math.prod(spatial))

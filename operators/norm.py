@@ -61,6 +61,11 @@ def per_image(scalars: Tensor, x: Tensor) -> Tensor:
     return scalars.reshape(-1, *[1] * (x.ndim - 1))
 
 
+def as_factor(gamma: float | Tensor, x: Tensor) -> float | Tensor:
+    """``gamma``, a number or one per image ``(B,)``, to multiply ``x`` in its own precision."""
+    return per_image(gamma.to(x.real.dtype), x) if isinstance(gamma, Tensor) and gamma.ndim else gamma
+
+
 def norms(x: Tensor) -> Tensor:
     """Euclidean norm per image, shape ``(B,)``; of real parts: torch's norm of complex numbers is 40 times slower."""
     parts = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x

@@ -74,7 +74,7 @@ class Operator(LinearPhysics):
     complex_data: bool = False
 
     def __init__(self, image_shape: tuple[int, ...], data_shape: tuple[int, ...], **kwargs: Any):
-        self._tables: dict[str, tuple[Hashable, Any]] = {}
+        self._tables: dict[str, tuple[Hashable, list[_Version], Any]] = {}
         noise_model = kwargs.pop("noise_model", None) or ZeroNoise(identity)
         super().__init__(noise_model=noise_model, **({"A": identity, "sensor_model": identity} | kwargs))
         self.img_size = self.image_shape = tuple(int(n) for n in image_shape)
@@ -120,7 +120,7 @@ class Operator(LinearPhysics):
 
     def _differentiable(self, x: Tensor, apply: Map, adjoint: Map) -> Tensor:
         """``apply(x)``; where the geometry itself is to be learned, step by step as torch records it."""
-        if torch.is_grad_enabled() and any(b.requires_grad for b in self.buffers()):
+        if self._learned():
             return apply(x)
         return _LinearMap.apply(x, apply, adjoint) if _has_derivative(x) else apply(x)
 
@@ -139,11 +139,21 @@ class Operator(LinearPhysics):
     def _derived(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` computes from the geometry for ``key``: the latest of each name is kept.
 
-        Forgotten when the operator moves, is loaded or is copied.
+        Computed anew where a buffer is another one, was changed in place, or is learned; never copied or pickled.
         """
-        if name not in self._tables or self._tables[name][0] != key:
-            self._tables[name] = key, make()
-        return self._tables[name][1]
+        if self._learned():
+            return make()
+        made_from = [_Version(b) for m in self.modules() for b in m._buffers.values() if b is not None]
+        if name not in self._tables or self._tables[name][:2] != (key, made_from):
+            self._tables[name] = key, made_from, make()
+        return self._tables[name][2]
+
+    def _learned(self) -> bool:
+        """Whether a derivative is to go through the geometry: through a buffer, or a number that became a tensor."""
+        if not torch.is_grad_enabled():
+            return False
+        own = (t for m in self.modules() for t in (*m._buffers.values(), *m.__dict__.values()))
+        return any(isinstance(t, Tensor) and t.requires_grad for t in own)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         before = list(self.buffers())
@@ -154,10 +164,6 @@ class Operator(LinearPhysics):
             self._tables.clear()
         return self
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._tables.clear()
-
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tables": {}}
 
@@ -165,6 +171,16 @@ class Operator(LinearPhysics):
         if tensor.shape[1:] != shape:
             found, expected = tuple(tensor.shape), f"(batch, {', '.join(map(str, shape))})"
             raise ValueError(f"{type(self).__name__}: {what} has shape {found}, expected {expected}")
+
+
+class _Version:
+    """A tensor as it is now: equal to another one only of the same tensor, unchanged since."""
+
+    def __init__(self, tensor: Tensor):
+        self.tensor, self.count = tensor, 0 if tensor.is_inference() else tensor._version
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Version) and self.tensor is other.tensor and self.count == other.count
 
 
 def along(shape: tuple[int, ...], axis: int, labels: Tensor | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .norm import as_factor
 from .operator import Operator
 
 
@@ -37,8 +38,7 @@ class Superposition(Operator):
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any) -> Tensor:
         r"""``argmin_x gamma/2 ||A x - y||^2 + 1/2 ||x - z||^2``: A A^H is |w|^2, so every pixel is a division."""
-        if isinstance(gamma, Tensor):
-            gamma = gamma.to(z.real.dtype)
+        gamma = as_factor(gamma, z)
         gain = gamma / (1 + gamma * self._shaped(z).abs().square().sum())
         return z + gain * self.A_adjoint(y - self.A(z))
 

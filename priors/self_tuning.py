@@ -162,6 +162,14 @@ class DeltaSTN(SelfTuning):
         return found[0] + found[1]
 
 
+def forgetful_adam(parameters: Iterable[Parameter]) -> torch.optim.Adam:
+    """Adam that remembers the size of gradients for a hundred steps, for it changes with the hyperparameters.
+
+    The usual thousand keep steps short long after a noise level that began too high has fallen.
+    """
+    return torch.optim.Adam(parameters, betas=(0.9, 0.99))
+
+
 #: Image, noise levels, offset and dropout to image.
 Respond = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
@@ -229,7 +237,7 @@ class SelfTuner:
         warm_up: int = 0,
         tuning_rate: float = 0.01,
         entropy: float = 1e-3,
-        optimiser: Callable[[Iterable[Parameter]], torch.optim.Optimizer] = torch.optim.Adam,
+        optimiser: Callable[[Iterable[Parameter]], torch.optim.Optimizer] = forgetful_adam,
         mixed: bool = False,
     ):
         self.model, self.batch, self.validation, self.loss = model, batch, validation, loss

@@ -78,7 +78,7 @@ class HalfQuadratic(Solver):
         """The noise levels, first to last; the first is no lower than the data's."""
         sigma = problem.noise_level(self.noise_std)
         begin, end = math.log(max(self.first, sigma)), math.log(sigma)
-        return torch.linspace(begin, end, self.max_iter, dtype=torch.float64).exp().tolist()
+        return torch.linspace(end, begin, self.max_iter, dtype=torch.float64).exp().flip(0).tolist()
 
     def init(self, problem: Problem, x0: Tensor | None) -> SplitState:
         x = first_image(problem) if x0 is None else x0

@@ -4,8 +4,9 @@ r"""The universal threshold: how strong a sparsity prior must be to keep noise o
           \hat\sigma = \operatorname{median}_v \frac{|\langle a_v, y\rangle|}{\|a_v\|} \Big/ \sqrt{\ln 2} .
 
 Correlated with a unit column a_v/||a_v||, circular noise of total variance sigma^2 has magnitude above
-sigma sqrt(ln N) in about one of N voxels (Donoho and Johnstone, Biometrika 81:425, 1994, for complex data).
-Without a stated noise level the operator may know how to estimate it; otherwise sigma is the Rayleigh median of
+sigma sqrt(ln N) in about one of N voxels (Donoho and Johnstone, Biometrika 81:425, 1994, for complex data); real noise
+has that above sigma sqrt(2 ln N), and a median of 0.6745 sigma.
+Without a stated noise level the operator may know how to estimate it; otherwise sigma is that of the median of
 the matched filter, so that side lobes and unmodelled clutter count as noise.
 """
 
@@ -20,12 +21,16 @@ from torch import Tensor
 from ..operators import squared_norm
 from .problem import per_image
 
+#: Medians of the magnitudes of complex and of real noise of standard deviation 1.
+RAYLEIGH, NORMAL = math.sqrt(math.log(2)), 0.6745
+
 
 @torch.no_grad()
 def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | None = None) -> Tensor:
     """The threshold at each voxel, ``(B, C, *spatial)`` real, in the units of ``A^H y``.
 
-    :param noise_std: total standard deviation of one complex sample; estimated from each image's own data if None.
+    :param noise_std: standard deviation of one sample, of a complex one in total; estimated from each image's own data
+        if None.
     """
     focused = physics.A_adjoint(y)
     matched, columns = focused.abs(), _column_norms(physics, focused)
@@ -35,8 +40,9 @@ def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | No
     elif hasattr(physics, "estimate_noise"):
         sigma = physics.estimate_noise(y)
     else:
-        sigma = (matched[:, seen] / columns[seen]).median(1).values / math.sqrt(math.log(2))
-    return per_image(sigma, matched) * math.sqrt(math.log(max(2, int(seen.sum())))) * columns
+        sigma = (matched[:, seen] / columns[seen]).median(1).values / (RAYLEIGH if focused.is_complex() else NORMAL)
+    parts = 1 if focused.is_complex() else 2
+    return per_image(sigma, matched) * math.sqrt(parts * math.log(max(2, int(seen.sum())))) * columns
 
 
 def _column_norms(physics: LinearPhysics, like: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class HOAG(Method):
         state, _ = differentiated(upper, state)
         value = upper.value(state.x, state.theta)
         step = first_step(state)
-        rejected = bool(value >= 1.2 * old)
+        rejected = bool(value - old >= 0.2 * old.abs())
         step = step / 2 if rejected else step / 0.95 if self._kept_promise(state, value, step) else step
         theta = before if rejected else (state.theta - step * state.gradient).clamp(*self.limits)
         eps = state.eps.new_tensor(self.eps * self.schedule(int(number) + 1))

@@ -79,7 +79,7 @@ class Joint(LowerLevel):
         self._share = Share(tuple(sum(counts[:end]) for end in ends), rank)
         self._mine = self.parts[ends[rank] : ends[rank + 1]]
         self.jacobian_lipschitz = _largest([part.lower.jacobian_lipschitz for part in self.parts])
-        self.inverse_lipschitz = _largest([part.lower.inverse_lipschitz for part in self.parts])
+        self.inverse_lipschitz = _largest([_in_unit(part.lower.inverse_lipschitz, part.unit) for part in self.parts])
 
     def loss(self) -> Loss:
         """Of the rows; evaluated by shares, too."""
@@ -147,6 +147,11 @@ class JointLoss:
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._joint.shared(lambda part, rows: part.loss(part.images(rows)), x)
+
+
+def _in_unit(constant: float | None, unit: float) -> float | None:
+    """A Lipschitz constant of images in one of images in ``unit``."""
+    return None if constant is None else unit * constant
 
 
 def _largest(constants: Sequence[float | None]) -> float | None:

@@ -5,7 +5,9 @@ import pytest
 import torch
 from deepinv.physics import MRI, MultiCoilMRI
 
-from resolvent.operators import CartesianMRI
+from resolvent.operators import CartesianMRI, squared_norm
+from resolvent.priors import L1
+from resolvent.recon import FISTA
 
 F64, C128 = torch.float64, torch.complex128
 
@@ -64,6 +66,17 @@ def test_masks_and_maps_of_each_image():
     close(together.A(x), y)
     close(together.A_adjoint(y), torch.cat([p.A_adjoint(k[None]) for p, k in zip(alone, y, strict=True)]))
     close(together.A_adjoint_A(x), together.A_adjoint(together.A(x)))
+    close(together.A(x[:1]), torch.cat([p.A(x[:1]) for p in alone]))
+    for several in (together, CartesianMRI(masks), CartesianMRI(masks, maps[0])):
+        close(several.A_adjoint_A(x[:1]), several.A_adjoint_A(x[:1].expand_as(x)))
+
+
+def test_norm_of_masks_of_each_image():
+    """The largest."""
+    weights = torch.tensor([0.5, 2.0]).reshape(2, 1, 1, 1) * torch.ones(2, 1, 6, 4)
+    physics, x = CartesianMRI(weights), randn(2, 1, 6, 4)
+    assert squared_norm(physics, x) == pytest.approx(4, rel=1e-3)
+    assert FISTA(L1(0.1), max_iter=2)(physics.A(x), physics).shape == x.shape
 
 
 def test_normal_map_leaves_out_transforms_that_cancel(monkeypatch):

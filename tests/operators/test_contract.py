@@ -406,6 +406,63 @@ def test_exact_prox_is_optimal(physics, gamma):
     assert torch.linalg.vector_norm(gradient) <= 1e-9 * torch.linalg.vector_norm(physics.A_adjoint(y))
 
 
+def test_exact_prox_takes_a_gamma_for_each_image(physics):
+    if not getattr(physics, "has_exact_prox", False):
+        pytest.skip("its x-update is iterative")
+    gammas = torch.tensor([0.3, 40.0], dtype=F64)
+    z, y = image(physics), data(physics)
+    alone = [physics.prox_l2(*p, float(g)) for *p, g in zip(z.split(1), y.split(1), gammas, strict=True)]
+    close(physics.prox_l2(z, y, gammas), torch.cat(alone))
+    assert physics.prox_l2(z.to(C64), y.to(C64), gammas).dtype == C64
+
+
+def test_geometry_changed_in_place_is_seen(physics):
+    """Nothing computed from what it was before is used any longer."""
+    x, y = image(physics), data(physics)
+    used = [physics.A(x), physics.A_adjoint(y), physics.A_adjoint_A(x)]
+    for b in physics.buffers():
+        if b.is_floating_point() or b.is_complex():
+            b.mul_(1.01)
+    fresh = copy.deepcopy(physics)
+    now = [physics.A(x), physics.A_adjoint(y), physics.A_adjoint_A(x)]
+    for a, b in zip(now, [fresh.A(x), fresh.A_adjoint(y), fresh.A_adjoint_A(x)], strict=True):
+        same(a, b)
+    for name in ("kernel", "mask", "matrix"):
+        if hasattr(physics, name):
+            assert not torch.equal(now[0], used[0])
+
+
+@pytest.mark.parametrize("name", ["circular blur", "blur", "downsampling", "MRI, coils, weights", "dense, complex"])
+def test_geometry_is_learned_step_by_step(name):
+    """From its first use on, as often as it is asked for; beside a derivative in x."""
+    physics, x = CASES[name](), image(CASES[name]()).requires_grad_()
+    physics.A(x)
+    own = next(b for b in physics.buffers() if b.ndim > 1).requires_grad_()
+    for _ in range(2):
+        gradient = torch.autograd.grad(physics.A(x).abs().square().sum(), own)[0]
+        along = torch.randn_like(own)
+        with torch.no_grad():
+            ends = [physics_at(physics, own, h * along).A(x).abs().square().sum() for h in (1e-6, -1e-6)]
+        found = (gradient.conj() * along).real.sum() if own.is_complex() else (gradient * along).sum()
+        assert_close(found, (ends[0] - ends[1]) / 2e-6, rtol=1e-6, atol=1e-6)
+
+
+def physics_at(physics, own, change):
+    """A copy whose buffer ``own`` is another one."""
+    other = copy.deepcopy(physics)
+    place = [b is own for b in physics.buffers()].index(True)
+    list(other.buffers())[place].add_(change)
+    return other
+
+
+def test_a_scale_is_learned():
+    r""":math:`\partial \|c A x\|^2 / \partial c = 2 c \|A x\|^2`, beside a derivative in x."""
+    physics, x = Scaled(dense(F64), 2.0), torch.randn(1, 1, 3, 4, dtype=F64, requires_grad=True)
+    physics.scale = torch.tensor(2.0, dtype=F64, requires_grad=True)
+    found = torch.autograd.grad(physics.A(x).square().sum(), physics.scale)[0]
+    assert_close(found, 4 * dense(F64).A(x).square().sum())
+
+
 def test_preconditioner_is_hermitian_and_positive(physics):
     gamma = torch.tensor([0.3, 40.0], dtype=F64).reshape(2, *[1] * len(physics.image_shape))
     u, v = image(physics), image(physics)

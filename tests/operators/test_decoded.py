@@ -94,6 +94,14 @@ def test_images_of_a_batch_do_not_meet():
     assert_close(physics.prox_l2(v, y, 10.0), alone, rtol=1e-9, atol=1e-9)
 
 
+def test_an_image_that_fits_already_disturbs_no_other():
+    (v, y), physics = near(), decoded(curved, 3, 5)
+    y[0] = physics.A(v)[0]
+    found = physics.prox_l2(v, y, 10.0)
+    assert_close(found[:1], v[:1])
+    assert_close(found[1:], physics.prox_l2(v[1:], y[1:], 10.0), rtol=1e-9, atol=1e-9)
+
+
 def test_little_noise_is_hard_consistency():
     """Fewer data than latents, and data of some image: they are had."""
     (v, y), physics = near(), decoded(curved, 20)

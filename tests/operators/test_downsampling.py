@@ -10,6 +10,7 @@ from resolvent.datasets import load_measurement, save_measurement
 from resolvent.operators import CircularBlur, Downsampling, squared_norm
 from resolvent.priors import TV
 from resolvent.recon import ADMM, RelativeChange
+from resolvent.recon.bilevel.parameters import substitute
 
 F64, C128 = torch.float64, torch.complex128
 DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])
@@ -80,6 +81,15 @@ def test_prox_of_single_precision_and_mixed(physics):
 def test_derivative_of_the_prox_is_that_of_the_dense_solution(physics):
     z, y = (torch.randn(1, *s, dtype=F64, requires_grad=True) for s in (physics.image_shape, physics.data_shape))
     assert torch.autograd.gradcheck(lambda z, y: physics.prox_l2(z, y, 2.0), (z, y), fast_mode=True)
+
+
+def test_derivative_of_the_prox_by_the_kernel(physics):
+    z, y = torch.randn(1, *physics.image_shape, dtype=F64), torch.randn(1, *physics.data_shape, dtype=F64)
+
+    def step(kernel):
+        return substitute(physics, "blur.kernel", kernel).prox_l2(z, y, 2.0)
+
+    assert torch.autograd.gradcheck(step, physics.blur.kernel.clone().requires_grad_(), fast_mode=True)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])

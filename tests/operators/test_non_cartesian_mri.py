@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.testing import assert_close
 
 from resolvent.operators import CartesianMRI, NonCartesianMRI, density_compensation, extras
 
@@ -35,6 +36,12 @@ def test_on_the_grid_it_is_cartesian():
     maps, x = torch.randn(3, 6, 5, dtype=C128), torch.randn(1, 1, 6, 5, dtype=C128)
     cartesian = CartesianMRI(torch.ones(6, 5), maps).A(x)
     close(NonCartesianMRI(grid(6, 5), (1, 6, 5), maps).A(x), cartesian.flatten(2))
+
+
+def test_takes_conjugates_that_torch_has_put_off():
+    physics = NonCartesianMRI(torch.rand(9, 2, dtype=torch.float64) - 0.5, (1, 4, 5))
+    x = torch.randn(1, 1, 4, 5, dtype=torch.complex128)
+    assert_close(physics.A(x.conj()), physics.A(x.conj().resolve_conj()))
 
 
 def test_density_of_a_grid_is_one():

@@ -431,6 +431,34 @@ def test_scales_shrink_without_entropy():
     assert (means[0.0].diff() < 0).all() and (means[1.0].diff() > 0).all()
 
 
+# --- optimiser --------------------------------------------------------------------------------------------------------
+
+
+def test_steps_forget_how_large_the_loss_was():
+    r"""Gradients 16 times larger for 200 steps, as from a noise level four times too high.
+
+    After n further ones :math:`1 / \sqrt{1 + 16^2 \beta_2^n}` of a step is left, at 600 with a memory of 100 0.8.
+    """
+    torch.manual_seed(0)
+    model = DeltaSTN(Regression(1), Hyperparameters({"level": Positive()}, {"level": 1.0}))
+    weight, rate, ones = model.network.layer.weight, 1e-4, torch.ones(4, 1)
+
+    def batch(k, values):
+        size = 4.0 if k < 200 else 1.0
+        return Batch(1e3 * size * ones, size * ones, ones[:, 0])
+
+    tuner = SelfTuner(
+        model, batch, lambda k: batch(k, {}), MeanSquare(), lambda k: rate,
+        lambda k: torch.Generator().manual_seed(k), 4, warm_up=1000,
+    )  # fmt: skip
+    places = []
+    for k in range(900):
+        tuner.step(k)
+        places.append(float(weight))
+    assert places[199] - places[99] == pytest.approx(100 * rate, rel=1e-3)
+    assert places[899] - places[799] > 80 * rate
+
+
 # --- going on ---------------------------------------------------------------------------------------------------------
 
 

@@ -85,6 +85,13 @@ def test_schedule_falls_evenly_to_the_noise():
     assert HalfQuadratic(L1(), noise_std=0.5).schedule(problem) == pytest.approx([0.5] * 8)
 
 
+def test_a_single_level_is_that_of_the_data():
+    physics = Dense(torch.eye(30), (1, 30))
+    assert HalfQuadratic(L1(), noise_std=0.01, max_iter=1).schedule(
+        Problem(torch.zeros(1, 30), physics)
+    ) == pytest.approx([0.01])
+
+
 def test_a_denoiser_sees_the_schedule():
     seen = []
 

@@ -12,7 +12,7 @@ from compare import relative
 from elsewhere import Elsewhere
 from torch.testing import assert_close
 
-from resolvent.operators import Dense, FiniteDifferences, NearFieldMIMO
+from resolvent.operators import CircularBlur, Dense, FiniteDifferences, NearFieldMIMO
 from resolvent.priors import L1, TV, Analysis, Denoiser, Magnitude, Tikhonov
 from resolvent.recon import (
     ADMM,
@@ -358,6 +358,19 @@ def test_universal_threshold_keeps_noise_out(radar):
     assert above < 0.1, "N^(1 - 2.25) = 0.006 of the draws"
     estimated = universal_threshold(radar, noise)
     assert_close(estimated.mean(0, keepdim=True), stated, rtol=0.05, atol=0)
+
+
+def test_universal_threshold_keeps_real_noise_out():
+    """Of 40 000 normal numbers about half a one exceeds sqrt(2 ln N) sigma in magnitude; their median tells sigma."""
+    torch.manual_seed(0)
+    physics, noise = CircularBlur(torch.ones(1, 1), (1, 200, 200)), 0.3 * torch.randn(1, 1, 200, 200)
+    stated = universal_threshold(physics, noise, noise_std=0.3)
+    assert_close(stated[0, 0, 0, 0], torch.tensor(0.3 * math.sqrt(2 * math.log(40_000))), rtol=1e-3, atol=0)
+    assert (noise.abs() > stated).sum() <= 3
+    dense = Dense(torch.eye(400), (1, 20, 20))
+    y = 0.3 * torch.randn(1, 400)
+    ratio = universal_threshold(dense, y) / universal_threshold(dense, y, noise_std=0.3)
+    assert_close(ratio, torch.ones_like(ratio), rtol=0.15, atol=0)
 
 
 def test_universal_threshold_of_an_image_does_not_depend_on_its_neighbours(radar):

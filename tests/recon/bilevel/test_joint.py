@@ -98,6 +98,18 @@ def test_bounds_hold_in_every_unit(unit):
     assert error <= inexact.bound
 
 
+def test_constants_are_in_the_unit():
+    r"""Of :math:`H^{-1}` as a function of :math:`u = x / c`; J, which has the unit itself, keeps its own."""
+
+    class WithConstants(Reconstruction):
+        jacobian_lipschitz, inverse_lipschitz = 3.0, 0.5
+
+    part = smooth_part((5, 4), C128, 20.0)
+    part.lower.__class__ = WithConstants
+    together = Joint([part])
+    assert together.inverse_lipschitz == 10.0 and together.jacobian_lipschitz == 3.0
+
+
 def shrink(x, sigma):
     """A denoiser whose strength is sigma: towards the mean of neighbours."""
     return x + 0.4 * torch.sin(sigma) * (x.roll(1, -1) - x)

@@ -156,7 +156,7 @@ def test_an_end_where_little_is_to_gain(quadratic):
 
 def test_an_end_where_the_truth_would_be_no_better(quadratic):
     """The first step at which f is no more than what the loss expects of the truth is the last one."""
-    problem = quadratic.Quadratic(cond=2)
+    problem = quadratic.Quadratic(cond=2, aligned=True)
     plain, floor = problem.upper.loss, float(problem.best + 0.1 * (problem.value(problem.theta) - problem.best))
     upper = UpperLevel(problem.lower, Measure(plain, plain.smoothness, True, floor))
     found = AcceleratedMAID(eps=1e-3, delta=1e-3, step_size=0.1).minimise(upper, problem.theta, max_steps=300)
@@ -178,6 +178,15 @@ def test_hoag_goes_back_and_on(quadratic):
     )
     assert not found.history["accepted"][1:].all() and found.history["accepted"][1:].any()
     assert problem.value(found.theta) < problem.value(problem.theta)
+
+
+def test_hoag_takes_a_loss_below_0(quadratic):
+    """A rise is one above the loss before, not above 1.2 times a number below 0."""
+    problem = quadratic.Quadratic(cond=2, aligned=True)
+    plain = problem.upper.loss
+    shifted = UpperLevel(problem.lower, Measure(lambda x: plain(x) - 100, plain.smoothness, True))
+    found = HOAG(step_size=1.0, limits=(-50, 50)).minimise(shifted, problem.theta, max_steps=60)
+    assert problem.value(found.theta) - problem.best < 0.01 * (problem.value(problem.theta) - problem.best)
 
 
 def test_hoag_keeps_its_rule(quadratic):
