@@ -69,8 +69,14 @@ def keep_apart(out: str | os.PathLike[str], sources: Iterable[str | os.PathLike[
 
     :raises InputError: naming the place.
     """
-    if Path(out).resolve() in [Path(source).resolve() for source in sources]:
+    if _whole(out) in [_whole(source) for source in sources]:
         raise InputError(f"{out}: found one of the files that are read, expected another --out")
+
+
+def _whole(path: str | os.PathLike[str]) -> Path:
+    """The place of a file; of BART's header that of its data."""
+    place = Path(path).resolve()
+    return place.with_suffix(".cfl") if place.suffix == ".hdr" else place
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

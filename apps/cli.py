@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb is known, so that ``--help`` is immediat
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -117,6 +118,10 @@ def _explain(error: Exception) -> tuple[str, int]:
     for kind, code in kinds.items():
         if isinstance(error, kind):
             return str(error), code
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{str(error.filename)[:60]}…: found a name that is too long, expected one of a file", INPUT
+    if isinstance(error, RecursionError):
+        return "configuration: found one that is nested too deeply, expected a few levels", USAGE
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return f"out of memory: {error}", NUMERICAL
     return f"internal error, {type(error).__name__}: {error} (--debug shows where)", INTERNAL

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..datasets import load_measurement, load_result
+from ..datasets import InputError, load_measurement, load_result
+from ..operators.files import atomic
 from .arguments import new_parser, parse
 from .reconstruct import main as reconstruct
 from .report import write_report
@@ -27,6 +28,10 @@ METHODS: dict[str, list[str]] = {
 }  # fmt: skip
 
 
+#: The file that says that a folder is the demo's.
+MARK = ".resolvent-demo"
+
+
 def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = new_parser("demo", "Simulate a scene, reconstruct it in three ways, write one comparison report.")
@@ -34,18 +39,30 @@ def main(argv: list[str]) -> int:
     config = parse(parser, argv)
     began, out = time.perf_counter(), Path(config.out)
     source = out / "measurement.h5"
-    near_field(str(source))
+    claim(out)
+    if not source.exists():
+        near_field(str(source))
     results = {name: out / f"{name.lower().replace(' ', '-')}.h5" for name in METHODS}
     for name, target in results.items():
-        options: list[Any] = [str(source), "--out", str(target), "--report", "false", "--overwrite", "true"]
+        options: list[Any] = [str(source), "--out", str(target), "--report", "false"]
         reconstruct(options + METHODS[name])
     page, images = out / "report.html", [load_result(path) for path in results.values()]
     write_report(images, list(results), page)
     shown = pictures(images, list(results), 0)
     rows = zip(*(projections(p, decibels(p.magnitude)) for p in shown), strict=True)
-    (out / "comparison.png").write_bytes(
-        png(compose([list(r) for r in rows], decibel_scale(shown[0]), [p.name for p in shown]))
-    )
+    with atomic(out / "comparison.png") as partial:
+        partial.write_bytes(png(compose([list(r) for r in rows], decibel_scale(shown[0]), [p.name for p in shown])))
     scene = load_measurement(source).meta["scene"]
     print(f"\nscene: {scene}\nimages: {out}\nreport: {page.resolve()}\n{time.perf_counter() - began:.0f} s")
     return 0
+
+
+def claim(out: Path) -> None:
+    """Take a folder that is empty, new or the demo's already.
+
+    :raises InputError: if it holds what is not the demo's.
+    """
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).exists():
+        raise InputError(f"{out}: found files that are not the demo's, expected an empty folder or a new one")
+    with atomic(out / MARK):
+        pass

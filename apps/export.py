@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=str, required=True, help=".h5, .nii, .nii.gz, .npy, .cfl or .png")
     parser.add_argument("--image", type=int, default=0, help="which image of the batch")
     parser.add_argument("--truth", action="store_true", help="of a result the truth, where it has one")
-    parser.add_argument("--window", type=list[float] | None, help="magnitudes drawn black and white in PNG")
+    parser.add_argument("--window", type=list[float] | None, help="values drawn black and white in PNG")
     config = parse(parser, argv)
     keep_apart(config.out, [config.file])
     images, axes = _images(Path(config.file), config.truth)

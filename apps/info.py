@@ -26,9 +26,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("files", nargs="+", help="measurements, results, trained weights, or files of other programs")
     parser.add_argument("--json", action="store_true", help="one JSON object per file")
     config = parse(parser, argv)
+    failures = []
     for name in config.files:
-        facts = {"file": name, **describe(Path(name))}
+        try:
+            facts = {"file": name, **describe(Path(name))}
+        except InputError as error:
+            if len(config.files) == 1:
+                raise
+            facts = {"file": name, "unsound": str(error)}
+            failures.append(error)
         print(json.dumps(facts, default=str) if config.json else _table(facts))
+    if failures:
+        raise InputError(f"files: {len(failures)} of {len(config.files)} are unsound; the first: {failures[0]}")
     return 0
 
 

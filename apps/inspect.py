@@ -87,7 +87,7 @@ def build_parser() -> ArgumentParser:
     add("--config", action="config", help="YAML with any of these options")
     add("--prior", type=Prior | None, help="prior class and its arguments, as for reconstruct")
     add("--second", type=Prior | None, help="another prior, such as a denoiser trained on other images: do they agree?")
-    add("--out", type=str | None, help="folder for inspection.json and inspection.html")
+    add("--out", type=str | None, help="folder for inspection.json and inspection.html (required)")
     add("--crop", type=int, default=16, help=f"pixels along either side, up to {LARGEST_CROP}")
     add("--sigma", type=float, default=0.1, help="noise added, its unit the image's peak")
     add("--step", type=float, default=1.0, help="gamma of the proximal step")

@@ -26,11 +26,12 @@ class Reporter:
         self.as_json, self.verb = as_json, verb
 
     def say(self, event: str, **facts: Any) -> None:
-        """One event."""
+        """One event; a ``text`` is a sentence by itself."""
         if self.as_json:
             print(json.dumps({"event": event, **facts}), flush=True)
         else:
-            print(f"{event}: " + ", ".join(f"{k} {v}" for k, v in facts.items()), flush=True)
+            told = (str(v) if k == "text" else f"{k} {v}" for k, v in facts.items())
+            print(f"{event}: " + ", ".join(told), flush=True)
 
     @contextmanager
     def progress(self, source: Path, total: int) -> Iterator[Callable[[Progress], None]]:

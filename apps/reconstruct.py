@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -81,9 +81,27 @@ def main(argv: list[str]) -> int:
         raise UsageError("files: found none, expected at least one measurement file")
     if config.out is None:
         raise UsageError("--out: found none, expected a folder, or a .h5 file for a single input")
-    for job in plan(parser, config):
-        reconstruct(parser, job, reporter, config)
+    carry_out(plan(parser, config), lambda job: reconstruct(parser, job, reporter, config), reporter)
     return 0
+
+
+def carry_out(jobs: list[Job], run: Callable[[Job], None], reporter: Reporter) -> None:
+    """One job after the other; what is wrong with one file keeps none of the others.
+
+    :raises InputError: or whatever the first failure was, at the end, with how many there were.
+    """
+    failures: list[Exception] = []
+    for job in jobs:
+        try:
+            run(job)
+        except (InputError, NumericalFailure, Diverged, UsageError) as error:
+            if len(jobs) == 1:
+                raise
+            reporter.say("failed", file=str(job.source), text=str(error))
+            failures.append(error)
+    if failures:
+        kind = type(failures[0])
+        raise kind(f"files: {len(failures)} of {len(jobs)} failed, expected none; the first: {failures[0]}")
 
 
 def build_parser(preset: dict[str, Any]) -> ArgumentParser:
@@ -169,6 +187,8 @@ def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, config: Na
     """One file, unless its result is there already."""
     job = Job(job.source, job.target, job.settings, job.device, digest_of(job.source))
     if finished(job, config.overwrite):
+        if config.report and not job.target.with_suffix(".html").exists():
+            write_page(job, load_result(job.target))
         reporter.say("skipped", file=str(job.source), out=str(job.target), reason="finished")
         return
     measurement = load_measurement(job.source)

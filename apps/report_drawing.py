@@ -56,19 +56,20 @@ def linear_scale(p: Picture) -> Scale:
     return Scale("viridis" if p.is_volume else "gray", 0.0, 1.0, "magnitude / peak")
 
 
-def draw(grid: Sequence[Sequence[Panel]], scale: Scale, alt: str, heads: Sequence[str] = ()) -> str:
+def draw(grid: Sequence[Sequence[Panel]], scale: Scale | None, alt: str, heads: Sequence[str] = ()) -> str:
     """Rows of panels under one scale as an ``<img>``; ``heads`` stand above the columns."""
     return img(compose(grid, scale, heads), alt)
 
 
-def compose(grid: Sequence[Sequence[Panel]], scale: Scale, heads: Sequence[str] = ()) -> Figure:
-    """Rows of panels under one scale; ``heads`` stand above the columns."""
+def compose(grid: Sequence[Sequence[Panel]], scale: Scale | None, heads: Sequence[str] = ()) -> Figure:
+    """Rows of panels under one scale, none where they are in colours; ``heads`` stand above the columns."""
     figure, axes = _lay_out(grid)
     for ax, panel in zip(axes.flat, (panel for row in grid for panel in row), strict=True):
         _draw_panel(ax, panel, scale)
     if heads:
         _name_columns(axes, heads)
-    _colour_bar(figure, axes, scale)
+    if scale is not None:
+        _colour_bar(figure, axes, scale)
     return figure
 
 
@@ -118,9 +119,10 @@ def _aspect(panel: Panel) -> float:
     return (np.ptp(panel.up.values) or 1.0) / (np.ptp(panel.right.values) or 1.0)
 
 
-def _draw_panel(ax: Axes, panel: Panel, scale: Scale) -> None:
+def _draw_panel(ax: Axes, panel: Panel, scale: Scale | None) -> None:
     ax.set_facecolor(HIDDEN)
-    _draw_values(ax, panel, _colour_map(scale), Normalize(scale.low, scale.high))
+    how = (None, None) if scale is None else (_colour_map(scale), Normalize(scale.low, scale.high))
+    _draw_values(ax, panel, *how)
     if panel.peak is not None:
         ax.plot(*panel.peak, marker="o", markersize=11, markerfacecolor="none", markeredgecolor="black", mew=2.2)
         ax.plot(*panel.peak, marker="o", markersize=11, markerfacecolor="none", markeredgecolor="white", mew=1.1)
@@ -143,7 +145,7 @@ def _name_columns(axes: np.ndarray, heads: Sequence[str]) -> None:
         ax.set_title(shortened(head, 28), fontsize=FONT + 0.5, fontweight="bold")
 
 
-def _draw_values(ax: Axes, panel: Panel, colours: Colormap, norm: Normalize) -> None:
+def _draw_values(ax: Axes, panel: Panel, colours: Colormap | None, norm: Normalize | None) -> None:
     """An image on a uniform grid, cells of their own size on any other."""
     x, y = _edges(panel.right), _edges(panel.up)
     if _uniform(x) and _uniform(y):

@@ -22,6 +22,7 @@ from .report_views import (
     PHASE_RANGE,
     Panel,
     Picture,
+    coloured,
     decibels,
     picture,
     projections,
@@ -157,6 +158,8 @@ def comparison(shown: Sequence[Picture]) -> str:
     if not first.is_volume:
         linear = [projections(p, p.magnitude) for p in shown]
         figures.insert(first.is_echo, _side_by_side(linear, heads, linear_scale(first), f"{text}, linear."))
+    if all(p.colours is not None for p in shown):
+        figures.insert(0, _side_by_side([coloured(p) for p in shown], heads, None, "In colour, side by side."))
     return f"<h3>Side by side</h3>{''.join(figures)}"
 
 
@@ -211,7 +214,7 @@ def measurements(results: Sequence[Result], names: Sequence[str]) -> str:
     return drawn and f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>"
 
 
-def _side_by_side(columns: Sequence[list[Panel]], heads: Sequence[str], scale: Scale, caption: str) -> str:
+def _side_by_side(columns: Sequence[list[Panel]], heads: Sequence[str], scale: Scale | None, caption: str) -> str:
     """One column per picture under its head (a single one lies on its side), a few columns to a figure."""
     if len(columns) == 1:
         return _figure([columns[0]], scale, caption)
@@ -234,13 +237,15 @@ def alone(p: Picture) -> str:
     logarithmic = _figure(rows, decibel_scale(p), f"{planes}{more}; {_range_of(p)}; {where}.")
     linear = _figure([slices(p, p.magnitude)], linear_scale(p), f"{planes}, linear; {where}.")
     out = logarithmic + linear if p.decibels_first else linear + logarithmic
+    if p.colours is not None:
+        out = _figure([coloured(p)], None, "In colour, white where a thousandth of the values lies above.") + out
     if p.phase is not None:
         caption = f"Phase, grey where the magnitude is more than {PHASE_RANGE:.0f} dB below the peak."
         out += _figure([[replace(q, peak=None) for q in slices(p, visible_phase(p))]], PHASE, caption)
     return f'<div class="figures{"" if p.is_volume else " flat"}">{out}</div>'
 
 
-def _figure(grid: list[list[Panel]], scale: Scale, caption: str, heads: Sequence[str] = ()) -> str:
+def _figure(grid: list[list[Panel]], scale: Scale | None, caption: str, heads: Sequence[str] = ()) -> str:
     alt = " – ".join(part for part in (", ".join(heads), caption) if part)
     return f"<figure>{draw(grid, scale, alt, heads)}<figcaption>{escape(caption)}</figcaption></figure>"
 

@@ -10,10 +10,12 @@ Volumes and echo images, whose rows are depths z, are read in decibels; other fl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from ..datasets.export import white
 
 #: Magnitudes this far below the peak and lower are drawn in the darkest colour.
 DYNAMIC_RANGE = 30.0
@@ -48,8 +50,9 @@ class Picture:
     """One image of a result or of its truth, ready to be shown.
 
     :param magnitude: normalised to its peak, ``(*spatial)``, root sum of squares over channels.
-    :param phase: in radians, of the first channel; None for images that are nowhere negative.
+    :param phase: in radians, of the first channel; None for real images.
     :param peak: what the magnitude was divided by.
+    :param colours: red, green and blue from 0 to 1, ``(rows, columns, 3)``, of three channels of a flat real image.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Picture:
     phase: np.ndarray | None
     peak: float
     axes: tuple[Axis, ...]
+    colours: np.ndarray | None = None
 
     @property
     def is_volume(self) -> bool:
@@ -106,9 +110,14 @@ def picture(name: str, image: Any, axes: Mapping[str, Any]) -> Picture:
     values = values.reshape(values.shape[0], -1, *values.shape[-2:]) if values.ndim > 4 else values
     magnitude = np.sqrt((np.abs(values).astype(np.float64) ** 2).sum(0))
     peak = float(magnitude.max(initial=0.0))
-    signed = np.iscomplexobj(values) or values.min(initial=0.0) < -0.05 * peak
-    phase = np.angle(values[0]) if signed else None
-    return Picture(name, magnitude / (peak or 1.0), phase, peak, _axes(axes, magnitude.shape))
+    phase = np.angle(values[0]) if np.iscomplexobj(values) else None
+    return Picture(name, magnitude / (peak or 1.0), phase, peak, _axes(axes, magnitude.shape), _colours(values))
+
+
+def _colours(values: np.ndarray) -> np.ndarray | None:
+    if np.iscomplexobj(values) or values.ndim != 3 or len(values) != 3:
+        return None
+    return np.clip(values / (white(values) or 1.0), 0, 1).transpose(1, 2, 0)
 
 
 def _axes(axes: Mapping[str, Any], shape: Sequence[int]) -> tuple[Axis, ...]:
@@ -146,6 +155,11 @@ def projections(p: Picture, values: np.ndarray) -> list[Panel]:
     if not p.is_volume:
         return [_flat(p, values)]
     return [_panel(p, plane, values.max(plane[2]), f"maximum over {p.axes[plane[2]].name}") for plane in PLANES]
+
+
+def coloured(p: Picture) -> list[Panel]:
+    """A picture as it was taken; nothing of one that has no colours."""
+    return [] if p.colours is None else [replace(_flat(p, p.colours), peak=None)]
 
 
 def _panel(p: Picture, plane: tuple[int, int, int], values: np.ndarray, title: str) -> Panel:

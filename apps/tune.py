@@ -27,7 +27,7 @@ from ..datasets import InputError
 from ..operators.files import atomic, remove_partials
 from ..operators.tensor_file import save_tensors
 from ..priors.training import anywhere, processes
-from ..recon import Diverged
+from ..recon import Diverged, RelativeChange, Solver
 from ..recon.bilevel import Method, Search, State, UpperLevel, UpperLoss
 from .arguments import instantiate, new_parser, parse, plain
 from .cli import Interrupted, NumericalFailure, UsageError
@@ -200,7 +200,7 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
     kept = checkpoint.load(run.device)
     theta = run.tuned.parameters.gather().detach()
     if run.held_out is None and len(run.upper.lower.start()) == 1:
-        say(config, "note", about="one image and no --validation: the parameters are the best for that image")
+        say(config, "note", text="one image and no --validation: the parameters are the best for that image")
     try:
         done, state, rows = kept or (0, run.method.init(run.upper, theta), nothing())
         with observer(run, config, done if kept else -1) as after:
@@ -229,7 +229,7 @@ def note_drifting(run: Run, config: Namespace, state: State) -> None:
     """A line at the start, where a method that wants derivatives has images that are not at rest."""
     distance = float(state.certificate.max())
     if not isinstance(run.method, Search) and distance > float(state.eps):
-        say(config, "note", about=DRIFTING.format(distance, float(state.eps)))
+        say(config, "note", text=DRIFTING.format(distance, float(state.eps)))
 
 
 def descend(
@@ -254,7 +254,7 @@ def descend(
         done, taken = done + 1, taken or bool(now.accepted)
         rows = after(done, now, rows)
         if done == PATIENCE and not taken:
-            say(config, "note", about=STUCK)
+            say(config, "note", text=STUCK)
         stopped = anywhere(bool(asked))
         if stopped or checkpoint.due():
             checkpoint.save(done, now, rows)
@@ -349,12 +349,25 @@ def write(run: Run, config: Namespace, state: State) -> None:
         if not value.ndim:
             root, *path = name.split(".")
             settings[root] = replaced(settings[root], path, float(value))
+    settings["solver"] = at_rest(settings["solver"], run.tuned.make(run.tuned.prior), float(state.eps))
     if config.report:
         write_report(run, state, run.out / "report.html")
     head = f"# Tuned by resolvent {version('resolvent')}: {', '.join(values)}.\n# fingerprint: {run.fingerprint}\n"
     with atomic(run.out / "tuned.yaml") as partial:
         partial.write_text(head + yaml.safe_dump(settings, sort_keys=False))
     say(config, "tuned", file=str(run.out / "tuned.yaml"), parameters={n: _plain(v) for n, v in values.items()})
+
+
+def at_rest(spec: dict[str, Any], solver: Solver, eps: float) -> dict[str, Any]:
+    """A solver's settings with a stop at which images are those that were compared: within ``eps`` of their rest.
+
+    What is left of a way of ``max_iter`` steps is less than its last step as often.
+    """
+    tol = eps / solver.max_iter
+    if isinstance(solver.stop, RelativeChange) and solver.stop.tol <= tol:
+        return spec
+    stop = {"class_path": "resolvent.recon.RelativeChange", "init_args": {"tol": tol}}
+    return {**spec, "init_args": {**(spec.get("init_args") or {}), "stop": stop}}
 
 
 def replaced(spec: Any, path: list[str], value: float) -> Any:

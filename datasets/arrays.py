@@ -30,6 +30,8 @@ from ..operators.files import first_line
 from .errors import InputError, printable
 
 SPARE, FACTOR = 64 * 2**20, 100
+#: Bytes that packing may add to an array besides as many as it has.
+PACKING = 2**16
 
 #: numpy's kinds of numbers: real, integer, unsigned, complex, boolean.
 NUMERIC = "fiucb"
@@ -70,6 +72,15 @@ class Allowance:
         if needed > self.left:
             raise InputError(f"{what} needs {needed} bytes, expected at most {self.left} in a file of {self.size}")
         self.left -= needed
+
+
+def refuse_overfull(path: Path, what: str, stored: int, unpacked: int) -> None:
+    """Refuse packed bytes that unpack to more than what they are said to hold: packing adds a few bytes, no more.
+
+    :raises InputError: naming the array.
+    """
+    if stored > 2 * unpacked + PACKING:
+        raise InputError(f"{path}: {printable(what)} has {stored} bytes for {unpacked} unpacked, expected fewer")
 
 
 def require_memory(what: str, needed: int) -> None:

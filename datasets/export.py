@@ -1,7 +1,8 @@
-"""Images for other programs: HDF5, NIfTI, npy, BART, and PNG of the magnitude.
+"""Images for other programs: HDF5, NIfTI, npy, BART, and PNG.
 
-Complex images stay complex in all but PNG, which shows :math:`|x|` between two values as 16-bit gray: a flat
-image as it is, of a volume the maximum along each of its axes, side by side.
+Complex images stay complex in all but PNG, which shows :math:`|x|` between two values as 16-bit gray, and real images
+as they are: a flat image by itself, of a volume the maximum along each of its axes, side by side. Three channels of a
+flat real image are red, green and blue, of 8 bits.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ def export(
 ) -> None:
     """Write one image in the format of ``path``'s suffix: .h5, .nii, .nii.gz, .npy, .cfl (and .hdr) or .png.
 
-    :param image: ``(*spatial)`` or ``(C, *spatial)``; a single channel is dropped.
+    :param image: ``(*spatial)`` or ``(C, *spatial)``; a single channel is dropped. Real ``(3, rows, columns)`` is in
+        colour; a volume of that shape is ``(1, 3, rows, columns)``.
     :param voxel_size: metres per voxel and spatial axis, where known; kept by .h5 and NIfTI.
-    :param window: magnitudes drawn black and white in PNG; from 0 to the image's peak if None.
+    :param window: values drawn black and white in PNG; if None from 0 to the peak of a complex image, and of a real
+        one to what a thousandth of it exceeds.
     :raises InputError: for another suffix, a shape that the format cannot hold, or a place that cannot be written.
     """
     path, values = Path(path), to_numpy(image)
+    coloured = values.ndim == 3 and len(values) == 3 and not np.iscomplexobj(values)
     values = values[0] if values.ndim > 2 and len(values) == 1 else values
     writers: dict[str, Writer] = {
         ".h5": _write_hdf5, ".nii": _write_nifti, ".nii.gz": _write_nifti, ".npy": _write_npy, ".cfl": _write_bart,
-        ".png": lambda path, values, _: _write_png(path, values, window),
+        ".png": lambda path, values, _: _write_png(path, values, window, coloured),
     }  # fmt: skip
     suffix = next((s for s in writers if path.name.endswith(s) and path.name != s), None)
     if suffix is None:
@@ -89,15 +93,24 @@ def _write_nifti(path: Path, values: np.ndarray, voxel_size: Sequence[float] | N
 _NIFTI_TYPES = {"bool": "uint8", "int64": "float64", "float16": "float32"}
 
 
-def _write_png(path: Path, values: np.ndarray, window: tuple[float, float] | None) -> None:
-    magnitude = np.abs(values).astype(np.float64)
-    if magnitude.ndim not in (2, 3):
-        raise InputError(f"{path}: image has {magnitude.ndim} axes, expected 2 or 3 in PNG")
-    low, high = window or (0.0, float(magnitude.max(initial=0.0)))
-    flat = magnitude if magnitude.ndim == 2 else _side_by_side([magnitude.max(axis) for axis in (2, 1, 0)])
+def _write_png(path: Path, values: np.ndarray, window: tuple[float, float] | None, coloured: bool) -> None:
+    if values.ndim not in (2, 3):
+        raise InputError(f"{path}: image has {values.ndim} axes, expected 2 or 3 in PNG")
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    shown = (np.abs(values) if np.iscomplexobj(values) else values).astype(np.float64)
+    low, high = window or (0.0, white(values))
+    flat = shown if coloured or shown.ndim == 2 else _side_by_side([shown.max(axis) for axis in (2, 1, 0)])
     level = np.clip((flat - low) / ((high - low) or 1.0), 0, 1)
+    pixels = np.round(255 * level.transpose(1, 2, 0)).astype(np.uint8) if coloured else np.round(65535 * level)
     with atomic(path) as partial, partial.open("wb") as file:
-        Image.fromarray(np.round(65535 * level).astype(np.uint16)).save(file, format="PNG")
+        Image.fromarray(pixels if coloured else pixels.astype(np.uint16)).save(file, format="PNG")
+
+
+def white(values: np.ndarray) -> float:
+    """The value to draw white: the peak of a complex image's magnitude; of a real one that ringing must not darken."""
+    if values.size == 0:
+        return 0.0
+    return float(np.abs(values).max() if np.iscomplexobj(values) else max(np.quantile(values, 0.999), 0.0))
 
 
 def _side_by_side(panels: list[np.ndarray]) -> np.ndarray:

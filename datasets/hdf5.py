@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from ..operators.files import atomic, first_line
-from .arrays import NUMERIC, Allowance, require_memory, to_tensor
+from .arrays import NUMERIC, Allowance, refuse_overfull, require_memory, to_tensor
 from .errors import InputError, printable
 from .hdf5_probe import overlaps, survives, types, varies
 
@@ -119,10 +119,16 @@ def _check_storage(path: Path, item: h5py.Dataset, allowance: Allowance) -> None
     allowance.take(item.name, shape, item.dtype.itemsize)
     if item.chunks:
         allowance.take(f"a chunk of {item.name}", item.chunks, item.dtype.itemsize)
+        refuse_overfull(path, item.name, item.id.get_storage_size(), math.prod(_chunked(item)) * item.dtype.itemsize)
     packers = item.id.get_create_plist()
     filters = [packers.get_filter(i)[0] for i in range(packers.get_nfilters())]
     if filters.count(h5py.h5z.FILTER_DEFLATE) > 1:
         raise InputError(f"{path}: {printable(item.name)} is packed more than once, expected once")
+
+
+def _chunked(item: h5py.Dataset) -> list[int]:
+    """The shape of an array in whole chunks."""
+    return [-(-n // c) * c for n, c in zip(item.shape, item.chunks, strict=True)]
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

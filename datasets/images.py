@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .arrays import NUMERIC, Allowance, Arrays, decoding, to_tensor
+from .arrays import NUMERIC, Allowance, Arrays, decoding, refuse_overfull, to_tensor
 from .errors import InputError
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -51,6 +51,9 @@ def read_tiff(path: Path) -> Arrays:
         if series.dtype is None or series.dtype.kind not in NUMERIC:
             raise InputError(f"{path}: image has type {series.dtype}, expected numbers")
         allowance.take("image", series.shape, 2 * series.dtype.itemsize)
+        for page in series.pages:
+            if page is not None:
+                refuse_overfull(path, "image", sum(page.databytecounts), page.nbytes)
         values, axes = series.asarray(maxworkers=1), series.axes
         if values.shape != series.shape:
             raise InputError(f"{path}: image has shape {values.shape}, its header expects {series.shape}")
@@ -66,8 +69,10 @@ def as_photograph(path: Path, found: Arrays, values: Tensor) -> Tensor:
     :raises InputError: if it is no picture, gray or in colour, of finite real numbers.
     """
     shape, kind = tuple(values.shape), str(values.dtype).removeprefix("torch.")
-    if values.ndim not in (2, 3) or values.is_complex() or 0 in shape or not bool(torch.isfinite(values).all()):
-        raise InputError(f"{path}: {kind} of shape {shape}, expected finite real numbers (H, W), or that in colours")
+    if values.ndim not in (2, 3) or values.is_complex() or 0 in shape:
+        raise InputError(f"{path}: {kind} of shape {shape}, expected real numbers (H, W), or that in colours")
+    if wrong := int((~torch.isfinite(values)).sum()):
+        raise InputError(f"{path}: found {wrong} NaN or infinite of {values.numel()} values, expected finite ones")
     axis = found.facts.get("channel_axis", -1)
     colours = values.movedim(axis, 0) if values.ndim == 3 else values[None]
     if len(colours) > 4:

@@ -19,6 +19,8 @@ from .hdf5 import is_numeric, read_tensor, reading, text
 
 MAGIC = b"MATLAB 7.3 MAT-file"
 DEEPEST = 16
+#: Bytes that an array is counted as besides its values.
+OBJECT = 4096
 
 
 def is_matlab73(head: bytes, path: Path) -> bool:
@@ -33,7 +35,7 @@ def read_matlab73(path: Path) -> Arrays:
         for name in file:
             if name.startswith("#"):
                 continue
-            for place, item in _leaves(file, name, file[name]):
+            for place, item in _leaves(file, name, file[name], allowance):
                 kind = text(item.attrs.get("MATLAB_class", ""))
                 if kind == "char":
                     allowance.take(place, item.shape, 8)
@@ -54,7 +56,9 @@ def _as_matlab_has_it(path: Path, item: h5py.Dataset, allowance: Allowance) -> t
     return values.bool() if text(item.attrs.get("MATLAB_class", "")) == "logical" else values
 
 
-def _leaves(file: h5py.File, name: str, item: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
+def _leaves(file: h5py.File, name: str, item: Any, allowance: Allowance, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """The arrays below ``item``; each costs its share of the allowance, for cells may hold the same ones again."""
+    allowance.take(name, (OBJECT,), 1)
     if depth > DEEPEST:
         raise ValueError(f"cells more than {DEEPEST} deep")
     if isinstance(item, h5py.Group):
@@ -62,9 +66,13 @@ def _leaves(file: h5py.File, name: str, item: Any, depth: int = 0) -> Iterator[t
             yield name, item
             return
         for key in item:
-            yield from _leaves(file, f"{name}.{key}", item[key], depth + 1)
+            yield from _leaves(file, f"{name}.{key}", item[key], allowance, depth + 1)
     elif h5py.check_ref_dtype(item.dtype) is h5py.Reference:
+        allowance.take(name, item.shape, 8)
         for i, reference in enumerate(np.ravel(item[()]), 1):
-            yield from _leaves(file, f"{name}{{{i}}}", file[reference], depth + 1)
+            found = file[reference]
+            if not found.name:  # its links were not looked at
+                raise ValueError("a cell that no name leads to")
+            yield from _leaves(file, f"{name}{{{i}}}", found, allowance, depth + 1)
     else:
         yield name, item

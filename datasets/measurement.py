@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import torch
 from deepinv.physics import GaussianNoise
 from torch import Tensor
@@ -117,7 +118,9 @@ def _write_physics(group: h5py.Group, physics: Operator) -> None:
         if isinstance(value, Operator):
             _write_physics(group.create_group(name), value)
         elif value is not None:
-            group[name] = to_numpy(value)
+            group[name] = values = to_numpy(value)
+            if values.dtype.kind in "fc" and (bad := int((~np.isfinite(values)).sum())):
+                raise InputError(f"{group.file.filename}: {name} has {bad} NaN or infinite values, expected none")
             if name in physics.units:
                 group[name].attrs["unit"] = stored_text(physics.units[name])
 

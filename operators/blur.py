@@ -85,13 +85,15 @@ class Convolution(Operator):
         """Standard deviation of the noise in data that state none, per image, shape ``(B,)``.
 
         The median of the finest diagonal Haar details, where a blurred scene has next to nothing (Donoho and
-        Johnstone, Biometrika 81:425, 1994).
+        Johnstone, Biometrika 81:425, 1994); 0, for none, where an axis has one pixel.
         """
         detail = y
         for axis in self._axes:
             pairs = detail.shape[axis] // 2
             even, odd = detail.narrow(axis, 0, 2 * pairs).unflatten(axis, (pairs, 2)).unbind(axis)
             detail = (even - odd) / math.sqrt(2)
+        if not detail.numel():
+            return y.real.new_zeros(len(y))
         return detail.abs().flatten(1).median(1).values / (math.sqrt(math.log(2)) if y.is_complex() else 0.6745)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
+    prefix = f".{target.name}.{os.getpid()}."
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".partial")
     os.close(handle)
     partial = Path(name)
     try:
@@ -31,11 +33,28 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_partials(path: str | os.PathLike[str]) -> None:
-    """Remove what writers of ``path`` that were killed have left beside it; of a folder, writers of its files."""
+    """Remove what writers of ``path`` that were killed have left beside it; of a folder, writers of its files.
+
+    What a living process writes has its number, and stays.
+    """
     target = Path(path)
-    folder, name = (target, "*") if target.is_dir() else (target.parent, target.name)
+    folder, name = (target, "*") if target.is_dir() else (target.parent, glob.escape(target.name))
     for partial in folder.glob(f".{name}.*.partial"):
-        partial.unlink(missing_ok=True)
+        if not _lives(partial.name.split(".")[-3]):
+            partial.unlink(missing_ok=True)
+
+
+def _lives(number: str) -> bool:
+    """Whether there is a process of that number."""
+    if not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .network import on_channels, on_parts
-from .prior import Aux, Prior
+from .prior import Aux, Prior, broadcast
 from .weights_file import load_denoiser
 
 Denoise = Callable[[Tensor, float | Tensor], Tensor]
@@ -77,7 +77,7 @@ class SingleLevel(nn.Module):
         self.denoiser, self.level = denoiser, level
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        ratio = torch.as_tensor(sigma, dtype=x.dtype, device=x.device) / self.level
+        ratio = broadcast(torch.as_tensor(sigma, dtype=x.dtype, device=x.device), x) / self.level
         scale, part = 1 / ratio.clamp_min(1), ratio.clamp_max(1).square()
         return x + part * (self.denoiser(scale * x, self.level) / scale - x)
 

@@ -64,7 +64,10 @@ class Problem:
         sigma = self.noise_std if given is None else given
         sigma = self.estimated_noise if sigma is None else sigma
         if sigma is None:
-            raise ValueError("noise_std: found none, and no noise level above 0 of the data; expected one of them")
+            raise ValueError(
+                "noise_std: found none stated and none above 0 in the data, expected one; `import --noise_std` or "
+                "`save_measurement(noise_std=…)` state it"
+            )
         return sigma
 
     @cached_property

@@ -56,7 +56,7 @@ WRONG = {
     "no kernel": (["p.npy"], USAGE, "kernel"),
     "noise": (["p.npy", "--kernel", "p.npy", "--noise_std", "-1"], USAGE, "--noise_std: found -1"),
     "no file": (["nowhere.png", "--kernel", "p.npy"], INPUT, "cannot be read"),
-    "complex": (["complex.npy", "--kernel", "p.npy"], INPUT, "complex64 of shape (5, 7), expected finite real"),
+    "complex": (["complex.npy", "--kernel", "p.npy"], INPUT, "complex64 of shape (5, 7), expected real numbers"),
     "a volume": (["volume.npy", "--kernel", "p.npy"], INPUT, "expected at most 4 colours"),
     "zero kernel": (["p.npy", "--kernel", "zero.npy"], INPUT, "a kernel of sum 0, expected above 0"),
 }

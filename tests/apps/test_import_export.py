@@ -4,9 +4,18 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from commands import refused
 
 from resolvent.apps.cli import INPUT, OK, USAGE, main
-from resolvent.datasets import Result, blobs, load_measurement, read_arrays, save_measurement, save_result
+from resolvent.datasets import (
+    Result,
+    blobs,
+    export,
+    load_measurement,
+    read_arrays,
+    save_measurement,
+    save_result,
+)
 from resolvent.operators import NearFieldMIMO
 
 
@@ -166,3 +175,63 @@ def test_what_is_no_kspace_is_named(content, message, tmp_path, capsys):
     assert main(["import", "mri", str(tmp_path / "k.npy"), "--out", str(tmp_path / "m.h5")]) == INPUT
     assert f"{tmp_path / 'k.npy'}: {message}" in capsys.readouterr().err
     assert not (tmp_path / "m.h5").exists()
+
+
+def test_neither_half_of_a_bart_file_is_written_over(tmp_path, capsys):
+    _, _, kspace = scan(coils=1)
+    export(tmp_path / "k.cfl", torch.from_numpy(kspace[0, 0]))
+    before = (tmp_path / "k.cfl").read_bytes()
+    refused(
+        capsys,
+        ["import", "mri", str(tmp_path / "k.hdr"), "--out", str(tmp_path / "k.cfl")],
+        INPUT,
+        "expected another --out",
+    )
+    assert (tmp_path / "k.cfl").read_bytes() == before
+
+
+def test_maps_that_are_not_finite_are_not_written(tmp_path, capsys):
+    _, maps, kspace = scan()
+    maps[0, 0, 0] = np.nan
+    np.save(tmp_path / "k.npy", kspace[0])
+    np.save(tmp_path / "maps.npy", maps)
+    command = [
+        "import",
+        "mri",
+        str(tmp_path / "k.npy"),
+        "--maps",
+        str(tmp_path / "maps.npy"),
+        "--out",
+        str(tmp_path / "m.h5"),
+    ]
+    refused(capsys, command, INPUT, "sensitivity_maps has 1 NaN or infinite values, expected none")
+    assert not (tmp_path / "m.h5").exists()
+
+
+def test_what_is_wrong_with_one_file_keeps_none_of_the_others(tmp_path, capsys):
+    for name in "ac":
+        assert main(["simulate", "mri", "--size", "32", "--coils", "1", "--out", str(tmp_path / f"{name}.h5")]) == OK
+    (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:900])
+    files = [str(tmp_path / f"{name}.h5") for name in "abc"]
+    capsys.readouterr()
+    assert main(["reconstruct", *files, "--out", str(tmp_path / "out"), "--report", "false"]) == INPUT
+    said = capsys.readouterr()
+    assert "failed: file" in said.out and "files: 1 of 3 failed" in said.err and said.err.count("\n") == 1
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.h5", "c.h5"]
+    assert main(["info", *files]) == INPUT
+    said = capsys.readouterr()
+    assert said.out.count("CartesianMRI") == 2 and "files: 1 of 3 are unsound" in said.err
+
+
+def test_a_report_is_made_up_for(tmp_path):
+    source, image = str(tmp_path / "a.h5"), tmp_path / "out.h5"
+    assert main(["simulate", "mri", "--size", "32", "--coils", "1", "--out", source]) == OK
+    assert main(["reconstruct", source, "--out", str(image), "--report", "false"]) == OK
+    made = image.stat().st_mtime_ns
+    assert main(["reconstruct", source, "--out", str(image)]) == OK
+    assert image.with_suffix(".html").exists() and image.stat().st_mtime_ns == made
+
+
+def test_names_that_are_too_long_are_said_so(tmp_path, capsys):
+    long = str(tmp_path / ("x" * 300 + ".h5"))
+    refused(capsys, ["reconstruct", long, "--out", str(tmp_path / "o")], INPUT, "found a name that is too long")

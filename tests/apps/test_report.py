@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from resolvent.apps.report import default_path, distinct_names, main, write_report
+from resolvent.apps.report_page import page
 from resolvent.apps.report_tables import metrics_table
 from resolvent.apps.report_viewer import block_maximum
 from resolvent.apps.report_views import picture, projections, slices
@@ -382,3 +383,16 @@ def test_screenshot_is_not_blank(tmp_path, browser):
     pixels = imread(shot)[..., :3]
     dark = (pixels < 0.1).all(-1).mean()
     assert 0.02 < dark < 0.8
+
+
+def test_photographs_are_shown_in_colour():
+    """As they are, with no phase; complex images of three channels are not photographs."""
+    photograph = torch.linspace(0, 1, 3 * 20 * 30).reshape(3, 20, 30)
+    shown = picture("a", photograph, {})
+    assert shown.phase is None
+    expected = np.clip(photograph.permute(1, 2, 0).numpy() / np.quantile(photograph, 0.999), 0, 1)
+    np.testing.assert_allclose(shown.colours, expected, atol=1e-6)
+    assert picture("a", photograph.to(torch.complex64), {}).colours is None
+    assert picture("a", photograph[None, :1], {}).colours is None
+    text = page([Result(photograph[None], {}, {})], ["a"])
+    assert text.count("In colour") >= 1 and "Phase," not in text

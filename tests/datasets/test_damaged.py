@@ -655,3 +655,91 @@ def test_other_formats_are_no_measurements(name, tmp_path):
     maker(tmp_path / name, np.random.default_rng(0))
     with pytest.raises(InputError, match=r"is an? .* file, expected a resolvent measurement; `resolvent import`"):
         load_measurement(tmp_path / name)
+
+
+# --- what HDF5 and TIFF would unpack or follow ------------------------------------------------------------------------
+
+
+def matlab_file(path, fill):
+    with h5py.File(path, "w", userblock_size=512, libver="earliest") as file:
+        fill(file)
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM")
+    return path
+
+
+REFERENCE = h5py.special_dtype(ref=h5py.Reference)
+
+
+def holding(file, name, held):
+    item = file.create_dataset(name, (len(held),), dtype=REFERENCE)
+    item[:] = [h.ref for h in held]
+    item.attrs["MATLAB_class"] = np.bytes_("cell")
+    return item
+
+
+def test_cells_that_hold_the_same_ones_again_end(tmp_path):
+    """30 to the 10th paths of cells in a file of kilobytes."""
+
+    def fill(file):
+        last = file.create_dataset("#refs#/leaf", data=np.zeros(1))
+        for depth in range(10):
+            last = holding(file, f"#refs#/level{depth}", [last] * 30)
+        holding(file, "c", [last])
+
+    with pytest.raises(InputError, match="needs 4096 bytes, expected at most"):
+        read_arrays(matlab_file(tmp_path / "again.mat", fill))
+
+
+def test_references_that_were_never_written_are_not_read(tmp_path):
+    def fill(file):
+        file.create_dataset("c", (2_000_000_000,), dtype=REFERENCE, chunks=(1000,))
+
+    with pytest.raises(InputError, match=r"c of shape \(2000000000,\) needs"):
+        read_arrays(matlab_file(tmp_path / "huge.mat", fill))
+
+
+def test_references_lead_nowhere_that_names_do_not(tmp_path):
+    """To a group with a link to another file, whose own name is hidden by a shorter table of names."""
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["x"] = np.arange(5.0)
+
+    def fill(file):
+        hidden = file.create_group("zz")
+        hidden["x"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/x")
+        holding(file, "c", [hidden])
+
+    path = matlab_file(tmp_path / "hidden.mat", fill)
+    content = bytearray(path.read_bytes())
+    table = content.find(b"SNOD")
+    while int.from_bytes(content[table + 6 : table + 8], "little") != 2:
+        table = content.find(b"SNOD", table + 4)
+    content[table + 6 : table + 8] = (1).to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="a cell that no name leads to"):
+        read_arrays(path)
+
+
+def test_chunks_that_unpack_to_more_than_they_are_said_to(tmp_path):
+    path = tmp_path / "bomb.h5"
+    with h5py.File(path, "w") as file:
+        item = file.create_dataset("x", (16,), dtype="u1", chunks=(16,), compression="gzip")
+        item.id.write_direct_chunk((0,), zlib.compress(bytes(2**28), 9))
+    with pytest.raises(InputError, match=r"/x has 2[0-9]* bytes for 16 unpacked, expected fewer"):
+        read_arrays(path)
+
+
+def test_strips_that_unpack_to_more_than_they_are_said_to(tmp_path):
+    path, bomb = tmp_path / "bomb.tif", zlib.compress(bytes(2**28), 9)
+    tifffile.imwrite(path, np.zeros((16, 16), "u1"), compression="zlib", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        tags = file.pages[0].tags
+        places = [(tags[name].valueoffset, tags[name].dtype) for name in ("StripOffsets", "StripByteCounts")]
+    content = bytearray(path.read_bytes())
+    for (offset, kind), value in zip(places, (len(content), len(bomb)), strict=True):
+        content[offset : offset + {3: 2, 4: 4, 16: 8}[int(kind)]] = value.to_bytes(
+            {3: 2, 4: 4, 16: 8}[int(kind)], "little"
+        )
+    path.write_bytes(content + bomb)
+    with pytest.raises(InputError, match=r"image has 2[0-9]* bytes for 256 unpacked, expected fewer"):
+        read_arrays(path)

@@ -1,6 +1,8 @@
 """Files keep what was put into them, and a failure leaves none."""
 
 import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -18,7 +20,7 @@ from resolvent.datasets import (
     save_result,
 )
 from resolvent.operators import CartesianMRI, Dense, NearFieldMIMO, Scaled
-from resolvent.operators.files import atomic
+from resolvent.operators.files import atomic, remove_partials
 from resolvent.priors import TV, Magnitude
 from resolvent.recon import ADMM, FISTA, RelativeChange
 
@@ -174,3 +176,19 @@ def test_scenes(phase):
     assert float(magnitude.max()) == pytest.approx(1, abs=1e-6) and float(magnitude.min()) >= 0
     assert 0 < float((magnitude > 0.5).float().mean()) < 0.2
     assert (phase == "constant") == bool((scene.imag == 0).all())
+
+
+def test_what_a_living_process_writes_stays(tmp_path):
+    """And what a dead one has left goes, whatever is in the name."""
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        for number in (gone.pid, living.pid):
+            (tmp_path / f".scan[1].h5.{number}.abc.partial").touch()
+        remove_partials(tmp_path / "scan[1].h5")
+        assert [p.name for p in tmp_path.iterdir()] == [f".scan[1].h5.{living.pid}.abc.partial"]
+    finally:
+        living.communicate(b"\n")
+    remove_partials(tmp_path / "scan[1].h5")
+    assert not list(tmp_path.iterdir())

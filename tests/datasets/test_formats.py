@@ -241,6 +241,27 @@ def test_complex_images_come_back_as_they_were(suffix, shape, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_png_of_three_real_channels_is_in_colour(tmp_path):
+    """As the picture was, but for one value in a thousand that ringing made too bright, and what lies below 0."""
+    picture = torch.linspace(0, 1, 3 * 40 * 50).reshape(3, 40, 50)
+    ringing = picture.clone()
+    ringing[0, 0, 0], ringing[1, 0, 1] = -0.5, 40.0
+    export(tmp_path / "a.png", ringing)
+    levels = read_arrays(tmp_path / "a.png").arrays["image"]
+    assert levels.dtype == torch.uint8 and levels.shape == (3, 40, 50)
+    wrong = (levels / 255 - picture).abs() > 0.004
+    assert int(wrong.sum()) == 1 and levels[1, 0, 1] == 255 and levels[0, 0, 0] == 0
+    export(tmp_path / "b.png", picture[None])
+    assert read_arrays(tmp_path / "b.png").arrays["image"].ndim == 2
+
+
+def test_png_of_an_image_that_is_not_finite_shows_the_rest(tmp_path):
+    image = torch.rand(8, 9, dtype=torch.complex64)
+    image[2, 3] = torch.nan
+    export(tmp_path / "a.png", image)
+    assert read_arrays(tmp_path / "a.png").arrays["image"].max() == 65535
+
+
 def test_png_shows_the_magnitude_between_two_values(tmp_path):
     image = torch.tensor([[0, 1j, -2], [3, 4, 5]]).to(torch.complex64)
     export(tmp_path / "a.png", image)

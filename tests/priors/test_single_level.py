@@ -45,6 +45,7 @@ def test_one_level_per_image():
     x, levels = torch.rand(3, 1, 4, 4, dtype=torch.float64), (0.02, LEVEL, 0.5)
     together = SingleLevel(halve, LEVEL)(x, torch.tensor(levels).double().reshape(3, 1, 1, 1))
     assert_close(together, torch.cat([SingleLevel(halve, LEVEL)(x[i : i + 1], s) for i, s in enumerate(levels)]))
+    assert torch.equal(SingleLevel(halve, LEVEL)(x, torch.tensor(levels).double()), together)
 
 
 def test_refuses_no_level():
