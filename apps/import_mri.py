@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ def main(
     out: str,
     array: str | None = None,
     coil_axis: CoilAxis = "auto",
+    batch_axis: int | None = None,
     slice: int | None = None,
     mask: str | None = None,
     maps: str | None = None,
@@ -34,9 +37,11 @@ def main(
     :param array: which array of the file; the only complex one, or the one called ``kspace``, if not given.
     :param coil_axis: axis of the coils, ``none`` for a single coil without one; ``auto``: what the format says,
         else the shortest of three or more axes.
+    :param batch_axis: axis of several images, if there are several; what the format says if not given.
     :param slice: of several images in the file, the one to take; all if not given.
-    :param mask: file with the sampling mask, along the last axis or over all of them; samples outside are
-        set to zero. Where k-space is not zero if not given.
+    :param mask: file with the sampling mask, 0 and 1, of the shape of one image's k-space or one that torch
+        broadcasts to it, such as (columns) or (rows, 1), or one for each image; samples outside are set to zero.
+        Where k-space is not zero if not given.
     :param maps: file with coil sensitivities (coils, …) or (images, coils, …); estimated by ESPIRiT if not given.
     :param normalise: divide the data so that the magnitude of the zero-filled image, or images, peaks at 1.
     :param noise_std: total standard deviation of one sample, in the units of the file.
@@ -44,9 +49,11 @@ def main(
     from ..operators import CartesianMRI
 
     found = read_arrays(source)
-    kspace = _images(Path(source), _sorted(Path(source), found, array, coil_axis), slice)
-    sampled = sampling_mask(kspace) if mask is None else _read_mask(Path(mask), tuple(kspace.shape[2:]))
+    kspace = _images(Path(source), _kspace(Path(source), found, array, coil_axis, batch_axis), slice)
+    sampled = sampling_mask(kspace) if mask is None else _read_mask(Path(mask), kspace)
     kspace = kspace * sampled
+    if not bool(kspace.any()):
+        raise InputError(f"{mask}: found no sample of k-space that it keeps, expected some")
     scale = _peak(kspace) if normalise else 1.0
     physics = CartesianMRI(sampled, _sensitivities(Path(source), maps, kspace))
     level = None if noise_std is None else noise_std / scale
@@ -57,7 +64,7 @@ def main(
     print(f"{out}: {images} x {coils} coils x {grid} k-space, acceleration {factor:.3g}")
 
 
-def _sorted(path: Path, found: Arrays, name: str | None, coil_axis: CoilAxis) -> Tensor:
+def _kspace(path: Path, found: Arrays, name: str | None, coil_axis: CoilAxis, batch_axis: int | None) -> Tensor:
     """``(images, coils, *spatial)`` of the chosen array."""
     values = {n: v for n, v in found.arrays.items() if v.is_complex()}
     if not values and name is None:
@@ -65,23 +72,41 @@ def _sorted(path: Path, found: Arrays, name: str | None, coil_axis: CoilAxis) ->
     kspace = pick(path, found, name, ["kspace"] if "kspace" in values else list(values))
     if not kspace.is_complex():
         raise InputError(f"{path}: {name} is {str(kspace.dtype).removeprefix('torch.')}, expected complex k-space")
-    batch, axis = found.facts.get("batch_axis"), coil_axis
-    if axis == "auto":
-        guess = min(range(kspace.ndim), key=lambda a: kspace.shape[a]) if kspace.ndim > 2 else None
-        axis = found.facts.get("coil_axis", guess)
-    axis = None if axis == "none" else axis
-    if axis is not None and not -kspace.ndim <= axis < kspace.ndim:
-        raise UsageError(f"--coil_axis: found {axis}, expected an axis of shape {tuple(kspace.shape)}")
-    sorted_ = batched(kspace, None if axis is None else axis % kspace.ndim, batch)
-    spatial = tuple(n for n in sorted_.shape[2:] if n > 1)
-    if len(spatial) not in (2, 3):
-        shape = tuple(kspace.shape)
-        raise InputError(f"{path}: array of shape {shape} with coils on axis {axis}, expected two or three others")
-    bad = int((~torch.isfinite(sorted_)).sum())
-    if bad or not bool(sorted_.any()):
+    kspace = _sorted(path, found, kspace, coil_axis, batch_axis)
+    bad = int((~torch.isfinite(kspace)).sum())
+    if bad or not bool(kspace.any()):
         values_found = f"{bad} NaN or infinite values" if bad else "only zeros"
         raise InputError(f"{path}: found {values_found}, expected k-space")
+    return kspace
+
+
+def _sorted(path: Path, found: Arrays, values: Tensor, coil_axis: CoilAxis, batch_axis: int | None) -> Tensor:
+    """``(images, coils, *spatial)``; axes of length one that are neither of the first two are dropped."""
+    batch = found.facts.get("batch_axis") if batch_axis is None else batch_axis
+    axis = found.facts.get("coil_axis", _shortest(values, batch)) if coil_axis == "auto" else coil_axis
+    axis = None if axis == "none" else axis
+    if axis is not None and coil_axis == "auto":
+        values = values.reshape(*values.shape, *[1] * (axis + 1 - values.ndim))
+    for option, chosen in (("--coil_axis", axis), ("--batch_axis", batch)):
+        if chosen is not None and not -values.ndim <= chosen < values.ndim:
+            raise UsageError(f"{option}: found {chosen}, expected an axis of shape {tuple(values.shape)}")
+    axis, batch = (None if a is None else a % values.ndim for a in (axis, batch))
+    if axis is not None and axis == batch:
+        raise UsageError(f"--batch_axis: found {batch}, the axis of the coils, expected another")
+    sorted_ = batched(values, axis, batch)
+    spatial = tuple(n for n in sorted_.shape[2:] if n > 1)
+    if len(spatial) not in (2, 3):
+        shape, several = tuple(values.shape), "" if batch is None else f" and images on axis {batch}"
+        raise InputError(
+            f"{path}: array of shape {shape} with coils on axis {axis}{several}, expected two or three others"
+        )
     return sorted_.reshape(*sorted_.shape[:2], *spatial)
+
+
+def _shortest(values: Tensor, batch: int | None) -> int | None:
+    """Of more than two axes of one image the shortest."""
+    axes = [a for a in range(values.ndim) if batch is None or a != batch % values.ndim]
+    return min(axes, key=lambda a: values.shape[a]) if len(axes) > 2 else None
 
 
 def _images(path: Path, kspace: Tensor, slice: int | None) -> Tensor:
@@ -92,25 +117,51 @@ def _images(path: Path, kspace: Tensor, slice: int | None) -> Tensor:
     return kspace[slice : slice + 1]
 
 
-def _read_mask(path: Path, spatial: tuple[int, ...]) -> Tensor:
-    """``(*spatial)``, 1 where sampled, from a mask over all axes or along the last."""
-    values = [v.squeeze() for v in read_arrays(path).arrays.values()]
-    mask = next((v for v in values if tuple(v.shape) in (spatial, spatial[-1:])), None)
-    if mask is None:
-        shapes = ", ".join(str(tuple(v.shape)) for v in values)
-        raise InputError(f"{path}: arrays of shape {shapes}, expected a mask of shape {spatial} or {spatial[-1:]}")
-    return (mask != 0).expand(spatial).contiguous()
+def _read_mask(path: Path, kspace: Tensor) -> Tensor:
+    """``(*spatial)``, 1 where sampled, or one for each image ``(images, 1, *spatial)``."""
+    images, _, *spatial = kspace.shape
+    values = list(read_arrays(path).arrays.values())
+    for v in [shaped for value in values for shaped in (value, value.squeeze())]:
+        if images > 1 and tuple(v.shape) == (images, *spatial):
+            return _ones_and_zeros(path, v)[:, None]
+        if v.ndim <= len(spatial) and all(n in (1, m) for n, m in zip(v.shape[::-1], spatial[::-1], strict=False)):
+            return _ones_and_zeros(path, v).expand(spatial).contiguous()
+    shapes = ", ".join(str(tuple(v.shape)) for v in values)
+    raise InputError(
+        f"{path}: arrays of shape {shapes}, expected a mask of shape {tuple(spatial)} or {tuple(spatial[-1:])}, or "
+        f"{(spatial[0], *[1] * (len(spatial) - 1))} along the first axis"
+    )
+
+
+def _ones_and_zeros(path: Path, mask: Tensor) -> Tensor:
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise InputError(f"{path}: found other values than 0 and 1, expected a sampling mask")
+    return mask != 0
 
 
 def _sensitivities(source: Path, path: str | None, kspace: Tensor) -> Tensor | None:
     """Maps from a file, or estimated image by image; None for a single coil."""
     if path is None:
         return None if kspace.shape[1] == 1 else _estimated(source, kspace)
-    expected = (tuple(kspace.shape), tuple(kspace.shape[1:]))
-    values = [v for v in read_arrays(path).arrays.values() if tuple(v.shape) in expected]
-    if not values:
-        raise InputError(f"{path}: no array of shape {expected[0]} or {expected[1]}, expected sensitivity maps")
-    return values[0].to(kspace.dtype)
+    expected, found = (tuple(kspace.shape), tuple(kspace.shape[1:])), read_arrays(path)
+    maps = next((v for v in _arranged(Path(path), found) if tuple(v.shape) in expected), None)
+    if maps is None:
+        shapes = ", ".join(str(tuple(v.shape)) for v in found.arrays.values())
+        raise InputError(
+            f"{path}: arrays of shape {shapes}, expected one set of sensitivity maps {expected[0]} or {expected[1]}"
+        )
+    if not (bool(torch.isfinite(maps).all()) and bool(maps.any())):
+        raise InputError(f"{path}: found maps that are zero, or not finite, expected others")
+    return maps.to(kspace.dtype)
+
+
+def _arranged(path: Path, found: Arrays) -> Iterator[Tensor]:
+    """The arrays of a file as they are, and with the axes of its format in our order."""
+    for values in found.arrays.values():
+        yield values
+        if values.is_complex() and "coil_axis" in found.facts:
+            with contextlib.suppress(InputError):
+                yield _sorted(path, found, values, "auto", None).squeeze(0)
 
 
 def _estimated(source: Path, kspace: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The pair ``.cfl`` and ``.hdr`` of the BART toolbox: complex64, first axis fastest, dimensions as text.
 
 Axes are BART's own: readout, first and second phase encoding, coil, maps, echo time and further ones.
-Axes of length one at the end are dropped.
+Axes of length one at the end are dropped. One axis after the maps that is longer is that of several images.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from .arrays import Arrays, decoding, require_memory, to_tensor
 from .errors import InputError, printable
 
 MAGIC = b"# Dimensions"
+COIL, MAPS = 3, 4
 AXES = ("readout", "phase encoding 1", "phase encoding 2", "coil", "maps", "echo")
 
 
@@ -38,8 +39,9 @@ def read_bart(path: Path) -> Arrays:
             raise InputError(f"{path}: {found}, dimensions {shape} expect {8 * math.prod(shape)}")
         require_memory(f"{path}: array", 16 * math.prod(shape))
         array = np.fromfile(data, "<c8").reshape(shape, order="F")
-    facts: dict[str, object] = {"axes": ", ".join(AXES[: len(shape)])}
-    return Arrays({"array": to_tensor(array)}, facts | ({"coil_axis": 3} if len(shape) > 3 else {}))
+    facts: dict[str, object] = {"axes": ", ".join(AXES[: len(shape)]), "coil_axis": COIL}
+    several = [axis for axis in range(MAPS + 1, len(shape)) if shape[axis] > 1]
+    return Arrays({"array": to_tensor(array)}, facts | ({"batch_axis": several[0]} if len(several) == 1 else {}))
 
 
 def _dimensions(path: Path) -> tuple[int, ...]:

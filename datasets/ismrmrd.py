@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from .arrays import Allowance, Arrays, decoding, to_tensor
+from .errors import InputError, printable
 from .hdf5 import link_names, reading
 from .ismrmrd_header import find, parse, protocol, triple
 
@@ -46,21 +47,21 @@ def read_ismrmrd(path: Path) -> Arrays:
         allowance.take("acquisitions", table.shape, 2 * table.dtype.itemsize)
         heads = table["head"]
         wanted = _wanted(heads)
-        kspace = sort(table, np.flatnonzero(wanted), heads, encoding(xml), allowance)
+        kspace = sort(table, np.flatnonzero(wanted), heads, encoding(path, xml), allowance)
     kspace = kspace[:, :, 0] if kspace.shape[2] == 1 else kspace
     facts = {"batch_axis": 0, "coil_axis": 1, "scans left out": int(len(heads) - wanted.sum())}
     return Arrays({"kspace": to_tensor(kspace)}, protocol(xml) | facts)
 
 
-def encoding(xml: bytes | str) -> Encoding:
+def encoding(path: Path, xml: bytes | str) -> Encoding:
     """The grid on which the acquisitions lie.
 
-    :raises ValueError: if it is not Cartesian.
+    :raises InputError: if it is not Cartesian.
     """
     root = parse(xml)
     trajectory = find(root, "encoding/trajectory")
     if trajectory != "cartesian":
-        raise ValueError(f"trajectory is {trajectory!r}, expected 'cartesian'")
+        raise InputError(f"{path}: k-space along a {printable(trajectory)} trajectory, expected a Cartesian one")
     x, y, z = (max(1, int(n)) for n in triple(root, "encoding/encodedSpace/matrixSize"))
     limits = "encoding/encodingLimits/kspace_encoding_step_"
     ky, kz = (int(find(root, f"{limits}{i}/center") or n // 2) for i, n in ((1, y), (2, z)))

@@ -27,8 +27,11 @@ def sensitivity_maps(kspace: Tensor, width: int | None = None, crop: float = 0.9
     :raises ValueError: if the block is not fully sampled, smaller than 8 or larger than k-space.
     :raises MissingExtra: without the extra ``mri``.
     """
+    kspace = torch.as_tensor(kspace)
     sampled = (kspace != 0).any(0)
     width = calibration_width(sampled) if width is None else width
+    if min(sampled.shape) < SMALLEST:
+        raise ValueError(f"kspace: found axes of {tuple(sampled.shape)} samples, expected at least {SMALLEST} on each")
     if not SMALLEST <= width <= min(sampled.shape):
         raise ValueError(f"width: found {width} samples, expected {SMALLEST} to {min(sampled.shape)}")
     holes = 1 - float(_middle(sampled, width).float().mean())

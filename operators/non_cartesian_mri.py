@@ -30,7 +30,7 @@ class NonCartesianMRI(Operator):
     :param trajectory: ``(M, dimensions)``, in cycles per voxel from -0.5 to 0.5, one column per spatial axis.
     :param image_shape: ``(1, *spatial)``, two or three axes.
     :param sensitivity_maps: complex ``(coils, *spatial)``; a single uniform coil if None.
-    :param density: weight of each sample ``(M,)`` in :meth:`back_project`; see :func:`density_compensation`.
+    :param density: weight of each sample ``(M,)`` in :meth:`back_project`; :func:`density_compensation` if None.
     :raises MissingExtra: without the extra ``nufft``.
     """
 
@@ -56,6 +56,7 @@ class NonCartesianMRI(Operator):
         maps = None if sensitivity_maps is None else torch.as_tensor(sensitivity_maps).contiguous()
         if maps is not None and tuple(maps.shape[1:]) != spatial:
             raise ValueError(f"sensitivity_maps: found shape {tuple(maps.shape)}, expected (coils, *{spatial})")
+        density = None if density is None else torch.as_tensor(density)
         if density is not None and tuple(density.shape) != (len(trajectory),):
             raise ValueError(f"density: found shape {tuple(density.shape)}, expected ({len(trajectory)},)")
         super().__init__((1, *spatial), (1 if maps is None else len(maps), len(trajectory)), **kwargs)
@@ -71,7 +72,26 @@ class NonCartesianMRI(Operator):
 
     def back_project(self, y: Tensor) -> Tensor:
         """Gridding, ``A^H (w y)`` with the density weights w: an image at about its own scale."""
-        return self.A_adjoint(y if self.density is None else self.density.to(y.real) * y)
+        weights = self.density
+        if weights is None:
+            weights = self._derived("density", None, lambda: density_compensation(self.trajectory, self.image_shape))
+        return self.A_adjoint(weights.to(y.real) * y)
+
+    def column_norms(self) -> Tensor:
+        r"""Euclidean norm of each column of A, ``(1, *spatial)``: :math:`\sqrt{M/N}\, \|s(n)\|`."""
+        share, maps = math.sqrt(len(self.trajectory) / math.prod(self.image_shape)), self.sensitivity_maps
+        if maps is None:
+            return torch.full(self.image_shape, share, dtype=torch.float64, device=self.trajectory.device)
+        return share * torch.linalg.vector_norm(maps, dim=0, keepdim=True)
+
+    def estimate_noise(self, y: Tensor) -> Tensor:
+        """Standard deviation of the noise in data that state none, per image, shape ``(B,)``; rather too large.
+
+        The Rayleigh median of the tenth of the samples that lie farthest out, where an image has least.
+        """
+        radius = self.trajectory.square().sum(1)
+        outer = y[..., radius >= radius.quantile(0.9)]
+        return outer.abs().flatten(1).median(1).values / math.sqrt(math.log(2))
 
     def _forward_map(self, x: Tensor) -> Tensor:
         maps = self._maps_for(x)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from commands import refused
+from torch.testing import assert_close
 
 from resolvent.apps.cli import INPUT, OK, USAGE, main
 from resolvent.datasets import (
@@ -100,7 +101,7 @@ WRONG = {
     "no such slice": (["k.npy", "--slice", "3"], USAGE, "--slice: found 3, expected 0 to 0"),
     "not complex": (["real.npy", "--array", "array"], INPUT, "expected complex k-space"),
     "mask": (["k.npy", "--mask", "real.npy"], INPUT, "expected a mask of shape (12, 10) or (10,)"),
-    "maps": (["k.npy", "--maps", "real.npy"], INPUT, "expected sensitivity maps"),
+    "maps": (["k.npy", "--maps", "real.npy"], INPUT, "expected one set of sensitivity maps"),
     "not finite": (["nan.npy"], INPUT, "NaN or infinite"),
     "too many axes": (["many.npy", "--coil_axis", "0"], INPUT, "expected two or three others"),
     "no file": (["nowhere.npy"], INPUT, "cannot be read"),
@@ -204,7 +205,7 @@ def test_maps_that_are_not_finite_are_not_written(tmp_path, capsys):
         "--out",
         str(tmp_path / "m.h5"),
     ]
-    refused(capsys, command, INPUT, "sensitivity_maps has 1 NaN or infinite values, expected none")
+    refused(capsys, command, INPUT, "found maps that are zero, or not finite, expected others")
     assert not (tmp_path / "m.h5").exists()
 
 
@@ -235,3 +236,75 @@ def test_a_report_is_made_up_for(tmp_path):
 def test_names_that_are_too_long_are_said_so(tmp_path, capsys):
     long = str(tmp_path / ("x" * 300 + ".h5"))
     refused(capsys, ["reconstruct", long, "--out", str(tmp_path / "o")], INPUT, "found a name that is too long")
+
+
+def as_bart(path, values, *axes):
+    """``values`` at BART's ``axes``."""
+    shape = [1] * (max(axes) + 1)
+    for n, axis in zip(values.shape, axes, strict=True):
+        shape[axis] = n
+    order = np.argsort(axes)
+    export(path, torch.from_numpy(np.ascontiguousarray(values.transpose(order).reshape(shape))))
+    (path.with_suffix(".hdr")).write_text("# Dimensions\n" + " ".join(map(str, shape)) + "\n")
+    return path
+
+
+def test_axes_of_bart_are_its_own(tmp_path):
+    """Coils on axis 3, also of one; frames behind the maps; maps as ecalib writes them."""
+    _, maps, kspace = scan(images=2)
+    source, kept = as_bart(tmp_path / "k.cfl", kspace, 10, 3, 0, 1), as_bart(tmp_path / "maps.cfl", maps, 3, 0, 1)
+    m = imported(source, "--maps", kept, "--out", tmp_path / "m.h5")
+    assert torch.equal(m.y, torch.from_numpy(kspace))
+    assert_close(m.physics.sensitivity_maps, torch.from_numpy(maps))
+    volume = np.ones((6, 12, 10), np.complex64)
+    assert imported(as_bart(tmp_path / "v.cfl", volume, 0, 1, 2), "--out", tmp_path / "v.h5").y.shape == (
+        1,
+        1,
+        6,
+        12,
+        10,
+    )
+
+
+def test_two_sets_of_maps_are_refused(tmp_path, capsys):
+    _, maps, kspace = scan()
+    source = as_bart(tmp_path / "k.cfl", kspace[0], 3, 0, 1)
+    two = as_bart(tmp_path / "maps.cfl", np.stack([maps, maps]), 4, 3, 0, 1)
+    command = ["import", "mri", str(source), "--maps", str(two), "--out", str(tmp_path / "m.h5")]
+    refused(capsys, command, INPUT, "arrays of shape (12, 10, 1, 3, 2), expected one set of sensitivity maps")
+
+
+def test_an_axis_of_images_is_named(tmp_path, capsys):
+    _, maps, kspace = scan(images=4)
+    np.save(tmp_path / "k.npy", np.moveaxis(kspace, 0, 2))
+    np.save(tmp_path / "maps.npy", maps)
+    command = [tmp_path / "k.npy", "--maps", tmp_path / "maps.npy", "--batch_axis", "2", "--out", tmp_path / "m.h5"]
+    assert torch.equal(imported(*command).y, torch.from_numpy(kspace))
+    for option, axis, message in (
+        ("--batch_axis", "9", "--batch_axis: found 9, expected an axis of shape (3, 12, 4, 10)"),
+        ("--coil_axis", "2", "--batch_axis: found 2, the axis of the coils, expected another"),
+    ):
+        more = [str(c) for c in command[:-2]] + [option, axis, "--out", str(tmp_path / "n.h5")]
+        refused(capsys, ["import", "mri", *more], USAGE, message)
+
+
+def test_masks_of_rows_and_of_each_image(tmp_path, capsys):
+    _, maps, kspace = scan(images=2)
+    np.save(tmp_path / "maps.npy", maps)
+    np.save(tmp_path / "k.npy", kspace)
+    command = [tmp_path / "k.npy", "--maps", tmp_path / "maps.npy", "--batch_axis", "0", "--coil_axis", "1"]
+    rows, each = np.arange(12)[:, None] % 2, np.random.default_rng(0).integers(0, 2, (2, 12, 10))
+    for name, mask in (("rows", rows), ("each", each)):
+        np.save(tmp_path / "mask.npy", mask)
+        m = imported(*command, "--mask", tmp_path / "mask.npy", "--out", tmp_path / f"{name}.h5")
+        assert torch.equal(
+            m.y, torch.from_numpy(kspace * np.broadcast_to(mask if name == "rows" else mask[:, None], kspace.shape))
+        )
+    for mask, message in (
+        (np.zeros(10), "found no sample of k-space that it keeps, expected some"),
+        (np.full(10, np.nan), "found other values than 0 and 1, expected a sampling mask"),
+        (np.ones(7), "expected a mask of shape (12, 10) or (10,), or (12, 1) along the first axis"),
+    ):
+        np.save(tmp_path / "wrong.npy", mask)
+        more = ["--mask", str(tmp_path / "wrong.npy"), "--out", str(tmp_path / "wrong.h5")]
+        refused(capsys, ["import", "mri", *map(str, command), *more], INPUT, message)

@@ -44,6 +44,32 @@ def test_takes_conjugates_that_torch_has_put_off():
     assert_close(physics.A(x.conj()), physics.A(x.conj().resolve_conj()))
 
 
+def test_column_norms_are_those_of_the_matrix():
+    generator = torch.Generator().manual_seed(0)
+    trajectory = torch.rand(37, 2, generator=generator, dtype=F64) - 0.5
+    maps = torch.randn(3, 4, 5, generator=generator, dtype=C128)
+    for physics in (NonCartesianMRI(trajectory, (1, 4, 5), maps), NonCartesianMRI(trajectory, (1, 4, 5))):
+        matrix = physics.A(torch.eye(20, dtype=C128).reshape(20, 1, 4, 5)).flatten(1)
+        assert_close(physics.column_norms().flatten(), torch.linalg.vector_norm(matrix, dim=1), rtol=1e-9, atol=0)
+
+
+def test_noise_is_estimated_far_out():
+    """Of noise alone; and of none where an image ends before the tenth of the samples that lie farthest out."""
+    trajectory = torch.rand(40_000, 2, generator=torch.Generator().manual_seed(11), dtype=F64) - 0.5
+    physics, noise = NonCartesianMRI(trajectory, (1, 8, 8)), torch.randn(2, 1, 40_000, dtype=C128)
+    noise = torch.tensor([0.1, 3.0]).reshape(2, 1, 1) * noise
+    assert_close(physics.estimate_noise(noise), torch.tensor([0.1, 3.0], dtype=F64), rtol=0.05, atol=0)
+    inside = (trajectory.square().sum(1) < 0.25) * noise
+    assert (physics.estimate_noise(inside) == 0).all()
+
+
+def test_gridding_finds_its_weights_where_none_are_given():
+    trajectory = torch.rand(300, 2, generator=torch.Generator().manual_seed(0), dtype=F64) - 0.5
+    weights, y = density_compensation(trajectory, (1, 8, 8)), torch.randn(1, 1, 300, dtype=C128)
+    given = NonCartesianMRI(trajectory, (1, 8, 8), density=weights.numpy())
+    close(NonCartesianMRI(trajectory, (1, 8, 8)).back_project(y), given.back_project(y))
+
+
 def test_density_of_a_grid_is_one():
     close(density_compensation(grid(6, 5), (1, 6, 5)), torch.ones(30, dtype=F64), 1e-9)
 
