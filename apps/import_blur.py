@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from torch import Tensor
 
 from ..datasets import Arrays, read_arrays, save_measurement
-from ..datasets.images import as_kernel, as_photograph
+from ..datasets.hdf5 import begins
+from ..datasets.images import JPEG, as_kernel, as_photograph
 from .cli import UsageError
 from .import_ import pick
+
+#: Values of a photograph above which its white is hardly 1.
+FAR_ABOVE_WHITE = 4.0
 
 
 def main(
@@ -45,6 +49,17 @@ def main(
     save_measurement(out, photograph[None], physics, noise_std=noise_std, meta=meta)
     size, window = (" x ".join(map(str, shape)) for shape in (photograph.shape, weights.shape))
     print(f"{out}: a photograph of {size}, kernel {window}")
+    for note in cautions(source, photograph, noise_std):
+        print(f"  note: {note}")
+
+
+def cautions(source: str, photograph: Tensor, noise_std: float | None) -> Iterator[str]:
+    """What keeps an estimate of the noise, or a trained denoiser, from what they would do."""
+    if noise_std is None and begins(Path(source)).startswith(JPEG):
+        yield "JPEG takes fine noise away, what is estimated will be too low; --noise_std states it"
+    if float(photograph.max()) > FAR_ABOVE_WHITE:
+        peak = float(photograph.max())
+        yield f"values up to {peak:g}; trained denoisers expect white at 1, integers of pictures would become that"
 
 
 def _read(path: str, name: str | None, option: str, convert: Callable[[Path, Arrays, Tensor], Tensor]) -> Tensor:

@@ -25,6 +25,9 @@ from ..recon import (
 from ..recon.metrics import nmse
 from ..recon.problem import norms
 
+#: Certificates, relative, above which a run that came to its stop is said to be unfinished.
+FAR = 0.1
+
 
 def assemble(
     about: dict[str, Any], m: Measurement, solver: Solver, solution: Solution, std: torch.Tensor | None = None
@@ -96,6 +99,12 @@ def cautions(about: dict[str, Any], solver: Solver, solution: Solution, m: Measu
         notes.append(
             f"{stopped} of {len(solution.status)} images stopped at max_iter = {solver.max_iter}, not converged"
         )
+    if solution.certificate is not None and "converged" in solution.status:
+        far = max(c for c, s in zip(solution.certificate.tolist(), solution.status, strict=True) if s == "converged")
+        if far > FAR:
+            notes.append(
+                f"it stopped moving {far:.2g} from its optimality condition: a smaller --solver.stop.tol goes on"
+            )
     if not bool(solution.image.abs().sum() > 0):
         why = "the prior is stronger than the data" if bool(m.y.abs().sum() > 0) else "so are the data"
         notes.append(f"the image is zero everywhere: {why}")

@@ -98,3 +98,19 @@ def test_a_measured_kernel_explains_its_capture_only_if_turned(shared_data, tmp_
         image = ADMM(TV(0.003), max_iter=15)(m.y, m.physics)
         misfit[turned] = float(torch.linalg.vector_norm(m.physics.A(image) - m.y))
     assert misfit["true"] < misfit["false"]
+
+
+def test_what_misleads_an_estimate_is_said(tmp_path, capsys, monkeypatch):
+    """JPEG that states no noise, and numbers from 0 to 255; a PNG, or a JPEG that states it, needs no word."""
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8)
+    for name in ("p.png", "p.jpg"):
+        Image.fromarray(values).save(name)
+    np.save("p.npy", values.astype(np.float32))
+    np.save("k.npy", np.ones((3, 3)))
+    said = {}
+    for name, *more in (("p.png",), ("p.jpg",), ("p.jpg", "--noise_std", "0.01"), ("p.npy",)):
+        assert main(["import", "blur", name, "--kernel", "k.npy", "--out", "m.h5", *more]) == OK
+        said[name, *more] = capsys.readouterr().out
+    assert [key for key, text in said.items() if "note:" in text] == [("p.jpg",), ("p.npy",)]
+    assert "--noise_std states it" in said[("p.jpg",)] and "values up to 254" in said[("p.npy",)]

@@ -18,7 +18,16 @@ from resolvent.priors import (
     PixelPotential,
     VarianceExploding,
 )
-from resolvent.recon import ADMM, FISTA, BackProjection, HalfQuadratic, MomentMatching, RelativeChange
+from resolvent.recon import (
+    ADMM,
+    FISTA,
+    BackProjection,
+    ConstrainedADMM,
+    HalfQuadratic,
+    MagnitudeChange,
+    MomentMatching,
+    RelativeChange,
+)
 
 
 @pytest.fixture
@@ -52,6 +61,17 @@ def test_a_step_too_long_for_a_proof_is_said(measurement):
     assert warnings(ADMM(network(0.1), 0.2, 500, RelativeChange(1e-3)), measurement) == []
     (line,) = warnings(ADMM(network(0.1), 0.5, 500, RelativeChange(1e-3)), measurement)
     assert line.startswith("step_size: found 2 / ||A||^2")
+
+
+def test_a_stop_far_from_the_optimum_is_said(measurement):
+    """An image that rests where a threshold above it keeps it, with the data missed by more than their noise."""
+    y = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    missed = ConstrainedADMM(L1(100.0), epsilon=0.1, stop=MagnitudeChange(0.3))
+    (line,) = warnings(missed, replace(measurement, y=y))
+    assert re.fullmatch(
+        r"it stopped moving ([\d.]+) from its optimality condition: a smaller --solver.stop.tol goes on", line
+    )
+    assert warnings(ConstrainedADMM(L1(0.1), epsilon=0.1, stop=MagnitudeChange(1e-6)), replace(measurement, y=y)) == []
 
 
 def test_a_schedule_at_its_end_is_no_failure(measurement):
