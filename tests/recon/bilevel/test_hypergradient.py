@@ -1,6 +1,7 @@
 """Hypergradients against closed forms and finite differences, and their bounds against true errors."""
 
 import itertools
+import math
 
 import deepinv
 import pytest
@@ -12,7 +13,16 @@ from resolvent.operators import Dense
 from resolvent.operators.krylov import conjugate_residuals, gmres
 from resolvent.priors import SmoothedTV, WeaklyConvexRidge
 from resolvent.recon import Problem
-from resolvent.recon.bilevel import Energy, Reconstruction, SquaredError, UpperLevel, hypergradient, sharpened
+from resolvent.recon.bilevel import (
+    Energy,
+    LowerLevel,
+    Measure,
+    Reconstruction,
+    SquaredError,
+    UpperLevel,
+    hypergradient,
+    sharpened,
+)
 from resolvent.recon.bilevel.hypergradient import COLUMNS, Linearised
 
 F64, C128 = torch.float64, torch.complex128
@@ -202,3 +212,92 @@ def test_a_lower_level_that_does_not_depend_on_theta():
     upper = UpperLevel(lower, SquaredError(torch.zeros(1, 3, dtype=F64)))
     with pytest.raises(ValueError, match="no derivative in theta"):
         hypergradient(upper, torch.zeros(1, dtype=F64), lower.start(), 1e-3)
+
+
+# -- the terms of omega -----------------------------------------------------------------------------
+class Bent(LowerLevel):
+    """One number x, its condition given."""
+
+    def __init__(self, condition, mu, largest, jacobian, inverse):
+        self.condition, self.mu, self.largest = condition, mu, largest
+        self.jacobian_lipschitz, self.inverse_lipschitz = jacobian, inverse
+
+    def gradient(self, x, theta):
+        return self.condition(x, theta)
+
+    def start(self):
+        return torch.zeros(1, 1, dtype=F64)
+
+    def strong_convexity(self, theta):
+        return torch.tensor(self.mu, dtype=F64)
+
+    def smoothness(self, theta):
+        return torch.tensor(self.largest, dtype=F64)
+
+
+def with_loss(lower, of, smoothness):
+    return UpperLevel(lower, Measure(of, smoothness, True))
+
+
+def steepest_inverse():
+    """The largest derivative of 1 / (1 + sech^2 x), and where it is."""
+    x = torch.linspace(0, 3, 300_001, dtype=F64)
+    sech = 1 / torch.cosh(x) ** 2
+    slope = 2 * sech * torch.tanh(x) / (1 + sech) ** 2
+    return float(slope.max()), float(x[slope.argmax()])
+
+
+INVERSE, STEEP = steepest_inverse()
+TERMS = {  # lower level, loss, theta, the minimiser, an image, the true hypergradient
+    # x + tanh x = theta: H alone bends, where the loss does not
+    "L_{H^-1}": lambda: (
+        with_loss(Bent(lambda x, t: x + torch.tanh(x) - t, 1.0, 2.0, 0.0, INVERSE), lambda x: x.sum(1), 0.0),
+        STEEP + math.tanh(STEEP), STEEP, STEEP + 0.01, lambda x: 1 / (1 + 1 / math.cosh(x) ** 2),
+    ),
+    # x - pi / 2 = theta cos x at 0: J alone
+    "L_J": lambda: (
+        with_loss(Bent(lambda x, t: x - math.pi / 2 - t * torch.cos(x), 1.0, 1.0, 1.0, 0.0), lambda x: x.sum(1), 0.0),
+        0.0, math.pi / 2, math.pi / 2 + 0.01, math.cos,
+    ),
+    # x - 1 = theta sin(x - 1.01) at 0, the loss flat at 1.01: what is left is of second order
+    "L_J L_g": lambda: (
+        with_loss(
+            Bent(lambda x, t: x - 1 - t * torch.sin(x - 1.01), 1.0, 1.0, 1.0, 0.0),
+            lambda x: 1.5 * (x - 1.01).square().sum(1), 3.0,
+        ),
+        0.0, 1.0, 1.01, lambda x: math.sin(x - 1.01) * 3 * (x - 1.01),
+    ),
+    # x - 1 = theta: J and H constant, the loss bent
+    "L_g": lambda: (
+        with_loss(Bent(lambda x, t: x - 1 - t, 1.0, 1.0, 0.0, 0.0), lambda x: 1.5 * x.square().sum(1), 3.0),
+        0.0, 1.0, 1.01, lambda x: 3 * x,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_every_term_of_omega_is_needed_somewhere(name):
+    """Where it is the only one that is not 0, it is the error itself but for a tenth of it or less."""
+    upper, theta, best, image, exact = TERMS[name]()
+    theta, x = torch.tensor([theta], dtype=F64), torch.full((1, 1), image, dtype=F64)
+    assert float(upper.lower.gradient(torch.full((1, 1), best, dtype=F64), theta).abs()) < 1e-12
+    found = hypergradient(upper, theta, x, 1e-14)
+    error = abs(float(found.value) - exact(best))
+    slack = float(found.eps) / abs(image - best)
+    assert 0 < error <= float(found.bound) * (1 + 1e-9) and float(found.bound) <= 1.1 * slack**2 * error
+    closer = sharpened(upper, theta, x, found)
+    assert error <= float(closer.bound) * (1 + 1e-9)
+
+
+def test_constants_that_are_not_known_are_secants():
+    """Between two images, in closed form; and no less than those of an earlier call."""
+    lower = Bent(lambda x, t: x + torch.tanh(x) - t * torch.sin(x), 0.2, 2.8, None, None)
+    upper = with_loss(lower, lambda x: 2 * x.sum(1), 0.0)
+    theta, x, other = torch.tensor([0.5], dtype=F64), *(torch.full((1, 1), v, dtype=F64) for v in (0.7, 0.2))
+    h = [1 + 1 / math.cosh(v) ** 2 - 0.5 * math.cos(v) for v in (0.7, 0.2)]
+    q = 2 / h[0]
+    found = hypergradient(upper, theta, x, 1e-14, other=other).constants
+    assert float(found.inverse) == pytest.approx(abs(h[0] - h[1]) * q / (0.2 * 0.5 * 2))
+    assert float(found.jacobian) == pytest.approx(abs(math.sin(0.7) - math.sin(0.2)) / 0.5)
+    high = type(found)(torch.tensor(9.0, dtype=F64), torch.tensor(7.0, dtype=F64))
+    assert hypergradient(upper, theta, x, 1e-14, other=other, seen=high).constants == high
