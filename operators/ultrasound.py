@@ -53,7 +53,7 @@ class DelayAndSum(Operator):
     There are as many transmissions as elements, unless a subclass sets another number in its ``data_shape``.
     """
 
-    complex_data = True
+    relative_scale = complex_data = True
     units: ClassVar = {
         "angles": "rad", "elements": "m", "x": "m", "z": "m", "sampling_frequency": "Hz", "carrier_frequency": "Hz",
         "start_time": "s", "speed_of_sound": "m/s", "memory_budget": "B",

@@ -43,7 +43,7 @@ class ADMM(Solver):
     :param prior: one prior or several, each with a prox; the image returned is the first one's.
     :param step_size: gamma; ``1 / (0.0114 ||A||^2)`` if None.
     :param cg_iterations: conjugate gradient steps at most in one data step.
-    :param cg_rtol: their relative residual.
+    :param cg_rtol: their relative residual, as the last two steps foretell it.
     """
 
     def __init__(

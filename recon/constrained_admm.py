@@ -51,7 +51,7 @@ class ConstrainedADMM(Solver):
     :param kappa: penalty of the image split, in the units of ``||A||^2`` (500 for the unnormalised
         operator of the paper, whose squared norm is 4.4e4); that ratio times ``||A||^2`` if None.
     :param cg_iterations: conjugate gradient steps at most where the x-update has no closed form.
-    :param cg_rtol: their relative residual.
+    :param cg_rtol: their relative residual, as the last two steps foretell it.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class DAPS(Sampler):
 
     :param ode_steps: steps of the ODE from each time to 0.
     :param cg_iterations: conjugate gradient steps at most where the data step has no closed form.
-    :param cg_rtol: their relative residual.
+    :param cg_rtol: their relative residual, as the last two steps foretell it.
     """
 
     def __init__(

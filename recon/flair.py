@@ -53,7 +53,7 @@ class FLAIR(Sampler):
     :param last: the time before which the steps end.
     :param adjustment: a of the time, from 0 to 1; 0 draws the noise anew every time.
     :param cg_iterations: conjugate gradient steps at most where the data step has no closed form.
-    :param cg_rtol: their relative residual.
+    :param cg_rtol: their relative residual, as the last two steps foretell it.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class Flower(Sampler):
     :param scale: tau, in units of the image.
     :param uncertain: draw mu, in place of its mode.
     :param cg_iterations: conjugate gradient steps at most where the data step has no closed form.
-    :param cg_rtol: their relative residual.
+    :param cg_rtol: their relative residual, as the last two steps foretell it.
     """
 
     def __init__(

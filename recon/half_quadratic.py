@@ -51,7 +51,7 @@ class HalfQuadratic(Solver):
     :param first: the first noise level, in the units of the image.
     :param max_iter: noise levels.
     :param cg_iterations: conjugate gradient steps at most where the data step has no closed form.
-    :param cg_rtol: their relative residual.
+    :param cg_rtol: their relative residual, as the last two steps foretell it.
     """
 
     at_the_end = "completed"

@@ -180,7 +180,7 @@ class GuidedDiffusion(Sampler):
 
     :param randomness: eta, from 0 to 1.
     :param cg_iterations: conjugate gradient steps at most where a data step has no closed form.
-    :param cg_rtol: their relative residual.
+    :param cg_rtol: their relative residual, as the last two steps foretell it.
     """
 
     def __init__(

@@ -107,7 +107,7 @@ def test_a_denoiser_sees_the_schedule():
 
 def test_noise_level_comes_from_the_operator():
     physics, y = dense(), torch.randn(1, 30, dtype=C128)
-    with pytest.raises(ValueError, match="noise_std: found none, and no noise level above 0"):
+    with pytest.raises(ValueError, match="noise_std: found none stated and none above 0 in the data"):
         HalfQuadratic(L1())(y, physics)
     by_hand = HalfQuadratic(L1(), noise_std=0.05)(y, physics)
     physics.set_noise_model(GaussianNoise(0.05))

@@ -438,7 +438,7 @@ def test_refusals():
     prior, physics, y = setting()
     with pytest.raises(TypeError, match="found L1, expected a prior with a mean, a Diffusion"):
         DPS(L1())
-    with pytest.raises(ValueError, match="noise_std: found none, and no noise level above 0"):
+    with pytest.raises(ValueError, match="noise_std: found none stated and none above 0 in the data"):
         PiGDM(prior)(y, physics)
     with pytest.raises(ValueError, match="samples: found 0, expected at least 1"):
         DPS(prior).sample(y, physics, 0)
