@@ -29,6 +29,7 @@ from ..operators.tensor_file import save_tensors
 from ..priors.training import anywhere, processes
 from ..recon import Diverged, RelativeChange, Solver
 from ..recon.bilevel import Method, Search, State, UpperLevel, UpperLoss
+from ..recon.bilevel.search import Visited
 from .arguments import instantiate, new_parser, parse, plain
 from .cli import Interrupted, NumericalFailure, UsageError
 from .defaults import understood
@@ -314,7 +315,16 @@ def facts_of(run: Run, state: State) -> dict[str, Any]:
         "step_size": float(state.step_size), "accepted": bool(state.accepted),
         "gradients": int(state.gradients), "products": int(state.products),
         "cost": int(state.gradients) + int(state.products),
-    }  # fmt: skip
+    } | tried(run, state)  # fmt: skip
+
+
+def tried(run: Run, state: State) -> dict[str, Any]:
+    """What a search looked at last, the best or not; nothing of a method that descends."""
+    if not isinstance(run.method, Search):
+        return {}
+    visited = Visited(*state.memory)
+    found = run.tuned.parameters.scatter(visited.theta[-1])
+    return {"tried": {n: _plain(v) for n, v in found.items()}, "tried_loss": float(visited.value[-1]) * run.loss.scale}
 
 
 def _plain(value: Tensor) -> float | dict[str, float]:
@@ -324,10 +334,9 @@ def _plain(value: Tensor) -> float | dict[str, float]:
 
 def sentence(step: int, facts: dict[str, Any]) -> str:
     """A step's line for people."""
-    named = ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} of norm {value['norm']:.4g}"
-        for name, value in facts["parameters"].items()
-    )
+    named = in_words(facts["parameters"])
+    if not facts["accepted"] and step and "tried" in facts:
+        named += f" (tried {in_words(facts['tried'])}: {facts['tried_loss']:.5g})"
     held_out = f", validation {facts['validation']:.5g}" if "validation" in facts else ""
     how = "start" if step == 0 else "accepted" if facts["accepted"] else "kept"
     return (f"step {step}: {how}, loss {facts['loss']:.5g}{held_out}; {named}; "
@@ -384,3 +393,11 @@ def replaced(spec: Any, path: list[str], value: float) -> Any:
         return value
     arguments = dict(spec.get("init_args") or {})
     return {**spec, "init_args": arguments | {name: replaced(arguments.get(name), rest, value)}}
+
+
+def in_words(parameters: dict[str, Any]) -> str:
+    """Names and numbers."""
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} of norm {value['norm']:.4g}"
+        for name, value in parameters.items()
+    )

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +36,8 @@ from .method import prior_strength
 PROBE, EFFECT = 1e-5, 1e-3
 #: Steps of a solve of that.
 MAX_PROBE = 10_000
+#: Names of parameters that a refusal lists.
+MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,14 @@ def tuned_of(
         others = [name for name in full if name not in logarithmic]
         return Tuned(make, prior, Parameters(modules, full, logarithmic, others), least_eigenvalue)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"--parameter: {error}; known are {', '.join(known) or 'none'}") from error
+        raise UsageError(f"--parameter: {error}; known are {_some(known, names)}") from error
+
+
+def _some(known: Sequence[str], asked: Sequence[str]) -> str:
+    """The names most like those asked for, and how many more there are; a network has hundreds."""
+    alike = sorted(known, key=lambda n: -max(SequenceMatcher(None, n, a).ratio() for a in asked))
+    more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
+    return (", ".join(alike[:MOST_NAMED]) or "none") + more
 
 
 def _refuse_whole(names: Sequence[str], known: Sequence[str]) -> None:

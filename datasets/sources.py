@@ -106,9 +106,12 @@ class ImageFolder(Pieces):
         if channels not in (1, 3):
             raise ValueError(f"channels: found {channels}, expected 1 or 3")
         for file in _files(path):
-            image = read_arrays(file).arrays.get("image")
+            found = read_arrays(file)
+            image = found.arrays.get("image")
             if image is None:
                 raise InputError(f"{file}: found no picture, expected PNG, JPEG or TIFF")
+            if image.ndim == 3 and "channel_axis" not in found.facts:
+                raise InputError(f"{file}: found a stack of {len(image)} pages, expected one picture in a file")
             self.add(str(file), _with_channels(str(file), image, channels), sha256(file))
 
 
@@ -303,11 +306,13 @@ def split(source: Source, every: int = 10) -> tuple[list[int], list[int]]:
     return [i for i in range(len(source)) if i % every], held_out
 
 
+#: White of the unsigned integers that are read as these types.
+WHITE = {torch.uint8: 255, torch.int32: 65535, torch.int64: 2**32 - 1}
+
+
 def unit_range(image: Tensor) -> Tensor:
-    """Integers of 8 bits from 0 to 255, wider ones from 0 to 65535, to [0, 1] in float32; others as they are."""
-    if image.is_floating_point() or image.dtype == torch.bool:
-        return image.float()
-    return image.float() / (255 if image.dtype == torch.uint8 else 65535)
+    """Unsigned integers of 8, 16 or 32 bits, as files are read, to [0, 1] in float32; others as they are."""
+    return image.float() / WHITE.get(image.dtype, 1)
 
 
 def _files(path: str | os.PathLike[str]) -> list[Path]:

@@ -98,6 +98,8 @@ class Parameters:
             if not listed and not hasattr(owner, part):
                 raise ValueError(f"{name}: found no {part} in {type(owner).__name__}, expected a tensor or a number")
             owner = owner[int(part)] if listed else getattr(owner, part)
+        if owner is None:
+            raise ValueError(f"{name}: found no value, expected a number to begin with")
         if isinstance(owner, float | int) and not isinstance(owner, bool):
             owner = torch.tensor(float(owner), dtype=torch.float64)
         if not isinstance(owner, Tensor) or not (owner.is_floating_point() or owner.is_complex()):

@@ -106,6 +106,8 @@ def test_brents_search_needs_few_images(tmp_path, box):
           tmp_path / "out")  # fmt: skip
     lines, best = log(tmp_path / "out"), log(tmp_path / "grid")[-1]
     assert len(lines) <= 11 and lines[-1]["loss"] <= 1.01 * best["loss"]
+    tried = [line["tried_loss"] for line in lines[1:]]
+    assert len(set(tried)) > 2 and min(tried) == pytest.approx(lines[-1]["loss"], rel=1e-9)
     weights = [line["parameters"]["prior.weight"] for line in (lines[-1], best)]
     assert abs(math.log(weights[0] / weights[1])) <= 0.2
 
@@ -332,13 +334,13 @@ def test_two_processes_are_one(tmp_path, method):
     "change, message",
     [
         ({"parameter": ["prior.wight"]}, "prior.wight: found no wight in SmoothedTV, expected a tensor or a number; "
-                                         "known are prior.nu, prior.weight"),
+                                         "known are prior.weight, prior.nu"),
         ({"parameter": ["prior.has_prox"]}, "prior.has_prox: found bool, expected floating point"),
         ({"parameter": ["prior.dim"]}, "prior.dim: found no argument with a derivative, expected one; known are prior"),
         ({"parameter": ["solver.max_iter"]}, "solver.max_iter: found no argument with a derivative, expected one"),
         ({"parameter": ["solver.stop.tol"]}, "solver.stop.tol: found no argument with a derivative, expected one"),
         ({"parameter": ["physics.matrix"]}, "physics.matrix: found no such parameter, expected a name in"),
-        ({"parameter": ["solver.step_size"], "method": SPARSE}, "solver.step_size: found NoneType, expected floating"),
+        ({"parameter": ["solver.step_size"], "method": SPARSE}, "solver.step_size: found no value, expected a number"),
         ({"parameter": ["solver.step_size"], "method": [*SPARSE, "--solver.step_size", "0.5"]},
          "found solver.step_size, whose halving moves the image by"),
         ({"method": ["--prior", "InWavelets", "--prior.prior", "L1", "--prior.wavelet", "haar", "--solver", "FISTA"]},

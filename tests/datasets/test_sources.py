@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from skimage.io import imsave
 from torch.testing import assert_close
@@ -184,3 +185,16 @@ def test_no_such_folder_volume_or_truth(tmp_path):
     save_measurement(tmp_path / "m.h5", torch.rand(1, 3), Dense(torch.rand(3, 16), (1, 4, 4)))
     with pytest.raises(InputError, match=r"m\.h5: found no truth"):
         Truths(str(tmp_path / "m.h5"))
+
+
+def test_a_stack_is_no_picture(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 40, 50), np.uint8), photometric="minisblack")
+    with pytest.raises(InputError, match=r"a\.tif: found a stack of 3 pages, expected one picture in a file"):
+        ImageFolder(tmp_path, 16)
+
+
+def test_white_is_that_of_the_stored_integers(tmp_path):
+    for kind in (np.uint8, np.uint16, np.uint32):
+        tifffile.imwrite(tmp_path / "a.tif", np.full((20, 20), np.iinfo(kind).max, kind))
+        crop = ImageFolder(tmp_path, 16).sample(0, torch.Generator())
+        assert torch.equal(crop, torch.ones(1, 16, 16))
