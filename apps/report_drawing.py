@@ -47,13 +47,13 @@ PHASE = Scale("twilight", -np.pi, np.pi, "phase (rad)", ((-np.pi, "−π"), (0.0
 
 
 def decibel_scale(p: Picture) -> Scale:
-    """Decibels below the peak: flat images in grey, as they are read."""
-    return Scale("inferno" if p.is_volume else "gray", -p.dynamic_range, 0.0, "magnitude (dB below peak)")
+    """Decibels below the peak: all but radar's volumes in grey, as they are read."""
+    return Scale("inferno" if p.is_scene else "gray", -p.dynamic_range, 0.0, "magnitude (dB below peak)")
 
 
 def linear_scale(p: Picture) -> Scale:
-    """Shares of the peak: flat images in grey."""
-    return Scale("viridis" if p.is_volume else "gray", 0.0, 1.0, "magnitude / peak")
+    """Shares of the peak: all but radar's volumes in grey."""
+    return Scale("viridis" if p.is_scene else "gray", 0.0, 1.0, "magnitude / peak")
 
 
 def draw(grid: Sequence[Sequence[Panel]], scale: Scale | None, alt: str, heads: Sequence[str] = ()) -> str:

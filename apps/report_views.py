@@ -4,7 +4,7 @@ r"""What a report shows of an image: normalised magnitude and phase, cut and pro
 
 Panels of a volume ``(X, Y, Z)`` have their first axis to the right and their second upwards; a flat
 image ``(rows, columns)`` is shown as stored, its first row on top: rows along z or y, columns along x.
-Volumes and echo images, whose rows are depths z, are read in decibels; other flat images are linear first.
+Volumes in metres and echo images, whose rows are depths z, are read in decibels; all others are linear first, in grey.
 """
 
 from __future__ import annotations
@@ -72,8 +72,13 @@ class Picture:
         return not self.is_volume and self.axes[0].name == "z"
 
     @property
+    def is_scene(self) -> bool:
+        """Whether this is a volume in metres: what a radar saw, of any contrast."""
+        return self.is_volume and bool(self.axes[0].unit)
+
+    @property
     def decibels_first(self) -> bool:
-        return self.is_volume or self.is_echo
+        return self.is_scene or self.is_echo
 
     @property
     def dynamic_range(self) -> float:
