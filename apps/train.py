@@ -38,7 +38,7 @@ from ..priors import (
     train,
 )
 from ..priors.training import NotFinite, Step, processes
-from ..priors.weights_file import read_description
+from ..priors.weights_file import description_of, read_description
 from .arguments import instantiate, new_parser, parse, plain
 from .cli import Interrupted, NumericalFailure, UsageError
 from .defaults import chosen_keys
@@ -109,6 +109,9 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("--checkpoint_every", type=float, default=60.0, help="seconds between checkpoints")
     add("--tensorboard", action="store_true", help="write TensorBoard's files too")
     add("--json", action="store_true", help="the log's lines on standard output")
+    known = {action.dest for action in parser._actions}
+    if strange := [key for key in defaults if key not in known]:
+        raise UsageError(f"preset: found {strange[0]!r}, expected options of this command")
     parser.set_defaults(defaults)
     return parser
 
@@ -350,7 +353,7 @@ def responses(tuner: SelfTuner, config: Namespace, step: int) -> dict[str, float
 
 
 def write_weights(run: Run, tuner: SelfTuner | None) -> None:
-    """The network with its description: data, settings, PSNR on all that was held out."""
+    """The description (data, settings, PSNR on all that was held out), then the network, which ends the run."""
     held_out = run.validation(len(run.held_out[1]))
     metrics: dict[str, float] = {"validation_images": len(held_out.clean)}
     metrics |= quality(run, denoised(run, held_out), held_out, "validation_psnr")
@@ -359,7 +362,7 @@ def write_weights(run: Run, tuner: SelfTuner | None) -> None:
     about = {"config": run.settings, "data": run.data, "metrics": metrics}
     if tuner is not None:
         about["hyperparameters"] = tuner.model.hyperparameters.current()
-    path = run.out / "weights.safetensors"
-    save_weights(path, run.result, **about, fingerprint=run.fingerprint, version=version("resolvent"))
+    about |= {"fingerprint": run.fingerprint, "version": version("resolvent")}
     with atomic(run.out / "weights.json") as partial:
-        partial.write_text(json.dumps(read_description(path), indent=1) + "\n")
+        partial.write_text(json.dumps(description_of(run.result, **about), indent=1) + "\n")
+    save_weights(run.out / "weights.safetensors", run.result, **about)

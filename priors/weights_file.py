@@ -45,9 +45,17 @@ def save_weights(path: str | os.PathLike[str], network: Network, **about: Any) -
 
     :param about: what else the description says, plain values.
     """
-    tensors = {name: _stored(t.detach().cpu().contiguous()) for name, t in network.state_dict().items()}
-    description = {"format": FORMAT, **network.description, "numbers": _numbers(tensors.values())}
-    write_safetensors(path, tensors, {"resolvent": json.dumps(description | about)})
+    write_safetensors(path, _tensors(network), {"resolvent": json.dumps(description_of(network, **about))})
+
+
+def description_of(network: Network, **about: Any) -> dict[str, Any]:
+    """What :func:`save_weights` says of a network."""
+    numbers = _numbers(_tensors(network).values())
+    return {"format": FORMAT, **network.description, "numbers": numbers} | about
+
+
+def _tensors(network: Network) -> dict[str, Tensor]:
+    return {name: _stored(t.detach().cpu().contiguous()) for name, t in network.state_dict().items()}
 
 
 def _stored(t: Tensor) -> Tensor:

@@ -84,6 +84,25 @@ def test_weights_log_and_description(tmp_path):
     assert load_denoiser(tmp_path / "weights.safetensors")(torch.rand(1, 1, 5, 6, 7), 0.1).shape == (1, 1, 5, 6, 7)
 
 
+def test_weights_are_written_last(tmp_path, monkeypatch):
+    """They say that the run is over: whoever is killed before has all else, or it is made anew."""
+    before, write = set(), verb.save_weights
+
+    def watched(path, *args, **kwargs):
+        before.update(p.name for p in path.parent.iterdir())
+        write(path, *args, **kwargs)
+
+    monkeypatch.setattr(verb, "save_weights", watched)
+    trained(tmp_path, 4)
+    assert {p.name for p in tmp_path.iterdir()} - before == {"weights.safetensors"} and "weights.json" in before
+
+
+def test_a_preset_with_a_word_that_is_no_option(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("steps: 5\nstpes: 10\n")
+    command = ["train", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "out")]
+    refused(capsys, command, USAGE, "preset: found 'stpes', expected options of this command")
+
+
 def test_configuration_file(tmp_path):
     """It replaces the preset's choices, and the command line replaces its own."""
     noise = {"class_path": "Gaussian", "init_args": {"high": 0.5}}
