@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from .noise import deviation
 from .norm import as_factor
 from .operator import Operator
 
@@ -94,7 +95,7 @@ class Convolution(Operator):
             detail = (even - odd) / math.sqrt(2)
         if not detail.numel():
             return y.real.new_zeros(len(y))
-        return detail.abs().flatten(1).median(1).values / (math.sqrt(math.log(2)) if y.is_complex() else 0.6745)
+        return deviation(detail)
 
 
 class _Tables(NamedTuple):

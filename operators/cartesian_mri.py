@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .noise import deviation, outermost
 from .norm import as_factor
 from .operator import Operator, along
 
@@ -89,8 +90,8 @@ class CartesianMRI(Operator):
         grid = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in self.image_shape[1:]), indexing="ij")
         radius = torch.stack(grid).square().sum(0).to(y.device).expand(y.shape)
         taken = (self.mask != 0).expand(y.shape)
-        outer = [k[t & (r >= r[t].quantile(0.9))] for k, t, r in zip(y, taken, radius, strict=True)]
-        return torch.stack([k.abs().median() for k in outer]) / math.sqrt(math.log(2))
+        outer = [k[t][outermost(r[t])] for k, t, r in zip(y, taken, radius, strict=True)]
+        return torch.cat([deviation(k[None]) for k in outer])
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any) -> Tensor:
         r"""``argmin_x gamma/2 ||A x - y||^2 + 1/2 ||x - z||^2``, ``gamma`` a number or one per image.

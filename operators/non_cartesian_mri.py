@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .extras import require
+from .noise import deviation, outermost
 from .operator import Operator
 
 #: Requested relative precision of a nonuniform transform, by the dtype of its data.
@@ -89,9 +90,7 @@ class NonCartesianMRI(Operator):
 
         The Rayleigh median of the tenth of the samples that lie farthest out, where an image has least.
         """
-        radius = self.trajectory.square().sum(1)
-        outer = y[..., radius >= radius.quantile(0.9)]
-        return outer.abs().flatten(1).median(1).values / math.sqrt(math.log(2))
+        return deviation(y[..., outermost(self.trajectory.square().sum(1))])
 
     def _forward_map(self, x: Tensor) -> Tensor:
         maps = self._maps_for(x)

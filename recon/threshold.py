@@ -19,10 +19,8 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from ..operators import squared_norm
+from ..operators.noise import deviation
 from .problem import per_image
-
-#: Medians of the magnitudes of complex and of real noise of standard deviation 1.
-RAYLEIGH, NORMAL = math.sqrt(math.log(2)), 0.6745
 
 
 @torch.no_grad()
@@ -40,7 +38,7 @@ def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | No
     elif hasattr(physics, "estimate_noise"):
         sigma = physics.estimate_noise(y)
     else:
-        sigma = (matched[:, seen] / columns[seen]).median(1).values / (RAYLEIGH if focused.is_complex() else NORMAL)
+        sigma = deviation(focused[:, seen] / columns[seen])
     parts = 1 if focused.is_complex() else 2
     return per_image(sigma, matched) * math.sqrt(parts * math.log(max(2, int(seen.sum())))) * columns
 

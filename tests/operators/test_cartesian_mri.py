@@ -1,11 +1,14 @@
 """Cartesian MRI against plain transforms, deepinv's operators and closed forms."""
 
+import math
+
 import deepinv
 import pytest
 import torch
 from deepinv.physics import MRI, MultiCoilMRI
 
 from resolvent.operators import CartesianMRI, squared_norm
+from resolvent.operators.noise import outermost
 from resolvent.priors import L1
 from resolvent.recon import FISTA
 
@@ -160,3 +163,10 @@ def test_groups_are_columns_and_readouts():
     assert solid["readouts"][0, 1].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     each = CartesianMRI(torch.ones(2, 1, 4, 6)).groups()["columns"]
     assert each.shape == (1, 4, 6)
+
+
+def test_the_outermost_tenth_of_any_number():
+    radius = torch.rand(1001)
+    assert torch.equal(outermost(radius), radius >= radius.quantile(0.9))
+    n = 2**24 + 10
+    assert int(outermost(torch.arange(float(n), dtype=F64)).sum()) == n - math.ceil(0.9 * (n - 1))

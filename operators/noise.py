@@ -1,0 +1,25 @@
+r"""How strong the noise is in numbers that are noise for the most part.
+
+.. math:: \hat\sigma = \operatorname{median} |n| \Big/ \sqrt{\ln 2} \text{ (complex, in total)}, \qquad
+          \hat\sigma = \operatorname{median} |n| \,/\, 0.6745 \text{ (real)} .
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+#: Medians of the magnitudes of complex and of real noise of standard deviation 1.
+RAYLEIGH, NORMAL = math.sqrt(math.log(2)), 0.6745
+
+
+def deviation(noise: Tensor) -> Tensor:
+    """Standard deviation of each image's noise ``(B, ...)``, shape ``(B,)``."""
+    return noise.abs().flatten(1).median(1).values / (RAYLEIGH if noise.is_complex() else NORMAL)
+
+
+def outermost(radius: Tensor) -> Tensor:
+    """Where ``radius`` is among its largest tenth, of any number; torch's quantile takes 16 million."""
+    rank = math.ceil(0.9 * (radius.numel() - 1)) + 1
+    return radius >= radius.flatten().kthvalue(rank).values
