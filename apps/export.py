@@ -39,9 +39,9 @@ def _images(path: Path, truth: bool) -> tuple[Tensor, dict[str, Any]]:
     """Images ``(B, C, *spatial)`` and their axes."""
     if own_format(path) == "resolvent-measurement":
         m = load_measurement(path)
-        images, axes = m.truth, axes_of(m.physics)
+        images, axes = None if m.truth is None else m.physics.frame(m.truth), axes_of(m.physics)
     else:
-        result = load_result(path)
+        result = load_result(path).framed()
         images, axes = result.truth if truth else result.image, result.axes
     if images is None:
         raise InputError(f"{path}: has no truth, expected one to export")

@@ -86,6 +86,8 @@ def describe_result(path: Path) -> dict[str, Any]:
     )  # fmt: skip
     more = {name: getattr(result, name) for name in ("std", "mask")}
     facts = {name: _array(value) for name, value in {"image": result.image, **more}.items() if value is not None}
+    if result.window is not None and result.framed().image.shape != result.image.shape:
+        facts["frame"] = ", ".join(f"{a} to {b - 1}" for a, b in result.window.tolist())
     return facts | {k: result.record[k] for k in keys if k in result.record}
 
 

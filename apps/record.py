@@ -49,7 +49,8 @@ def assemble(
         "metrics": metrics, "warnings": cautions(about, solver, solution, m) + unexplained(metrics, solution, m),
         "version": version("resolvent"), "torch": torch.__version__, "threads": torch.get_num_threads(),
     }  # fmt: skip
-    return Result(image, solution.history, about | run, truth, axes_of(m.physics), std)
+    window = torch.tensor([(part.start, part.stop) for part in m.physics.window]).reshape(-1, 2)
+    return Result(image, solution.history, about | run, truth, axes_of(m.physics), std, window=window)
 
 
 def uncertainty(image: torch.Tensor, truth: torch.Tensor | None, std: torch.Tensor | None) -> dict[str, Any]:
@@ -69,15 +70,14 @@ def _rms(x: torch.Tensor) -> torch.Tensor:
 def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m: Measurement) -> dict[str, Any]:
     """Residual, peak, and against the truth NMSE and the magnitudes' PSNR and SSIM; one number per image.
 
-    Of an operator with a ``frame`` only what lies inside it is compared with the truth.
+    Only what lies inside the operator's frame is compared with the truth.
     """
     found: dict[str, Any] = {}
     if not isinstance(solver, Migration):
         found["relative_residual"] = Problem(_floating(m.y), m.physics.cpu()).relative_residual(image).tolist()
     found["peak"] = image.abs().flatten(1).amax(1).tolist()
     if truth is not None:
-        frame = getattr(m.physics, "frame", None)
-        image, truth = (image, truth) if frame is None else (frame(image), frame(truth))
+        image, truth = m.physics.frame(image), m.physics.frame(truth)
         pair = (image, truth) if m.physics.relative_scale or not image.is_complex() else (image.abs(), truth.abs())
         likeness = (magnitude_psnr, magnitude_ssim) if m.physics.relative_scale else (psnr, ssim)
         found |= {name: measure(*pair).tolist() for name, measure in zip(("psnr", "ssim"), likeness, strict=True)}

@@ -39,6 +39,7 @@ TRUTH = "truth"
 
 def page(results: Sequence[Result], names: Sequence[str]) -> str:
     """The whole page."""
+    results = [r.framed() for r in results]
     n_images = max(len(r.image) for r in results)
     shown = min(n_images, MAX_IMAGES)
     groups = [pictures(results, names, i) for i in range(shown)]

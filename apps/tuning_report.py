@@ -56,7 +56,8 @@ def result(scan: Scan, image: Tensor, solver: Solver) -> Result:
     m, image = scan.measurement, image.cpu()
     truth = None if m.truth is None else m.truth.cpu().to(image.dtype)
     found = measures(solver, image, truth, type(m)(m.y.cpu(), m.physics.cpu(), truth, m.noise_std, m.meta))
-    return Result(image, {}, {"metrics": found}, truth, axes_of(m.physics))
+    truth = None if truth is None else m.physics.frame(truth)
+    return Result(m.physics.frame(image), {}, {"metrics": found}, truth, axes_of(m.physics))
 
 
 def sections(

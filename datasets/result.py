@@ -4,6 +4,7 @@
 /image            (batch, C, *spatial)
 /truth            the same shape, optional
 /std              the same shape, real: standard deviation of the samples whose mean the image is, optional
+/window           (spatial axes, 2): first index inside the frame of what was measured and first beyond it, optional
 /mask             (*data_shape): which data were measured, of an acquisition, optional
 /axes/<name>      voxel coordinates with unit, optional
 /history/<name>   (iterations, batch)
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from .hdf5 import check_format, read_tensor, reading, stored_text, text, to_nump
 
 FORMAT, VERSION = "resolvent-result", 1
 #: Tensors that not every result has.
-OPTIONAL = ("truth", "std", "mask")
+OPTIONAL = ("truth", "std", "mask", "window")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Result:
         ``device``, ``status``, ``metrics``, ``warnings``, ``seconds``, ``fingerprint``.
     :param std: of the samples whose mean the image is, ``(B, C, *spatial)``, real.
     :param mask: which data were measured, ``(*data_shape)``, if the run chose them; ``record["order"]`` says when.
+    :param window: the part of each spatial axis that lies inside the frame of what was measured, start and stop,
+        integers ``(spatial axes, 2)``; all of it if None.
     :param axes: voxel coordinates per spatial axis, in metres, if the operator has them.
     """
 
@@ -47,6 +50,16 @@ class Result:
     axes: dict[str, Tensor] = field(default_factory=dict)
     std: Tensor | None = None
     mask: Tensor | None = None
+    window: Tensor | None = None
+
+    def framed(self) -> Result:
+        """Image, truth and standard deviation cut to the frame of what was measured."""
+        if self.window is None:
+            return self
+        inside = (..., *(slice(*ends) for ends in self.window.tolist()))
+        found = {"image": self.image, "truth": self.truth, "std": self.std}
+        cut = {name: values[inside] for name, values in found.items() if values is not None}
+        return replace(self, **cut, window=None)
 
 
 def save_result(path: str | os.PathLike[str], result: Result) -> None:
@@ -80,10 +93,22 @@ def load_result(path: str | os.PathLike[str]) -> Result:
             record = dict(json.loads(text(file.attrs.get("record", "{}"))))
         except (ValueError, TypeError) as error:
             raise InputError(f"{path}: attribute 'record' is not a JSON object ({error})") from error
-        return Result(
+        found = Result(
             image=read_tensor(path, file["image"]),
             history={name: read_tensor(path, item) for name, item in groups["history"].items()},
             record=record,
             axes={name: read_tensor(path, item) for name, item in groups["axes"].items()},
             **{name: read_tensor(path, file[name]) for name in OPTIONAL if name in file},
         )
+    _check_window(path, found)
+    return found
+
+
+def _check_window(path: Path, result: Result) -> None:
+    if result.window is None:
+        return
+    ends, lengths = result.window.tolist(), result.image.shape[2:]
+    fits = result.window.shape == (len(lengths), 2) and not result.window.is_floating_point()
+    if not fits or not all(0 <= a < b <= n for (a, b), n in zip(ends, lengths, strict=True)):
+        expected = f"a start and a stop for each axis of images {tuple(lengths)}"
+        raise InputError(f"{path}: '/window': found {ends}, expected {expected}")

@@ -160,8 +160,8 @@ class Blur(Convolution):
     r"""What a camera's frame shows of a blurred scene: the valid part of the convolution.
 
     Images are larger than the photograph by the kernel's length minus one on each axis, since the light of
-    that many pixels outside the frame falls into it. :meth:`frame` cuts a reconstruction back to the photograph's
-    frame, where kernel sample ``n // 2`` leaves it in place. Real images stay real.
+    that many pixels outside the frame falls into it. :meth:`frame` cuts a reconstruction back to the photograph, where
+    kernel sample ``n // 2`` leaves it in place. Real images stay real.
 
     :param kernel: real, ``(*spatial)`` for all channels or ``(C, *spatial)``.
     :param frame_shape: ``(C, *spatial)`` of the photograph, in two or three dimensions.
@@ -189,11 +189,11 @@ class Blur(Convolution):
         """The inverse as it would be if the camera saw the whole periodic grid; wrong only near the frame's border."""
         return self._filter(x, 1 / (1 + gamma * self._tables_for(x.dtype).power), self.image_shape)
 
-    def frame(self, x: Tensor) -> Tensor:
-        """The part of images ``(B, *image_shape)`` inside the photograph's frame, ``(B, *data_shape)``."""
-        self._check("image", x, self.image_shape)
+    @property
+    def window(self) -> tuple[slice, ...]:
+        """The photograph's frame, as long on each axis as the data."""
         starts = [(k - 1) - k // 2 for k in self.kernel.shape[1:]]
-        return x[(..., *(slice(a, a + n) for a, n in zip(starts, self.data_shape[1:], strict=True)))]
+        return tuple(slice(a, a + n) for a, n in zip(starts, self.data_shape[1:], strict=True))
 
 
 def checked(kernel: Tensor, name: str, shape: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:

@@ -96,6 +96,16 @@ class Operator(LinearPhysics):
     def geometry(self) -> dict[str, Any]:
         """The constructor's arguments, from which a file rebuilds this operator."""
 
+    @property
+    def window(self) -> tuple[slice, ...]:
+        """The part of each spatial axis that was measured from within; all, unless images reach beyond the data."""
+        return tuple(slice(0, n) for n in self.image_shape[1:])
+
+    def frame(self, x: Tensor) -> Tensor:
+        """The part of images ``(B, *image_shape)`` inside the :attr:`window`."""
+        self._check("image", x, self.image_shape)
+        return x[(..., *self.window)]
+
     def groups(self) -> dict[str, Tensor]:
         """What can be measured by itself: by name, the group of each datum, integers ``data_shape``, below 0 for none.
 

@@ -30,6 +30,10 @@ class Scaled(Operator):
     def geometry(self) -> dict[str, Any]:
         return {"physics": self.physics, "scale": self.scale}
 
+    @property
+    def window(self) -> tuple[slice, ...]:
+        return self.physics.window
+
     def groups(self) -> dict[str, Tensor]:
         return self.physics.groups()
 

@@ -5,10 +5,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from commands import refused
 from skimage.io import imsave
 
 from resolvent.apps.cli import INPUT, OK, USAGE, main
-from resolvent.datasets import load_measurement, load_result
+from resolvent.datasets import Result, load_measurement, load_result, save_result
 from resolvent.operators import Blur, CircularBlur, Downsampling
 from resolvent.recon import psnr
 
@@ -32,8 +33,33 @@ def test_default_reconstruction_is_sharper_than_the_data(picture, border, kind, 
     assert main(["reconstruct", str(file), "--out", str(result), "--report", "false"]) == OK
     m, image = load_measurement(file), load_result(result).image
     assert type(m.physics) is kind and m.truth.shape == (1, 3, 40, 48)
-    framed = m.physics.frame if kind is Blur else (lambda x: x)
+    framed = m.physics.frame
     assert psnr(framed(image), framed(m.truth), 1.0) > psnr(m.y, framed(m.truth), 1.0) + 3
+
+
+def test_what_is_shown_of_a_photograph_is_its_frame(picture, tmp_path, capsys):
+    file, result = tmp_path / "b.h5", tmp_path / "image.h5"
+    assert main(["simulate", "blur", "--out", str(file), "--image", str(picture), "--kernel", "motion"]) == OK
+    assert main(["reconstruct", str(file), "--out", str(result), "--solver.max_iter", "2"]) == OK
+    m, whole = load_measurement(file), load_result(result)
+    capsys.readouterr()
+    for option, images in (([], whole.image), (["--truth"], m.truth)):
+        assert main(["export", str(result), "--out", str(tmp_path / "x.npy"), *option]) == OK
+        assert np.array_equal(np.load(tmp_path / "x.npy"), m.physics.frame(images)[0].numpy())
+    assert main(["info", str(result)]) == OK
+    rows, columns = m.physics.window
+    ends = f"{rows.start} to {rows.stop - 1}, {columns.start} to {columns.stop - 1}"
+    assert ends in capsys.readouterr().out and m.physics.frame(m.truth).shape == m.y.shape
+    (page := result.with_suffix(".html")).unlink()
+    assert main(["report", str(result)]) == OK
+    assert page.exists() and whole.framed().image.shape == m.y.shape
+
+
+def test_a_frame_that_fits_no_image_is_refused(tmp_path, capsys):
+    path = tmp_path / "r.h5"
+    for window in (torch.tensor([[0, 5]]), torch.tensor([[0, 5], [2, 2]]), torch.tensor([[0.0, 2.0], [0.0, 2.0]])):
+        save_result(path, Result(torch.ones(1, 1, 4, 4), window=window))
+        refused(capsys, ["report", str(path)], INPUT, "/window")
 
 
 def test_default_reconstruction_of_a_small_picture_is_sharper_than_interpolation(picture, tmp_path):
