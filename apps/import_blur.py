@@ -7,14 +7,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..datasets import Arrays, read_arrays, save_measurement
-from ..datasets.hdf5 import begins
-from ..datasets.images import JPEG, as_kernel, as_photograph
+from ..datasets import Arrays, read_arrays, recognise, save_measurement
+from ..datasets.images import as_kernel, as_photograph
 from .cli import UsageError
 from .import_ import pick
 
 #: Values of a photograph above which its white is hardly 1.
 FAR_ABOVE_WHITE = 4.0
+#: Formats whose compression takes noise away.
+LOSSY = ("JPEG", "WebP")
 
 
 def main(
@@ -55,8 +56,8 @@ def main(
 
 def cautions(source: str, photograph: Tensor, noise_std: float | None) -> Iterator[str]:
     """What keeps an estimate of the noise, or a trained denoiser, from what they would do."""
-    if noise_std is None and begins(Path(source)).startswith(JPEG):
-        yield "JPEG takes fine noise away, what is estimated will be too low; --noise_std states it"
+    if noise_std is None and (name := recognise(source).name) in LOSSY:
+        yield f"{name} takes fine noise away, what is estimated will be too low; --noise_std states it"
     if float(photograph.max()) > FAR_ABOVE_WHITE:
         peak = float(photograph.max())
         yield f"values up to {peak:g}; trained denoisers expect white at 1, integers of pictures would become that"

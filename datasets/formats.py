@@ -6,6 +6,7 @@ A new format costs one file with two functions and one row in :data:`FORMATS`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from .errors import InputError
 from .fastmri import is_fastmri, read_fastmri
 from .hdf5 import begins
 from .hdf5_arrays import is_hdf5, read_hdf5
-from .images import JPEG, PNG, TIFF, read_picture, read_tiff
+from .images import BMP, JPEG, PNG, TIFF, WEBP, read_picture, read_tiff
 from .ismrmrd import is_ismrmrd, read_ismrmrd
 from .matlab5 import is_matlab5, read_matlab5
 from .matlab73 import is_matlab73, read_matlab73
@@ -40,6 +41,10 @@ def _begins_with(*marks: bytes) -> Callable[[bytes, Path], bool]:
     return lambda head, path: head.startswith(marks)
 
 
+def _matches(pattern: re.Pattern[bytes]) -> Callable[[bytes, Path], bool]:
+    return lambda head, path: pattern.match(head) is not None
+
+
 #: The first that recognises a file has it: the special before the general.
 FORMATS = (
     Format("MATLAB v7.3", is_matlab73, read_matlab73),
@@ -50,6 +55,8 @@ FORMATS = (
     Format("npz", is_npz, read_npz),
     Format("PNG", _begins_with(PNG), read_picture),
     Format("JPEG", _begins_with(JPEG), read_picture),
+    Format("WebP", _matches(WEBP), read_picture),
+    Format("BMP", _matches(BMP), read_picture),
     Format("TIFF", _begins_with(*TIFF), read_tiff),
     Format("NIfTI", is_nifti, read_nifti),
     Format("MATLAB v5", is_matlab5, read_matlab5),

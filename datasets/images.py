@@ -1,4 +1,4 @@
-"""Photographs and microscopy: PNG and JPEG by Pillow, TIFF by tifffile.
+"""Photographs and microscopy: PNG, JPEG, WebP and BMP by Pillow, TIFF by tifffile.
 
 Values stay as stored, integers of 8 or 16 bits. Gray images are ``(rows, columns)``, colour ones
 ``(3, rows, columns)``, an alpha channel is an array of its own; stacks have their pages first. What integers
@@ -7,6 +7,7 @@ mean by white is among the facts.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,14 @@ from .arrays import NUMERIC, Allowance, Arrays, decoding, refuse_overfull, to_te
 from .errors import InputError
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+WEBP, BMP = re.compile(rb"RIFF....WEBP", re.DOTALL), re.compile(rb"BM....\0\0\0\0", re.DOTALL)
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: Pillow's modes that are taken as they are; all others become RGB.
 MODES = ("1", "L", "LA", "I;16", "RGB", "RGBA")
 
 
 def read_picture(path: Path) -> Arrays:
-    """A PNG or JPEG as ``image`` and, where it has one, ``alpha``; turned as its EXIF tag says.
+    """A PNG, JPEG, WebP or BMP as ``image`` and, where it has one, ``alpha``; turned as its EXIF tag says.
 
     :raises InputError: for colours of 16 bits in PNG too, of which Pillow would drop half.
     """
@@ -34,7 +36,7 @@ def read_picture(path: Path) -> Arrays:
     if head.startswith(PNG) and head[24:26] in (b"\x10\x02", b"\x10\x04", b"\x10\x06"):
         raise InputError(f"{path}: PNG of 16 bits in several channels, expected 8 bits, or gray; TIFF keeps all 16")
     allowance = Allowance(path)
-    with decoding(path, "image"), Image.open(path, formats=("PNG", "JPEG")) as picture:
+    with decoding(path, "image"), Image.open(path, formats=("PNG", "JPEG", "WEBP", "BMP")) as picture:
         allowance.take("image", (*picture.size, 4), 2)
         turned = ImageOps.exif_transpose(picture)
         if turned.mode not in MODES:

@@ -93,7 +93,7 @@ class Pieces(Source):
 
 
 class ImageFolder(Pieces):
-    """The pictures (PNG, JPEG, TIFF) of a folder, of any and different sizes.
+    """The pictures (PNG, JPEG, WebP, BMP, TIFF) of a folder, of any and different sizes.
 
     :param path: the folder; other folders and hidden files in it are passed over.
     :param size: side of the square crops, pixels.
@@ -109,7 +109,7 @@ class ImageFolder(Pieces):
             found = read_arrays(file)
             image = found.arrays.get("image")
             if image is None:
-                raise InputError(f"{file}: found no picture, expected PNG, JPEG or TIFF")
+                raise InputError(f"{file}: found no picture, expected PNG, JPEG, WebP, BMP or TIFF")
             if image.ndim == 3 and "channel_axis" not in found.facts:
                 raise InputError(f"{file}: found a stack of {len(image)} pages, expected one picture in a file")
             self.add(str(file), _with_channels(str(file), image, channels), sha256(file))

@@ -148,7 +148,7 @@ def png16(path, rng):
     Image.fromarray(rng.integers(0, 65535, (9, 11), dtype=np.uint16)).save(path)
 
 
-def jpeg(path, rng):
+def rgb(path, rng):
     Image.fromarray(rng.integers(0, 255, (16, 24, 3), dtype=np.uint8)).save(path)
 
 
@@ -173,8 +173,8 @@ def bart_header(path, rng):
 MAKERS = {
     "measurement.h5": measurement, "result.h5": result, "plain.h5": hdf5, "fastmri.h5": fastmri, "ismrmrd.h5": ismrmrd,
     "cells.mat": matlab5, "packed.mat": matlab5_packed, "v73.mat": matlab73, "a.npy": npy, "a.npz": npz,
-    "a.nii": nifti, "a.nii.gz": nifti, "rgba.png": png, "gray16.png": png16, "a.jpg": jpeg, "a.tif": tiff,
-    "packed.tif": tiff_packed, "a.cfl": bart, "b.hdr": bart_header,
+    "a.nii": nifti, "a.nii.gz": nifti, "rgba.png": png, "gray16.png": png16, "a.jpg": rgb, "a.tif": tiff,
+    "a.webp": rgb, "a.bmp": rgb, "packed.tif": tiff_packed, "a.cfl": bart, "b.hdr": bart_header,
 }  # fmt: skip
 #: Where the payload begins, in formats that keep it plain to the end.
 PAYLOAD = {"a.npy": 128, "a.nii": 352, "a.cfl": 0}
@@ -344,7 +344,7 @@ def png_of(width, height, data):
 
 
 def jpeg_absurd(path):
-    jpeg(path, np.random.default_rng(0))
+    rgb(path, np.random.default_rng(0))
     content = bytearray(path.read_bytes())
     at = content.index(b"\xff\xc0") + 5
     content[at : at + 4] = b"\xff\xff\xff\xff"

@@ -1,5 +1,7 @@
 """What is written in a format, by its own library where there is one, is what is read."""
 
+from itertools import product
+
 import h5py
 import numpy as np
 import pytest
@@ -116,11 +118,11 @@ def test_gray_images_keep_their_levels(levels, suffix, tmp_path):
     read(tmp_path / f"a.{suffix}", {"png": "PNG", "tif": "TIFF"}[suffix], values)
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("channels, suffix", [(3, "bmp"), *product([3, 4], ["png", "tif", "webp"])])
 def test_colours_come_first_and_alpha_apart(channels, suffix, tmp_path):
     values = np.random.default_rng(0).integers(0, 255, (5, 7, channels), dtype=np.uint8)
-    Image.fromarray(values).save(tmp_path / f"a.{suffix}")
+    exactly = {"lossless": True, "exact": True} if suffix == "webp" else {}
+    Image.fromarray(values).save(tmp_path / f"a.{suffix}", **exactly)
     found = read_arrays(tmp_path / f"a.{suffix}").arrays
     assert np.array_equal(found["image"].numpy(), values[..., :3].transpose(2, 0, 1))
     assert ("alpha" in found) == (channels == 4)
