@@ -129,6 +129,10 @@ SENTENCES = (
     (r"^unrecognized arguments: (\S+)", "{0}: found no option of this name, expected one that --help lists"),
     (r"^argument (\S+): expected (.+)", "{0}: found none, expected {1}"),
     (r"(?:File does not exist|Path is not a file): '([^']+)'", "{key}: found no file {0!r}, expected one"),
+    (
+        r"Not a valid subclass of \w+\. Got value: ([-+.\w]+)\n",
+        "{key}: found {0}, expected one of the classes that --help lists",
+    ),
     (r"^Problems parsing config: ([^\n]+)", "--config: found no YAML ({0}), expected options and their values"),
     (r"^Unexpected config:", "--config: found no options in it, expected them with their values"),
 )

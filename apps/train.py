@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from .. import datasets, priors  # noqa: F401  (their classes are named on the command line)
 from ..datasets import InputError, Source
@@ -39,7 +39,7 @@ from ..priors import (
 )
 from ..priors.training import NotFinite, Step, processes
 from ..priors.weights_file import description_of, read_description
-from .arguments import instantiate, new_parser, parse, plain
+from .arguments import brief, instantiate, new_parser, parse, plain
 from .cli import Interrupted, NumericalFailure, UsageError
 from .defaults import chosen_keys
 from .long_run import late_signals, process_group, say
@@ -109,11 +109,24 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("--checkpoint_every", type=float, default=60.0, help="seconds between checkpoints")
     add("--tensorboard", action="store_true", help="write TensorBoard's files too")
     add("--json", action="store_true", help="the log's lines on standard output")
+    check_preset(parser, defaults)
+    parser.set_defaults(defaults)
+    return parser
+
+
+def check_preset(parser: ArgumentParser, defaults: dict[str, Any]) -> None:
+    """Refuse a preset with options that there are not, or values of another type; classes may lack arguments still.
+
+    :raises UsageError: naming the first.
+    """
     known = {action.dest for action in parser._actions}
     if strange := [key for key in defaults if key not in known]:
         raise UsageError(f"preset: found {strange[0]!r}, expected options of this command")
-    parser.set_defaults(defaults)
-    return parser
+    values = {key: value for key, value in defaults.items() if not isinstance(value, dict)}
+    try:
+        parser.parse_object({"preset": "", **values})
+    except ArgumentError as error:
+        raise UsageError(f"preset: {brief(error)}") from error
 
 
 def presets() -> dict[str, Path]:

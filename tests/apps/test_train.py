@@ -103,6 +103,18 @@ def test_a_preset_with_a_word_that_is_no_option(tmp_path, capsys):
     refused(capsys, command, USAGE, "preset: found 'stpes', expected options of this command")
 
 
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("steps: many", "preset: --steps: found 'many', expected int"),
+        ("noise: 5", "preset: --noise: found 5, expected one of the classes"),
+    ],
+)
+def test_a_preset_with_a_value_of_another_kind(line, message, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(line + "\n")
+    refused(capsys, ["train", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "out")], USAGE, message)
+
+
 def test_configuration_file(tmp_path):
     """It replaces the preset's choices, and the command line replaces its own."""
     noise = {"class_path": "Gaussian", "init_args": {"high": 0.5}}
