@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .norm import norms, per_image
+from .real_parts import real_parts
 
 Map = Callable[[Tensor], Tensor]
 
@@ -89,10 +90,6 @@ def implicitly(x: Tensor, left: Tensor, solve: Map) -> Tensor:
     return x + (left - left.detach())
 
 
-def _real(x: Tensor) -> Tensor:
-    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
-
-
 def _dots(a: Tensor, b: Tensor) -> Tensor:
     """Real part of the inner product per image, shaped to multiply it."""
-    return per_image(torch.linalg.vecdot(_real(a).flatten(1), _real(b).flatten(1)), a)
+    return per_image(torch.linalg.vecdot(real_parts(a).flatten(1), real_parts(b).flatten(1)), a)

@@ -15,6 +15,8 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
+from .real_parts import real_parts
+
 #: In place of a norm of 0 that something is divided by.
 TINY = 1e-30
 
@@ -68,8 +70,7 @@ def as_factor(gamma: float | Tensor, x: Tensor) -> float | Tensor:
 
 def norms(x: Tensor) -> Tensor:
     """Euclidean norm per image, shape ``(B,)``; of real parts: torch's norm of complex numbers is 40 times slower."""
-    parts = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
-    return torch.linalg.vector_norm(parts.flatten(1), dim=1)
+    return torch.linalg.vector_norm(real_parts(x).flatten(1), dim=1)
 
 
 def _random_unit_image(like: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .files import atomic, first_line
+from .real_parts import real_parts
 
 _COMPLEX = ".complex"
 
@@ -71,8 +72,7 @@ def _read(
 
 
 def _storable(t: Tensor) -> Tensor:
-    t = t.detach().cpu().resolve_conj()
-    return (torch.view_as_real(t) if t.is_complex() else t).clone(memory_format=torch.contiguous_format)
+    return real_parts(t.detach().cpu()).clone(memory_format=torch.contiguous_format)
 
 
 def _restored(name: str, stored: Tensor) -> tuple[str, Tensor]:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from .operator import Operator
+from .real_parts import real_parts
 
 #: Approximation coefficients that one block of the banded matrix makes, or near: the length must divide.
 BLOCK = 8
@@ -55,14 +56,14 @@ class Wavelet(Operator):
         return {"image_shape": self.image_shape, "wavelet": self.wavelet, "levels": self.levels}
 
     def _forward_map(self, x: Tensor) -> Tensor:
-        out = _real(x)
+        out = real_parts(x)
         for size, axes in self._corners:
             corner = _corner(out, size)
             out = _put(out, corner, reduce(self._analyse, axes, corner))
         return torch.view_as_complex(out) if x.is_complex() else out
 
     def _adjoint_map(self, y: Tensor) -> Tensor:
-        out = _real(y).clone(memory_format=torch.contiguous_format)
+        out = real_parts(y).clone(memory_format=torch.contiguous_format)
         for size, axes in reversed(self._corners):
             corner = _corner(out, size)
             out = _put(out, corner, reduce(self._synthesise, axes, corner))
@@ -110,11 +111,6 @@ def _corners(spatial: tuple[int, ...], taps: int, levels: int) -> list[tuple[tup
         corners.append((spatial, [axis for axis, halved in enumerate(split, start=2) if halved]))
         spatial = tuple((n + 1) // 2 if halved else n for n, halved in zip(spatial, split, strict=True))
     return corners
-
-
-def _real(x: Tensor) -> Tensor:
-    """``(B, C, *spatial, 2)`` of a complex image, a real one as it is."""
-    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
 def _corner(x: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -17,6 +17,8 @@ import deepinv.optim
 import torch
 from torch import Tensor
 
+from ..operators.real_parts import real_parts
+
 #: The inner state of an iterative prox: tensors whose first axis is the batch, or tuples of them.
 Aux = tuple[Any, ...]
 
@@ -138,7 +140,7 @@ def squared_length(x: Tensor, axes: Sequence[int]) -> Tensor:
 
     A plain sum, since torch's norm over a short strided axis is many times slower, and so are strided real parts.
     """
-    square = torch.view_as_real(x.resolve_conj()).square() if x.is_complex() else x.square()
+    square = real_parts(x).square()
     total = square.sum([axis % x.ndim for axis in axes], keepdim=True) if axes else square
     return total[..., 0] + total[..., 1] if x.is_complex() else total
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..operators import Linearised, squared_norm
 from ..operators.norm import TINY, norms
 from ..operators.norm import per_image as per_image
+from ..operators.real_parts import real_parts
 from ..priors import Analysis
 
 
@@ -112,8 +113,7 @@ class Problem:
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
     """Real part of the inner product per image, shape ``(B,)``."""
-    if a.is_complex():
-        a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
+    a, b = real_parts(a), real_parts(b)
     order = (0, *sorted(range(1, a.ndim), key=a.stride, reverse=True))  # as a lies in memory, so that nothing is copied
     return torch.linalg.vecdot(a.permute(order).flatten(1), b.permute(order).flatten(1))
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ...operators.norm import largest_eigenvalue
+from ...operators.real_parts import real_parts
 from ..problem import norms
 from .lower_level import LowerLevel
 from .upper_level import UpperLevel
@@ -94,7 +95,7 @@ class Linearised:
         if p > COLUMNS:
             return self._joint_norm().expand(len(self.x))
         columns = [self.jacobian(e).flatten(1) for e in torch.eye(p, dtype=self.theta.dtype, device=self.theta.device)]
-        columns = torch.stack([torch.view_as_real(c).flatten(1) if c.is_complex() else c for c in columns], 2)
+        columns = torch.stack([real_parts(c).flatten(1) for c in columns], 2)
         return torch.linalg.matrix_norm(columns, 2)
 
     def _joint_norm(self) -> Tensor:

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ...operators.krylov import Map
+from ...operators.real_parts import from_real_parts, real_parts
 from .lower_level import LowerLevel, LowerSolution
 from .upper_level import Loss
 
@@ -38,15 +39,12 @@ class Part:
 
     def rows(self, x: Tensor, width: int) -> Tensor:
         """``(B, width)``, real, in the unit, zeros at the end."""
-        flat = (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).flatten(1) / self.unit
+        flat = real_parts(x).flatten(1) / self.unit
         return torch.nn.functional.pad(flat, (0, width - flat.shape[1]))
 
     def images(self, rows: Tensor) -> Tensor:
         """The lower level's variable."""
-        flat = rows[:, : self.width] * self.unit
-        if self.like.is_complex():
-            return torch.view_as_complex(flat.reshape(*self.like.shape, 2).contiguous())
-        return flat.reshape(self.like.shape)
+        return from_real_parts(rows[:, : self.width] * self.unit, self.like)
 
 
 class Share(NamedTuple):

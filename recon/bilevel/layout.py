@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ...operators.real_parts import from_real_parts, real_parts
+
 
 class Layout:
     """How what moves of a state lies in vectors ``(B, n)``.
@@ -29,8 +31,7 @@ class Layout:
         leaves, sizes = list(self._leaves), [_row(self._leaves[i]).shape[1] for i in self._moving]
         for i, piece in zip(self._moving, vector.split(sizes, 1), strict=True):
             like = self._leaves[i]
-            piece = piece.reshape(*like.shape, 2) if like.is_complex() else piece.reshape(like.shape)
-            leaves[i] = torch.view_as_complex(piece.contiguous()) if like.is_complex() else piece
+            leaves[i] = from_real_parts(piece, like)
         return pytree.tree_unflatten(leaves, self._tree)
 
 
@@ -41,4 +42,4 @@ def _moves(leaf: Tensor) -> bool:
 
 def _row(leaf: Tensor) -> Tensor:
     """``(B, n)``, real."""
-    return (torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf).flatten(1)
+    return real_parts(leaf).flatten(1)

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...operators.real_parts import from_real_parts, real_parts
+
 
 class Parameters:
     """Named tensors, and where they stand.
@@ -59,7 +61,7 @@ class Parameters:
         for name in self.names:
             value = self._found(name)
             value = value.log() if name in self.logarithmic else value / self._units.get(name, 1.0)
-            pieces.append((torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).flatten())
+            pieces.append(real_parts(value).flatten())
         dtype = max((p.dtype for p in pieces), key=lambda d: torch.finfo(d).bits)
         return torch.cat([p.to(dtype) for p in pieces])
 
@@ -82,9 +84,7 @@ class Parameters:
 
     def _shaped(self, name: str, like: Tensor, piece: Tensor) -> Tensor:
         piece = self._units[name] * piece if name in self._units else piece
-        if like.is_complex():
-            return torch.view_as_complex(piece.reshape(*like.shape, 2)).to(like.dtype)
-        piece = piece.reshape(like.shape).to(like.dtype)
+        piece = from_real_parts(piece, like).to(like.dtype)
         return piece.exp() if name in self.logarithmic else piece
 
     def _found(self, name: str) -> Tensor:
