@@ -139,6 +139,22 @@ class Operator(LinearPhysics):
         x = self.prox_l2(z, y, gamma)
         return x, self.A(x)
 
+    def squared_norm(self) -> float | None:
+        """``||A||^2``, if the operator knows it."""
+        return None
+
+    def column_norms(self) -> Tensor | None:
+        """Euclidean norm of each column of A, real ``(*image_shape)``, if the operator knows them."""
+        return None
+
+    def estimate_noise(self, y: Tensor) -> Tensor | None:
+        """Standard deviation of the noise in data that state none, per image ``(B,)``, if the operator can tell."""
+        return None
+
+    def back_project(self, y: Tensor) -> Tensor:
+        """The image that the data show at once: ``A^H y``, or that with what evens out how data lie."""
+        return self.A_adjoint(y)
+
     def precondition(self, x: Tensor, gamma: float | Tensor) -> Tensor:
         """About ``(I + gamma A^H A)^-1 x``, Hermitian positive definite; ``x`` itself where nothing better is known.
 

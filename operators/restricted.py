@@ -32,10 +32,17 @@ class Restricted(Operator):
     def geometry(self) -> dict[str, Any]:
         return {"physics": self.physics, "keep": self.keep}
 
+    @property
+    def window(self) -> tuple[slice, ...]:
+        return self.physics.window
+
     def groups(self) -> dict[str, Tensor]:
         """The operator's own, of the data that are kept."""
         kept = (self.keep != 0).cpu()
         return {name: torch.where(kept, groups, -1) for name, groups in self.physics.groups().items()}
+
+    def back_project(self, y: Tensor) -> Tensor:
+        return self.physics.back_project(self.keep.to(y.real.dtype) * y)
 
     def _forward_map(self, x: Tensor) -> Tensor:
         data = self.physics.A(x)

@@ -17,10 +17,10 @@ class Scaled(Operator):
     """``scale * physics``; keeps the operator's exact proximal step.
 
     :param physics: an :class:`Operator`.
-    :param scale: real or complex number other than 0.
+    :param scale: real or complex number other than 0, or a tensor of one.
     """
 
-    def __init__(self, physics: Operator, scale: complex, **kwargs: Any):
+    def __init__(self, physics: Operator, scale: complex | Tensor, **kwargs: Any):
         if scale == 0:
             raise ValueError("scale: found 0, expected another number")
         super().__init__(physics.image_shape, physics.data_shape, **kwargs)
@@ -41,11 +41,25 @@ class Scaled(Operator):
         return self.scale * self.physics.A(x)
 
     def _adjoint_map(self, y: Tensor) -> Tensor:
-        return (
-            complex(self.scale).conjugate() * self.physics.A_adjoint(y)
-            if isinstance(self.scale, complex)
-            else self.scale * self.physics.A_adjoint(y)
-        )
+        return self._conjugate * self.physics.A_adjoint(y)
+
+    @property
+    def _conjugate(self) -> complex | Tensor:
+        return self.scale.conj() if isinstance(self.scale, Tensor) else self.scale.conjugate()
+
+    def squared_norm(self) -> float | None:
+        known = self.physics.squared_norm()
+        return None if known is None else float(abs(self.scale)) ** 2 * known
+
+    def column_norms(self) -> Tensor | None:
+        known = self.physics.column_norms()
+        return None if known is None else abs(self.scale) * known
+
+    def estimate_noise(self, y: Tensor) -> Tensor | None:
+        return self.physics.estimate_noise(y)
+
+    def back_project(self, y: Tensor) -> Tensor:
+        return self._conjugate * self.physics.back_project(y)
 
     def precondition(self, x: Tensor, gamma: float | Tensor) -> Tensor:
         return self.physics.precondition(x, gamma * abs(self.scale) ** 2)

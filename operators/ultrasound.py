@@ -140,8 +140,12 @@ class DelayAndSum(Operator):
     def column_norms(self) -> Tensor:
         r"""Norm of each column of ``A``, ``sqrt(sum_ij a^2 (h_t^2 + h_{t+1}^2))``, shape ``(1, n_z, n_x)`` float32."""
         power = torch.zeros(math.prod(self.image_shape), dtype=torch.float32, device=self.x.device)
+        length = self.n_samples + BEFORE + AFTER
         for block in self._blocks(torch.complex64):
-            power.index_add_(0, block.pixels, block.near.abs().square() + block.far.abs().square())
+            for weights, samples in ((block.near, block.samples), (block.far, block.samples + 1)):
+                place = samples % length - BEFORE
+                recorded = (place >= 0) & (place < self.n_samples)
+                power.index_add_(0, block.pixels, weights.abs().square() * recorded)
         return power.sqrt().reshape(self.image_shape)
 
     # -- entries of the matrix ------------------------------------------------------------------

@@ -14,7 +14,7 @@ from deepinv.optim import Prior as AnyPrior
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
-from ..operators import Linearised, squared_norm
+from ..operators import Linearised, Operator, squared_norm
 from ..operators.norm import TINY, norms
 from ..operators.norm import per_image as per_image
 from ..operators.real_parts import real_parts
@@ -53,9 +53,8 @@ class Problem:
     @cached_property
     def estimated_noise(self) -> float | None:
         """The noise level that the operator finds in the data, if it can; root mean square of those of a batch."""
-        if not hasattr(self.physics, "estimate_noise"):
-            return None
-        return float(self.physics.estimate_noise(self.y).square().mean().sqrt()) or None
+        found = self.physics.estimate_noise(self.y) if isinstance(self.physics, Operator) else None
+        return None if found is None else float(found.square().mean().sqrt()) or None
 
     def noise_level(self, given: float | None) -> float:
         """``given``, or else the operator's own :attr:`noise_std`, or else :attr:`estimated_noise`.

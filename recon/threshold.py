@@ -18,7 +18,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
-from ..operators import squared_norm
+from ..operators import Operator, squared_norm
 from ..operators.noise import deviation
 from .problem import per_image
 
@@ -33,18 +33,20 @@ def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | No
     focused = physics.A_adjoint(y)
     matched, columns = focused.abs(), _column_norms(physics, focused)
     seen = columns > 0
-    if noise_std is not None:
-        sigma = matched.new_full((len(y),), noise_std)
-    elif hasattr(physics, "estimate_noise"):
-        sigma = physics.estimate_noise(y)
-    else:
+    sigma = _estimated(physics, y) if noise_std is None else matched.new_full((len(y),), noise_std)
+    if sigma is None:
         sigma = deviation(focused[:, seen] / columns[seen])
     parts = 1 if focused.is_complex() else 2
     return per_image(sigma, matched) * math.sqrt(parts * math.log(max(2, int(seen.sum())))) * columns
 
 
+def _estimated(physics: LinearPhysics, y: Tensor) -> Tensor | None:
+    return physics.estimate_noise(y) if isinstance(physics, Operator) else None
+
+
 def _column_norms(physics: LinearPhysics, like: Tensor) -> Tensor:
     """The operator's own column norms; the operator norm in every voxel where it has none."""
-    if hasattr(physics, "column_norms"):
-        return physics.column_norms().to(like.real)
+    known = physics.column_norms() if isinstance(physics, Operator) else None
+    if known is not None:
+        return known.to(like.real)
     return torch.full_like(like[0].real, math.sqrt(squared_norm(physics, like)))

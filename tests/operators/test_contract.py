@@ -1,6 +1,7 @@
 """What is true of every operator. A new operator is one more row in ``CASES``."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -229,6 +230,35 @@ def test_norm_is_the_largest_singular_value(physics):
     exact = float(torch.linalg.matrix_norm(matrix(physics), ord=2)) ** 2
     assert squared_norm(physics, image(physics)) == pytest.approx(exact, rel=1e-3)
     assert squared_norm(physics, image(physics), rtol=1e-9) >= exact * (1 - 1e-9)
+
+
+def test_column_norms_are_those_of_the_matrix(physics):
+    known = physics.column_norms()
+    if known is None:
+        pytest.skip("it does not know them")
+    units = torch.eye(math.prod(physics.image_shape), dtype=C128).reshape(-1, *physics.image_shape)
+    expected = torch.linalg.vector_norm(physics.A(units).flatten(1), dim=1)
+    assert known.shape == physics.image_shape
+    assert_close(known.flatten().to(F64), expected, rtol=1e-5, atol=1e-6 * float(expected.max()))
+
+
+def test_a_factor_changes_nothing_but_the_scale(physics):
+    c = 0.3 - 2j
+    scaled, y = Scaled(physics, c), data(physics)
+    assert_close(scaled.back_project(y), complex(c).conjugate() * physics.back_project(y))
+    for name, power, arguments in (("squared_norm", 2, ()), ("column_norms", 1, ()), ("estimate_noise", 0, (y,))):
+        own, its = (getattr(p, name)(*arguments) for p in (physics, scaled))
+        assert (own is None) == (its is None)
+        if own is not None:
+            assert_close(torch.as_tensor(its), abs(c) ** power * torch.as_tensor(own))
+    assert scaled.window == physics.window and physics.frame(image(physics)).ndim == 1 + len(physics.image_shape)
+
+
+@pytest.mark.parametrize("scale", [2, 0.3, 1 - 2j, torch.tensor(1 - 2j), torch.tensor(0.5, dtype=F64)])
+def test_a_scale_of_any_kind_has_its_adjoint(scale):
+    physics = Scaled(dense(C128), scale)
+    x, y = image(physics), data(physics)
+    assert_close(torch.vdot(physics.A(x).flatten(), y.flatten()), torch.vdot(x.flatten(), physics.A_adjoint(y).flatten()))
 
 
 def test_derivative_is_the_map_itself(physics):
