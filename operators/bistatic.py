@@ -174,13 +174,13 @@ class Bistatic:
             f = self.rx.expand(rx, f_space).flatten(2, 3).flatten(0, 1)
             y.baddbmm_(f, e.transpose(1, 2))
         y = y.unflatten(0, (lanes, -1)).sum(0).transpose(1, 2)
-        return y.unflatten(1, (batch, -1)).transpose(0, 1)
+        return y.unflatten(1, (batch, self.tx.paths.rows)).transpose(0, 1)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Data ``(B, K, T, R)`` to reflectivity ``(B, V)``."""
-        lanes, (batch, freqs, _, receivers) = self.layout.lanes, y.shape
+        lanes, (batch, freqs, transmitters, receivers) = self.layout.lanes, y.shape
         f_space, g_space = self.workspace(self.rx), self.workspace(self.tx, batch)
-        data = y.conj().transpose(0, 1).reshape(1, freqs, -1, receivers)
+        data = y.conj().transpose(0, 1).reshape(1, freqs, batch * transmitters, receivers)
         data = data.expand(lanes, -1, -1, -1).flatten(0, 1)
         s = y.new_empty(self.layout.blocks, lanes, batch, self.layout.width)
         for i in range(self.layout.blocks):

@@ -107,7 +107,7 @@ class Decoded(Physics):
     def _tangent(self, x: Tensor, data: Tensor, u: Tensor) -> Tensor:
         """The derivative along ``u`` by a difference, exact where D is linear."""
         size = _squared(u)
-        h = torch.finfo(u.dtype).eps ** (1 / 3) * (1 + torch.where(size > 0, _squared(x) / size, 0).sqrt())
+        h = torch.finfo(u.dtype).eps ** (1 / 3) * torch.where(size > 0, (1 + _squared(x)) / size, 1).sqrt()
         return (self.A(x + per_image(h, u) * u) - data) / per_image(h, data)
 
     def _descended(self, here: Point, move: Tensor, *problem: Tensor) -> Point:

@@ -73,6 +73,7 @@ class NearFieldMIMO(Operator):
         "transmitters": "m", "receivers": "m", "frequencies": "Hz", "x": "m", "y": "m", "z": "m",
         "propagation_speed": "m/s", "memory_budget": "B",
     }  # fmt: skip
+    without_derivative = frozenset(units)
     relative_scale = complex_data = True
 
     def __init__(
@@ -258,6 +259,8 @@ class NearFieldMIMO(Operator):
 
         One gamma per image costs one factorisation per image.
         """
+        if not self.has_exact_prox:
+            return super().prox_l2_with_data(z, y, gamma)
         if isinstance(gamma, Tensor) and gamma.numel() > 1:
             parts = [self.prox_l2_with_data(*p) for p in zip(z.split(1), y.split(1), gamma.flatten(), strict=True)]
             x, data = zip(*parts, strict=True)

@@ -15,11 +15,15 @@ RAYLEIGH, NORMAL = math.sqrt(math.log(2)), 0.6745
 
 
 def deviation(noise: Tensor) -> Tensor:
-    """Standard deviation of each image's noise ``(B, ...)``, shape ``(B,)``."""
+    """Standard deviation of each image's noise ``(B, ...)``, shape ``(B,)``; 0 where there are no numbers."""
+    if not noise.numel():
+        return noise.real.new_zeros(len(noise))
     return noise.abs().flatten(1).median(1).values / (RAYLEIGH if noise.is_complex() else NORMAL)
 
 
 def outermost(radius: Tensor) -> Tensor:
     """Where ``radius`` is among its largest tenth, of any number; torch's quantile takes 16 million."""
+    if not radius.numel():
+        return radius > 0
     rank = math.ceil(0.9 * (radius.numel() - 1)) + 1
     return radius >= radius.flatten().kthvalue(rank).values

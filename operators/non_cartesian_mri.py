@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .extras import require
 from .noise import deviation, outermost
-from .operator import Operator
+from .operator import Operator, linear
 
 #: Requested relative precision of a nonuniform transform, by the dtype of its data.
 PRECISION = {torch.complex64: 1e-6, torch.complex128: 1e-12}
@@ -37,6 +37,7 @@ class NonCartesianMRI(Operator):
 
     complex_data = True
     units: ClassVar[Mapping[str, str]] = {"trajectory": "1/voxel"}
+    without_derivative = frozenset(units)
 
     def __init__(
         self,
@@ -95,10 +96,10 @@ class NonCartesianMRI(Operator):
     def _forward_map(self, x: Tensor) -> Tensor:
         maps = self._maps_for(x)
         coil_images = x.to(_complex(x.dtype)) if maps is None else maps * x
-        return self._transform(2, coil_images)
+        return linear(coil_images, self._to_samples, self._to_grid)
 
     def _adjoint_map(self, y: Tensor) -> Tensor:
-        coil_images, maps = self._transform(1, y.to(_complex(y.dtype))), self._maps_for(y)
+        coil_images, maps = linear(y.to(_complex(y.dtype)), self._to_grid, self._to_samples), self._maps_for(y)
         return coil_images if maps is None else (maps.conj() * coil_images).sum(1, keepdim=True)
 
     def _maps_for(self, x: Tensor) -> Tensor | None:
@@ -106,14 +107,21 @@ class NonCartesianMRI(Operator):
         maps = self.sensitivity_maps
         return None if maps is None else self._derived("maps", dtype, lambda: maps.to(dtype))
 
+    def _to_samples(self, x: Tensor) -> Tensor:
+        return self._transform(2, x)
+
+    def _to_grid(self, x: Tensor) -> Tensor:
+        return self._transform(1, x)
+
     def _transform(self, kind: int, x: Tensor) -> Tensor:
         """Type 2, grid to samples, or its adjoint of type 1, for ``(B, coils, ...)``."""
         coils, spatial = self.data_shape[0], self.image_shape[1:]
         plan = self._plan(kind, x.dtype)
-        results = [plan.execute(np.ascontiguousarray(one.resolve_conj().cpu().numpy())) for one in x]
-        shape = (coils, *(spatial if kind == 1 else self.data_shape[1:]))
-        stacked = torch.stack([torch.from_numpy(r).reshape(shape) for r in results]).to(x.device)
-        return stacked / math.sqrt(math.prod(spatial))
+        found = torch.empty(len(x), coils, *(spatial if kind == 1 else self.data_shape[1:]), dtype=x.dtype)
+        for one, result in zip(x, found, strict=True):
+            values = plan.execute(np.ascontiguousarray(one.resolve_conj().cpu().numpy()))
+            result.copy_(torch.from_numpy(values).reshape(result.shape))
+        return found.to(x.device) / math.sqrt(math.prod(spatial))
 
     def _plan(self, kind: int, dtype: torch.dtype) -> Any:
         finufft = require("finufft", "nufft")
@@ -149,7 +157,8 @@ def _triangle(spatial: Sequence[int]) -> Tensor:
     """1 in the middle of the image, 0 from its border on; a product over the axes."""
     window = torch.ones((), dtype=torch.float64)
     for n in spatial:
-        window = window[..., None] * (1 - (torch.arange(n, dtype=torch.float64) / (n // 2) - 1).abs()).clamp_min(0)
+        away = (torch.arange(n, dtype=torch.float64) - n // 2).abs() / max(1, n // 2)
+        window = window[..., None] * (1 - away).clamp_min(0)
     return window
 
 

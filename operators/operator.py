@@ -56,6 +56,11 @@ def _has_derivative(x: Tensor) -> bool:
     return (x.requires_grad and torch.is_grad_enabled()) or unpack_dual(x).tangent is not None
 
 
+def linear(x: Tensor, apply: Map, adjoint: Map) -> Tensor:
+    """``apply(x)`` of a linear map, with the derivative that follows from its adjoint."""
+    return _LinearMap.apply(x, apply, adjoint) if _has_derivative(x) else apply(x)
+
+
 class Operator(LinearPhysics):
     """Base class of resolvent's operators; a :class:`deepinv.physics.LinearPhysics`.
 
@@ -70,6 +75,8 @@ class Operator(LinearPhysics):
     units: ClassVar[Mapping[str, str]] = {}
     #: Whether the scale of an image means nothing, so that two are compared each at its own peak.
     relative_scale: bool = False
+    #: What of the geometry A has no derivative in, and cannot be learned.
+    without_derivative: ClassVar[frozenset[str]] = frozenset()
     #: Whether data are complex, so that real ones have lost a part.
     complex_data: bool = False
 
@@ -130,9 +137,7 @@ class Operator(LinearPhysics):
 
     def _differentiable(self, x: Tensor, apply: Map, adjoint: Map) -> Tensor:
         """``apply(x)``; where the geometry itself is to be learned, step by step as torch records it."""
-        if self._learned():
-            return apply(x)
-        return _LinearMap.apply(x, apply, adjoint) if _has_derivative(x) else apply(x)
+        return apply(x) if self._learned() else linear(x, apply, adjoint)
 
     def prox_l2_with_data(self, z: Tensor, y: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor]:
         """:meth:`prox_l2` and its data ``A x``; overridden where the step knows them."""
@@ -165,21 +170,31 @@ class Operator(LinearPhysics):
     def _derived(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` computes from the geometry for ``key``: the latest of each name is kept.
 
-        Computed anew where a buffer is another one, was changed in place, or is learned; never copied or pickled.
+        Computed anew where a tensor of the geometry is another one, was changed in place, or is learned; never copied
+        or pickled.
         """
         if self._learned():
             return make()
-        made_from = [_Version(b) for m in self.modules() for b in m._buffers.values() if b is not None]
+        tensors = (t for m in self.modules() for t in (*m._buffers.values(), *m.__dict__.values()))
+        made_from = [_Version(t) for t in tensors if isinstance(t, Tensor)]
         if name not in self._tables or self._tables[name][:2] != (key, made_from):
             self._tables[name] = key, made_from, make()
         return self._tables[name][2]
 
     def _learned(self) -> bool:
-        """Whether a derivative is to go through the geometry: through a buffer, or a number that became a tensor."""
+        """Whether a derivative is to go through the geometry: through a buffer, or a number that became a tensor.
+
+        :raises ValueError: if there is none.
+        """
         if not torch.is_grad_enabled():
             return False
-        own = (t for m in self.modules() for t in (*m._buffers.values(), *m.__dict__.values()))
-        return any(isinstance(t, Tensor) and t.requires_grad for t in own)
+        own = [m for m in self.modules() if isinstance(m, Operator)]
+        learned = [(m, name) for m in own for name, t in (m.__dict__ | m._buffers).items() if _is_learned(t)]
+        for operator, name in learned:
+            if name in operator.without_derivative:
+                kind = type(operator).__name__
+                raise ValueError(f"{name}: found to be learned, expected fixed: {kind} has no derivative in it")
+        return len(learned) > 0
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         before = list(self.buffers())
@@ -190,6 +205,13 @@ class Operator(LinearPhysics):
             self._tables.clear()
         return self
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What was computed from another number is forgotten."""
+        before = self.__dict__.get(name)
+        super().__setattr__(name, value)
+        if isinstance(value, int | float | complex) and name != "training" and before != value:
+            self.__dict__.get("_tables", {}).clear()
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tables": {}}
 
@@ -197,6 +219,10 @@ class Operator(LinearPhysics):
         if tensor.shape[1:] != shape:
             found, expected = tuple(tensor.shape), f"(batch, {', '.join(map(str, shape))})"
             raise ValueError(f"{type(self).__name__}: {what} has shape {found}, expected {expected}")
+
+
+def _is_learned(value: object) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
 
 
 class _Version:

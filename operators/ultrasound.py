@@ -58,6 +58,7 @@ class DelayAndSum(Operator):
         "angles": "rad", "elements": "m", "x": "m", "z": "m", "sampling_frequency": "Hz", "carrier_frequency": "Hz",
         "start_time": "s", "speed_of_sound": "m/s", "memory_budget": "B",
     }  # fmt: skip
+    without_derivative = frozenset({*units, "f_number"})
 
     def __init__(
         self,

@@ -56,7 +56,8 @@ class Analysis(Prior):
     def _squared_norm(self) -> float:
         """``||K||^2``, from above."""
         device = next((b.device for b in self.transform.buffers()), None)
-        return squared_norm(self.transform, torch.empty(1, *(self.transform.img_size or ()), device=device))
+        image = torch.zeros(1, *(self.transform.img_size or ()), device=device)
+        return squared_norm(self.transform, self.transform.A_adjoint(self.transform.A(image)))
 
     def fn(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         return self.prior.fn(self.transform.A(x), *args, **kwargs)

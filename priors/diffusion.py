@@ -65,6 +65,7 @@ class Diffusion(Prior):
         """``E[d x_t / dt | x_t = x]``: along it images become noise without any drawn."""
         t = spread(t, x)
         estimate, (a_rate, s_rate) = self.estimate(x, t), self.schedule.rates(t)
+        s_rate = torch.where(self.schedule.noise(t) > 0, s_rate, 0)
         return a_rate * estimate + s_rate * self._noise(x, estimate, t)
 
     def _noise(self, x: Tensor, estimate: Tensor, t: Tensor) -> Tensor:

@@ -46,6 +46,10 @@ class Magnitude(Prior):
     def grad(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         return with_phase(self.prior.grad(x.abs(), *args, **kwargs), x)
 
+    @property
+    def has_prox(self) -> bool:
+        return bool(getattr(self.prior, "has_prox", True))
+
     def start(self, x: Tensor) -> Aux:
         return self.prior.start(x.abs()) if isinstance(self.prior, Prior) else ()
 

@@ -28,6 +28,10 @@ class Normalised(Prior):
         self.prior = prior
         self.weight_over_image = getattr(prior, "weight_over_image", False)
 
+    @property
+    def has_prox(self) -> bool:
+        return bool(getattr(self.prior, "has_prox", True))
+
     def start(self, x: Tensor) -> Aux:
         return self.prior.start(x) if isinstance(self.prior, Prior) else ()
 

@@ -8,7 +8,6 @@ deepinv interface and the refusals are here.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..operators.real_parts import real_parts
+from ..operators.substitute import substitute
 
 #: The inner state of an iterative prox: tensors whose first axis is the batch, or tuples of them.
 Aux = tuple[Any, ...]
@@ -120,9 +120,7 @@ class Prior(deepinv.optim.Prior):
 
     def scaled(self, factor: float | Tensor) -> Self:
         """The same prior with its weight multiplied by ``factor``."""
-        other = copy.copy(self)
-        other.weight = self.weight * factor
-        return other
+        return substitute(self, "weight", self.weight * factor)
 
 
 def largest(weight: float | Tensor) -> Tensor:

@@ -173,7 +173,8 @@ class OrnsteinUhlenbeck(Schedule):
         self.std, self.left = std, left
 
     def _integral(self, t: Tensor) -> Tensor:
-        return -math.log(self.left) * (t - torch.sin(math.pi * t) / math.pi)
+        exact = t.double()  # the difference is of third order in t
+        return (-math.log(self.left) * (exact - torch.sin(math.pi * exact) / math.pi)).to(t.dtype)
 
     def signal(self, t: Tensor) -> Tensor:
         return torch.exp(-self._integral(t))
@@ -187,7 +188,7 @@ class OrnsteinUhlenbeck(Schedule):
 
     def time(self, signal: Tensor, noise: Tensor) -> Tensor:
         """Newton's method for t - sin(pi t) / pi, which is convex, from its cubic term."""
-        integral = torch.log1p((noise / signal / self.std).square()) / (-2 * math.log(self.left))
+        integral = (torch.log1p((noise / signal / self.std).square()) / (-2 * math.log(self.left))).clamp(max=1)
         t = (6 * integral / math.pi**2) ** (1 / 3)
         for _ in range(6):
             slope = 1 - torch.cos(math.pi * t)

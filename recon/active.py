@@ -291,24 +291,28 @@ def group_distances(predicted: Tensor, groups: Tensor) -> Tensor:
 
 
 def greedy_design(covariance: Tensor, matrix: Tensor, groups: Tensor, noise_std: float, budget: int) -> tuple[int, ...]:
-    r"""The groups that tell most of a Gaussian one after the other, by :math:`\log\det(A_l C A_l^H + \sigma^2 I)`.
+    r"""The groups that tell most of a Gaussian one after the other, by :math:`\log\det(I + A_l C A_l^H / \sigma^2)`.
 
-    Of a Gaussian nothing depends on what is measured, so the order is known beforehand.
+    That is twice the information of data of the group. Of a Gaussian nothing depends on what is measured, so the order
+    is known beforehand.
 
     :param covariance: of flattened images, ``(n, n)``.
     :param matrix: of all measurements, ``(m, n)``; :attr:`groups` has m entries.
     """
     order, labels = [], groups.flatten()
+    unit = torch.eye(len(matrix), dtype=covariance.dtype, device=covariance.device)
+    known = noise_std**2 * unit
     for _ in range(budget):
         gains = []
         for group in range(int(labels.max()) + 1):
             rows = matrix[labels == group]
-            inner = rows @ covariance @ rows.mH + noise_std**2 * torch.eye(len(rows), dtype=covariance.dtype)
-            gains.append(-torch.inf if group in order else float(torch.logdet(inner).real))
+            m = len(rows)
+            gain = torch.logdet(unit[:m, :m] + rows @ covariance @ rows.mH / noise_std**2).real
+            gains.append(-torch.inf if group in order or not m else float(gain))
         order.append(max(range(len(gains)), key=gains.__getitem__))
         rows = matrix[labels == order[-1]]
         cross = covariance @ rows.mH
-        inner = rows @ cross + noise_std**2 * torch.eye(len(rows), dtype=covariance.dtype)
+        inner = rows @ cross + known[: len(rows), : len(rows)]
         covariance = covariance - cross @ torch.linalg.solve(inner, cross.mH)
     return tuple(order)
 

@@ -52,10 +52,13 @@ class ConjugateGradient(Solver):
 
     def _curvature(self, problem: Problem, x: Tensor, d: Tensor) -> Tensor:
         """``<d, F''(x) d>``: the data's exactly, the priors' by a central difference of their gradients."""
+        data = norms(problem.physics.A(d)).square()
+        if not len(self.priors):
+            return data
         h = 1e-4 * (norms(x) + norms(d)) / norms(d).clamp_min(TINY)
         shift = per_image(h, d) * d
-        bend = inner(d, self._prior_gradient(x + shift) - self._prior_gradient(x - shift)) / (2 * h)
-        return norms(problem.physics.A(d)).square() + bend
+        bend = inner(d, self._prior_gradient(x + shift) - self._prior_gradient(x - shift))
+        return data + bend / (2 * h).clamp_min(TINY)
 
     def init(self, problem: Problem, x0: Tensor | None) -> CGState:
         x = torch.zeros_like(problem.back_projection) if x0 is None else x0

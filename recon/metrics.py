@@ -2,9 +2,9 @@ r"""Metrics of images, as photography and MRI take them, and of magnitude images
 
 .. math:: \mathrm{PSNR} = 10 \log_{10} \frac{\max |s|^2}{\operatorname{mean} |s - \hat s|^2}, \qquad
           \mathrm{PSNR_{magnitude}}
-          = 10 \log_{10} \frac{\max |s|^2}{\operatorname{mean}(|s| - |\hat s| / \max|\hat s|)^2} .
+          = -10 \log_{10} \operatorname{mean}\Big(\frac{|s|}{\max |s|} - \frac{|\hat s|}{\max|\hat s|}\Big)^2 .
 
-In the second the estimate is normalised by its own maximum, so that a single hot voxel costs PSNR.
+In the second each image is normalised by its own maximum, so that a single hot voxel costs PSNR.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def ssim(estimate: Tensor, truth: Tensor, data_range: float | None = None) -> Te
 
 
 def magnitude_psnr(estimate: Tensor, truth: Tensor) -> Tensor:
-    """PSNR per image in dB, shape ``(B,)``; ``estimate`` and ``truth`` are ``(B, C, *spatial)``."""
-    s, s_hat = truth.abs().flatten(1), _normalised(estimate).flatten(1)
-    return 10 * torch.log10(s.amax(1).square() / (s - s_hat).square().mean(1))
+    """PSNR per image in dB of the magnitudes at peak 1, shape ``(B,)``; of images ``(B, C, *spatial)``."""
+    s, s_hat = _normalised(truth).flatten(1), _normalised(estimate).flatten(1)
+    return -10 * torch.log10((s - s_hat).square().mean(1))
 
 
 def magnitude_ssim(estimate: Tensor, truth: Tensor) -> Tensor:

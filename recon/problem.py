@@ -45,10 +45,13 @@ class Problem:
 
     @property
     def noise_std(self) -> float | None:
-        """The noise level that the operator's noise model states, if it states one above 0; shot noise has none."""
+        """The noise level that the operator's noise model states, if it states one above 0; shot noise has none.
+
+        Root mean square of the levels of a batch.
+        """
         model = getattr(self.physics, "noise_model", None)
         sigma = None if hasattr(model, "gain") else getattr(model, "sigma", None)
-        return float(sigma) if sigma is not None and float(sigma) > 0 else None
+        return None if sigma is None else float(torch.as_tensor(sigma).square().mean().sqrt()) or None
 
     @cached_property
     def estimated_noise(self) -> float | None:

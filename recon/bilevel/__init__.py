@@ -1,5 +1,6 @@
 """Bilevel learning: the parameters of a reconstruction that make its images best."""
 
+from ...operators.substitute import substitute
 from .accelerated_maid import AcceleratedMAID
 from .brent import Brent
 from .fixed_accuracy import FixedAccuracy
@@ -24,7 +25,7 @@ from .lower_level import Energy, LowerLevel, LowerSolution
 from .maid import MAID
 from .method import Learned, Method, State
 from .optuna_search import OptunaSearch
-from .parameters import Parameters, substitute
+from .parameters import Parameters
 from .reconstruction import Reconstruction
 from .search import Search
 from .sharpened import sharpened

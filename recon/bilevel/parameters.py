@@ -10,7 +10,6 @@ tensor is two real numbers an entry. The modules themselves never change.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...operators.real_parts import from_real_parts, real_parts
+from ...operators.substitute import substitute
 
 
 class Parameters:
@@ -106,26 +106,3 @@ class Parameters:
             kind = f"a tensor of {owner.dtype}" if isinstance(owner, Tensor) else type(owner).__name__
             raise ValueError(f"{name}: found {kind}, expected floating point or complex numbers, which can be learned")
         return owner
-
-
-def substitute(module: nn.Module, path: str, value: Tensor) -> nn.Module:
-    """A copy of ``module`` with ``value`` at ``path``; all else is shared, and ``module`` stays as it is.
-
-    Unlike :func:`torch.func.functional_call` it takes numbers and tensors that are not registered, and swaps
-    nothing in the module, not even for the time of a call.
-    """
-    part, _, rest = path.partition(".")
-    twin = copy.copy(module)
-    for name in ("_parameters", "_buffers", "_modules"):
-        twin.__dict__[name] = dict(module.__dict__[name])
-    if rest and isinstance(listed := twin.__dict__.get(part), list):
-        twin.__dict__[part] = [value if i == int(rest) else old for i, old in enumerate(listed)]
-    elif rest:
-        twin._modules[part] = substitute(getattr(module, part), rest, value)
-    elif part in twin._parameters:
-        twin._parameters[part] = value
-    elif part in twin._buffers:
-        twin._buffers[part] = value
-    else:
-        twin.__dict__[part] = value
-    return twin

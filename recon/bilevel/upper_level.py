@@ -50,7 +50,7 @@ class SquaredError:
 
 
 class Bounds(NamedTuple):
-    """Two numbers between which f lies, and their like of r alone left out: ``low <= f <= high``."""
+    """Two numbers between which f lies: ``low <= f <= high``."""
 
     low: Tensor
     high: Tensor

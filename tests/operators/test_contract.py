@@ -28,6 +28,7 @@ from resolvent.operators import (
     Wavelet,
     squared_norm,
 )
+from resolvent.operators.substitute import substitute
 
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
 
@@ -258,7 +259,8 @@ def test_a_factor_changes_nothing_but_the_scale(physics):
 def test_a_scale_of_any_kind_has_its_adjoint(scale):
     physics = Scaled(dense(C128), scale)
     x, y = image(physics), data(physics)
-    assert_close(torch.vdot(physics.A(x).flatten(), y.flatten()), torch.vdot(x.flatten(), physics.A_adjoint(y).flatten()))
+    forward, back = torch.vdot(physics.A(x).flatten(), y.flatten()), physics.A_adjoint(y).flatten()
+    assert_close(forward, torch.vdot(x.flatten(), back))
 
 
 def test_derivative_is_the_map_itself(physics):
@@ -460,6 +462,45 @@ def test_geometry_changed_in_place_is_seen(physics):
     for name in ("kernel", "mask", "matrix"):
         if hasattr(physics, name):
             assert not torch.equal(now[0], used[0])
+
+
+def test_a_changed_number_is_seen(physics):
+    x, used = image(physics), physics.A(image(physics))
+    for name in ("propagation_speed", "speed_of_sound", "gain"):
+        if hasattr(physics, name):
+            setattr(physics, name, 1.1 * getattr(physics, name))
+    same(physics.A(x), copy.deepcopy(physics).A(x))
+    assert used.shape == (2, *physics.data_shape)
+
+
+def test_geometry_is_learned_or_refused(physics):
+    """Whatever of it is asked for has a derivative, or is said to have none."""
+    x = image(physics)
+    floats = [n for n, b in physics.named_buffers() if b.is_floating_point() or b.is_complex()]
+    for name in [n for n in floats if n.rpartition(".")[2] in geometry_of(physics)]:
+        own = physics.get_buffer(name)
+        other = substitute(physics, name, own.clone().requires_grad_())
+        if name.rpartition(".")[2] in getattr(other, "physics", other).without_derivative:
+            with pytest.raises(ValueError, match="no derivative"):
+                other.A(x)
+        else:
+            assert other.A(x).requires_grad or name in UNUSED, name
+
+
+def geometry_of(physics):
+    """Names, those of the operators inside among them."""
+    own = physics.geometry()
+    return own.keys() | (geometry_of(own["physics"]) if "physics" in own else set())
+
+
+#: Geometry that A does not depend on.
+UNUSED = {"density"}
+
+
+def test_an_empty_batch_has_empty_data(physics):
+    x, y = image(physics, batch=0), data(physics, batch=0)
+    assert physics.A(x).shape == y.shape and physics.A_adjoint(y).shape == x.shape
+    assert physics.A_adjoint_A(x).shape == x.shape
 
 
 @pytest.mark.parametrize("name", ["circular blur", "blur", "downsampling", "MRI, coils, weights", "dense, complex"])

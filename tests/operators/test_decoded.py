@@ -154,3 +154,15 @@ def test_moment_matching_takes_the_tangent():
     found = [MomentMatching(prior, 10, 0.1, cg_rtol=1e-12).sample(y, physics, 2, torch.Generator().manual_seed(0)).mean
              for physics in (through, Dense(matrix, LATENT))]  # fmt: skip
     assert_close(*found)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3, 1e6])
+def test_tangent_whatever_the_direction_is_as_long_as(size):
+    physics, x, u = decoded(curved), normal(2, *LATENT), size * normal(2, *LATENT, seed=5)
+    expected = torch.func.jvp(physics.A, (x,), (u,))[1]
+    assert_close(physics._tangent(x, physics.A(x), u) / size, expected / size, rtol=1e-4, atol=1e-4)
+
+
+def test_no_direction_has_no_tangent():
+    physics, x = decoded(curved), normal(2, *LATENT)
+    assert not physics._tangent(x, physics.A(x), torch.zeros_like(x)).any()

@@ -129,3 +129,9 @@ def test_without_the_library(monkeypatch):
 def test_arguments_that_do_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
         NonCartesianMRI(*arguments)
+
+
+def test_density_of_a_line_of_voxels():
+    pytest.importorskip("finufft")
+    line = torch.stack([torch.zeros(8), torch.arange(-4, 4) / 8], 1).double()
+    assert_close(density_compensation(line, (1, 1, 8)), torch.ones(8, dtype=torch.float64), rtol=1e-3, atol=1e-3)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from resolvent.operators import FiniteDifferences, Wavelet
+from resolvent.operators import Dense, FiniteDifferences, Wavelet
 from resolvent.priors import (
     L1,
     TV,
@@ -140,3 +140,18 @@ def test_sum_has_what_all_its_terms_have():
         Sum([])
     with pytest.raises(ValueError, match="iterations: found 0"):
         Sum([L1()], iterations=0)
+
+
+def test_transform_of_complex_images_has_a_lipschitz_constant():
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(5, 4, generator=generator, dtype=torch.complex64)
+    prior = Analysis(SmoothedL1(1.0, 0.1), Dense(matrix, (1, 2, 2)))
+    expected = torch.linalg.matrix_norm(matrix, 2).square() * SmoothedL1(1.0, 0.1).lipschitz
+    assert_close(prior.lipschitz.float(), expected.float(), rtol=2e-3, atol=0)
+
+
+def test_a_learned_weight_is_scaled():
+    weight = torch.nn.Parameter(torch.tensor(0.5))
+    prior = L1(weight)
+    assert_close(prior.scaled(2.0).weight, torch.tensor(1.0), check_dtype=False)
+    assert prior.weight is weight and dict(prior.named_parameters()) == {"weight": weight}

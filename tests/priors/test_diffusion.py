@@ -290,3 +290,16 @@ def test_a_network_of_both_parts_sees_them_together():
     both = DenoiserDiffusion(Both())
     assert_close(both.denoise(x, TIMES), prior.denoise(x, TIMES))
     assert_close(both.score(x, 0.4), prior.score(x, 0.4))
+
+
+@pytest.mark.parametrize("t", [1e-6, 1e-4, 3e-4, 1e-2, 0.5])
+def test_ornstein_uhlenbeck_keeps_its_digits_at_early_times(t):
+    schedule = OrnsteinUhlenbeck()
+    exact = schedule.noise(torch.tensor(t, dtype=torch.float64))
+    assert_close(schedule.noise(torch.tensor(t)).double(), exact, rtol=1e-5, atol=0)
+    assert float(schedule.time(torch.tensor(1.0), torch.tensor(1e5))) == 1
+
+
+@BY_SCHEDULE
+def test_velocity_is_a_number_from_the_first_time_on(schedule):
+    assert gaussian(schedule=schedule).velocity(images(), 0.0).isfinite().all()

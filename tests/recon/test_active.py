@@ -425,3 +425,10 @@ def test_policies_for_columns_on_digits(digits):
 
     chance, _ = policy_error(digits, physics, groups, (2, 4), random)
     assert chosen[4] < 0.95 * min(low[4], chance[4]) and chosen[2] < min(low[2], chance[2]), (chosen, low, chance)
+
+
+def test_greedy_design_compares_groups_of_any_size():
+    """What a group tells is what it tells however small variances are; one without data tells nothing."""
+    groups, matrix = torch.tensor([0, 0, 0, 2]), torch.eye(4, dtype=F64)
+    for variance in (1e-4, 0.1, 10.0):
+        assert greedy_design(variance * torch.eye(4, dtype=F64), matrix, groups, 0.01, 2) == (0, 2)

@@ -57,3 +57,9 @@ def test_a_volume_of_one_plane_is_that_plane():
     truth, estimate = torch.rand(2, 1, 1, 12, 10)
     for metric in (ssim, magnitude_ssim):
         assert_close(metric(estimate[..., None], truth[..., None]), metric(estimate, truth))
+
+
+def test_magnitudes_are_compared_at_peak_one():
+    truth = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    estimate = truth + 0.1
+    assert_close(magnitude_psnr(7 * estimate, 3 * truth), magnitude_psnr(estimate, truth))

@@ -12,7 +12,18 @@ from torch.testing import assert_close
 
 from resolvent.apps.simulate_mri import phantom
 from resolvent.operators import CartesianMRI, Dense, FiniteDifferences, NearFieldMIMO, Scaled
-from resolvent.priors import L1, TV, Analysis, Denoiser, GroupL1, Magnitude, NonNegative, Tikhonov
+from resolvent.priors import (
+    L1,
+    TV,
+    Analysis,
+    Denoiser,
+    GroupL1,
+    Magnitude,
+    NonNegative,
+    Normalised,
+    SmoothedL1,
+    Tikhonov,
+)
 from resolvent.recon import (
     ADMM,
     FISTA,
@@ -515,3 +526,26 @@ def test_admm_from_the_state_of_another_problem(step_size, factor):
     expected, found = solver.solve(y, now), solver.solve(y, now, state=other.state)
     assert found.certificate < 1e-10
     torch.testing.assert_close(found.image, expected.image, rtol=1e-9, atol=1e-9)
+
+
+def test_conjugate_gradients_beside_an_empty_image():
+    """An image without data is zero, and keeps no other from its own."""
+    physics = Dense(torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64), (4,), (6,))
+    y = physics.A(torch.tensor([[0.0] * 4, [1.0, -2.0, 0.5, 3.0]], dtype=torch.float64))
+    for prior in (None, Tikhonov(0.1)):
+        found = ConjugateGradient(prior).solve(y, physics)
+        alone = ConjugateGradient(prior).solve(y[1:], physics).image
+        assert found.status == ("converged", "converged") and not found.image[0].any()
+        assert_close(found.image[1:], alone)
+
+
+def test_noise_level_of_a_batch_is_the_root_mean_square():
+    physics = CartesianMRI(torch.ones(4, 4), noise_model=GaussianNoise(torch.tensor([3.0, 4.0])))
+    assert Problem(torch.zeros(2, 1, 4, 4), physics).noise_std == pytest.approx(math.sqrt(12.5))
+
+
+@pytest.mark.parametrize("lifted", [Magnitude, Normalised])
+def test_a_prior_made_of_one_without_a_prox_has_none(lifted):
+    assert lifted(L1()).has_prox and not lifted(SmoothedL1()).has_prox
+    with pytest.raises((TypeError, ValueError), match="prox"):
+        ADMM(lifted(SmoothedL1()))
