@@ -41,7 +41,7 @@ class Decoded(Physics):
         differentiated by differences, too.
     :param latent_shape: ``(c, h, w)``.
     :param steps: of a proximal step.
-    :param products: of conjugate residuals in each; one calls D once, and its derivative once.
+    :param products: of conjugate residuals in each; one calls D twice, and its derivative once.
     """
 
     def __init__(
@@ -97,18 +97,19 @@ class Decoded(Physics):
             return torch.autograd.grad(data, x, v, retain_graph=True)[0]
 
         def curve(u: Tensor) -> Tensor:
-            return u + per_image(gamma, u) * adjoint(self._tangent(x.detach(), data.detach(), u))
+            return u + per_image(gamma, u) * adjoint(self._tangent(x.detach(), u))
 
         left, away = data.detach() - y, x.detach() - z
         value = (gamma * _squared(left) + _squared(away)) / 2
         return Point(x.detach(), value, away + per_image(gamma, away) * adjoint(left), curve)
 
     @torch.no_grad()
-    def _tangent(self, x: Tensor, data: Tensor, u: Tensor) -> Tensor:
-        """The derivative along ``u`` by a difference, exact where D is linear."""
+    def _tangent(self, x: Tensor, u: Tensor) -> Tensor:
+        """The derivative along ``u`` by a central difference, exact where D is linear."""
         size = _squared(u)
         h = torch.finfo(u.dtype).eps ** (1 / 3) * torch.where(size > 0, (1 + _squared(x)) / size, 1).sqrt()
-        return (self.A(x + per_image(h, u) * u) - data) / per_image(h, data)
+        ahead, behind = (self.A(x + per_image(s, u) * u) for s in (h, -h))
+        return (ahead - behind) / per_image(2 * h, ahead)
 
     def _descended(self, here: Point, move: Tensor, *problem: Tensor) -> Point:
         """The point after as much of ``move`` as makes the objective fall; ``here``, where none does."""

@@ -10,6 +10,7 @@ Saad, *Iterative Methods for Sparse Linear Systems*, ch. 6.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,11 +84,41 @@ def implicitly(x: Tensor, left: Tensor, solve: Map) -> Tensor:
     :param x: the solution, without a graph.
     :param left: ``F(x, theta)``, with the graph of theta alone.
     :param solve: takes v to ``S^-H v``.
+    :returns: x, differentiable once: a second derivative raises :class:`DifferentiableOnce`.
     """
-    if not left.requires_grad:
-        return x
-    left.register_hook(lambda v: None if v is None else solve(v))
-    return x + (left - left.detach())
+    return _Implicit.apply(left, x, solve)
+
+
+class DifferentiableOnce(RuntimeError):
+    """A second derivative of an implicit function was asked for."""
+
+
+class _Implicit(torch.autograd.Function):
+    """``x``, whose derivative in theta is that of ``left`` through ``solve``."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, x: Tensor, solve: Map) -> Tensor:
+        ctx.solve = solve
+        ctx.save_for_backward(left)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *v: Tensor) -> tuple[Tensor, None, None]:
+        with torch.no_grad():
+            found = ctx.solve(v[0])
+        return _Once.apply(found, v[0], *ctx.saved_tensors), None, None
+
+
+class _Once(torch.autograd.Function):
+    """``found``, which depends on ``others`` in a way that is not followed."""
+
+    @staticmethod
+    def forward(ctx: Any, found: Tensor, *others: Tensor) -> Tensor:
+        return found.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        raise DifferentiableOnce("found a second derivative of an implicit function, expected one at most")
 
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:

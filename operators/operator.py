@@ -175,26 +175,28 @@ class Operator(LinearPhysics):
         """
         if self._learned():
             return make()
-        tensors = (t for m in self.modules() for t in (*m._buffers.values(), *m.__dict__.values()))
+        tensors = (t for m in self.modules() for t in _values(m))
         made_from = [_Version(t) for t in tensors if isinstance(t, Tensor)]
         if name not in self._tables or self._tables[name][:2] != (key, made_from):
             self._tables[name] = key, made_from, make()
         return self._tables[name][2]
 
     def _learned(self) -> bool:
-        """Whether a derivative is to go through the geometry: through a buffer, or a number that became a tensor.
+        """Whether a derivative is to go through the geometry: through any tensor of an operator.
 
         :raises ValueError: if there is none.
         """
         if not torch.is_grad_enabled():
             return False
         own = [m for m in self.modules() if isinstance(m, Operator)]
-        learned = [(m, name) for m in own for name, t in (m.__dict__ | m._buffers).items() if _is_learned(t)]
-        for operator, name in learned:
-            if name in operator.without_derivative:
-                kind = type(operator).__name__
-                raise ValueError(f"{name}: found to be learned, expected fixed: {kind} has no derivative in it")
-        return len(learned) > 0
+        if not any(_is_learned(t) for m in own for t in _values(m)):
+            return False
+        for m in own:
+            for name in m.without_derivative:
+                if _is_learned(getattr(m, name, None)):
+                    kind = type(m).__name__
+                    raise ValueError(f"{name}: found to be learned, expected fixed: {kind} has no derivative in it")
+        return True
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         before = list(self.buffers())
@@ -219,6 +221,11 @@ class Operator(LinearPhysics):
         if tensor.shape[1:] != shape:
             found, expected = tuple(tensor.shape), f"(batch, {', '.join(map(str, shape))})"
             raise ValueError(f"{type(self).__name__}: {what} has shape {found}, expected {expected}")
+
+
+def _values(module: torch.nn.Module) -> tuple[Any, ...]:
+    """Its parameters, buffers and plain attributes."""
+    return (*module._parameters.values(), *module._buffers.values(), *module.__dict__.values())
 
 
 def _is_learned(value: object) -> bool:

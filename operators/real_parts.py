@@ -19,4 +19,4 @@ def from_real_parts(parts: Tensor, like: Tensor) -> Tensor:
     """A tensor of the shape of ``like``, complex as it is, from as many real numbers as it has, in their precision."""
     if not like.is_complex():
         return parts.reshape(like.shape)
-    return torch.view_as_complex(parts.reshape(*like.shape, 2).contiguous())
+    return torch.complex(*parts.reshape(*like.shape, 2).unbind(-1))

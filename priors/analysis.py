@@ -6,7 +6,6 @@ Such as total variation, K the finite differences. In general its prox has no cl
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Self
 
 import deepinv.optim
@@ -52,7 +51,7 @@ class Analysis(Prior):
             return 0.0
         return self._squared_norm * float(largest(self.prior.weight)) * float(self.prior.weak_convexity)
 
-    @cached_property
+    @property
     def _squared_norm(self) -> float:
         """``||K||^2``, from above."""
         device = next((b.device for b in self.transform.buffers()), None)

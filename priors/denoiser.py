@@ -35,8 +35,9 @@ class Denoiser(Prior):
 
     def __init__(self, denoiser: nn.Module | Denoise | str, sigma: float | Sequence[float] | None = 0.05):
         super().__init__()
-        levels = () if sigma is None else (sigma,) if isinstance(sigma, int | float) else sigma
-        schedule = [float(s) for s in levels]
+        single = isinstance(sigma, int | float) or (isinstance(sigma, Tensor) and sigma.ndim == 0)
+        levels = () if sigma is None else (sigma,) if single else sigma
+        schedule = [s if isinstance(s, Tensor) else float(s) for s in levels]
         if (not schedule and sigma is not None) or not all(s >= 0 for s in schedule):
             raise ValueError(f"sigma: found {sigma}, expected standard deviations not below 0")
         self.denoiser = load_denoiser(denoiser) if isinstance(denoiser, str) else denoiser

@@ -40,8 +40,10 @@ class Prior(deepinv.optim.Prior):
 
     def __init__(self, weight: float | Tensor = 1.0):
         super().__init__()
-        if not isinstance(weight, Tensor) and not (weight >= 0 and weight < float("inf")):
-            raise ValueError(f"{type(self).__name__}: weight is {weight}, expected a finite number not below 0")
+        least, greatest = (weight, weight) if not isinstance(weight, Tensor) else weight.detach().aminmax()
+        if not (least >= 0 and greatest < float("inf")):
+            found = f"from {float(least)} to {float(greatest)}" if isinstance(weight, Tensor) else f"{weight}"
+            raise ValueError(f"{type(self).__name__}: weight is {found}, expected a finite number not below 0")
         self.weight = weight
         self.explicit_prior = self.has_value
 
@@ -116,7 +118,8 @@ class Prior(deepinv.optim.Prior):
 
     def _threshold(self, gamma: float | Tensor, v: Tensor) -> float | Tensor:
         """``gamma lambda``, shaped to multiply ``v``; either may be one number per image."""
-        return broadcast(gamma, v) * broadcast(self.weight, v)
+        threshold = broadcast(gamma, v) * broadcast(self.weight, v)
+        return threshold.to(v.real.dtype) if isinstance(threshold, Tensor) else threshold
 
     def scaled(self, factor: float | Tensor) -> Self:
         """The same prior with its weight multiplied by ``factor``."""

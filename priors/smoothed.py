@@ -11,11 +11,12 @@ norm and the norm plus nu for each term; ``|x_v|`` is the length along chosen ax
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
 from ..operators.finite_differences import divergence, gradient
-from .prior import Prior, largest, squared_length
+from .prior import Prior, broadcast, largest, squared_length
 
 
 class SmoothedL1(Prior):
@@ -34,6 +35,11 @@ class SmoothedL1(Prior):
         super().__init__(weight)
         if 0 in axes:
             raise ValueError(f"axes: found {tuple(axes)}, expected image axes other than the batch axis 0")
+        if isinstance(weight, Tensor) and any(weight.ndim > a and weight.shape[a] > 1 for a in axes):
+            found = f"found shape {tuple(weight.shape)}"
+            raise ValueError(
+                f"weight: {found}, expected length 1 along the axes {tuple(axes)} that count as one length"
+            )
         self.nu, self.axes = positive(nu), tuple(axes)
 
     @property
@@ -69,16 +75,28 @@ class SmoothedTV(Prior):
         return largest(4 * self.dim / self.nu)
 
     def _value(self, x: Tensor) -> Tensor:
-        return smoothed_length(gradient(self._checked(x)), self.nu, (1,)).squeeze(1)
+        return self._length(gradient(self._checked(x)), x).squeeze(1)
+
+    def grad(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        """A map of weights weighs the differences, before their divergence."""
+        differences = gradient(self._checked(x))
+        return divergence(_over_axes(broadcast(self.weight, x), x) * differences / self._length(differences, x))
 
     def _grad(self, x: Tensor) -> Tensor:
-        differences = gradient(self._checked(x))
-        return divergence(differences / smoothed_length(differences, self.nu, (1,)))
+        return type(self)(1.0, self.nu, self.dim).grad(x)
+
+    def _length(self, differences: Tensor, x: Tensor) -> Tensor:
+        return smoothed_length(differences, _over_axes(self.nu, x), (1,))
 
     def _checked(self, x: Tensor) -> Tensor:
         if x.ndim != self.dim + 2:
             raise ValueError(f"dim: found {self.dim} and an image with {x.ndim - 2} spatial axes, expected the same")
         return x
+
+
+def _over_axes(value: float | Tensor, x: Tensor) -> float | Tensor:
+    """What broadcasts against ``x``, to broadcast against its differences ``(B, dim, C, *spatial)``."""
+    return value.unsqueeze(1) if isinstance(value, Tensor) and value.ndim == x.ndim else value
 
 
 def smoothed_length(x: Tensor, nu: float | Tensor, axes: Sequence[int]) -> Tensor:

@@ -36,6 +36,8 @@ class WeaklyConvexRidge(Prior):
     :param weak_convexity: rho, from 0 to 1.
     """
 
+    weight_over_image = False
+
     def __init__(
         self,
         sigma: float = 0.1,

@@ -48,7 +48,8 @@ class ConjugateGradient(Solver):
         return problem.gradient(x) + self._prior_gradient(x)
 
     def _prior_gradient(self, x: Tensor) -> Tensor:
-        return sum((p.grad(x.detach().clone()) for p in self.priors), start=torch.zeros_like(x)).detach()
+        total = sum((p.grad(x.clone()) for p in self.priors), start=torch.zeros_like(x))
+        return total if torch.is_grad_enabled() else total.detach()
 
     def _curvature(self, problem: Problem, x: Tensor, d: Tensor) -> Tensor:
         """``<d, F''(x) d>``: the data's exactly, the priors' by a central difference of their gradients."""
@@ -97,6 +98,11 @@ class ConjugateGradient(Solver):
         else:
             alpha = torch.where(rises, 0, alpha)
         return torch.addcmul(x, per_image(alpha, d), d)
+
+    def fixed_point_step(self, problem: Problem, state: CGState) -> CGState:
+        """A gradient step: at the solution, where directions end, conjugate gradients have no derivative."""
+        g = self._gradient(problem, state.x)
+        return CGState(state.x - g / problem.lipschitz, g, -g)
 
     def optimality(self, problem: Problem, state: CGState) -> Tensor:
         """``||F'(x)|| / ||A^H y||``."""

@@ -75,9 +75,13 @@ def fit_data(problem: Problem, z: Tensor, gamma: float | Tensor, fit: Fit, max_i
 
 
 def along(change: Known, rhs: Tensor) -> Known:
-    """Of the multiples of an image the nearest to the solution for ``rhs``, in the norm of S."""
-    length = inner(change.image, change.product)
-    t = torch.where(length > 0, inner(change.image, rhs) / length.clamp_min(torch.finfo(length.dtype).tiny), 0)
+    """Of the multiples of an image the nearest to the solution for ``rhs``, in the norm of S.
+
+    None of an image shorter in that norm than in its own: S is no less than I, so its product is rounding.
+    """
+    length, own = inner(change.image, change.product), inner(change.image, change.image)
+    trusted = (length > 0) & (length >= 0.999 * own)
+    t = torch.where(trusted, inner(change.image, rhs) / length.clamp_min(torch.finfo(length.dtype).tiny), 0)
     return Known(per_image(t, rhs) * change.image, per_image(t, rhs) * change.product)
 
 

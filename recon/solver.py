@@ -101,6 +101,10 @@ class Solver(deepinv.models.Reconstructor):
     def step(self, problem: Problem, state: Any) -> Any:
         """The next state; nothing given is changed."""
 
+    def fixed_point_step(self, problem: Problem, state: Any) -> Any:
+        """A step with this solver's fixed points, and a derivative there; :meth:`step`, unless overridden."""
+        return self.step(problem, state)
+
     @abstractmethod
     def optimality(self, problem: Problem, state: Any) -> Tensor:
         """How far ``state`` is from a fixed point, per image, relative; 0 at a solution."""

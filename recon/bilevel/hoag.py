@@ -16,11 +16,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..problem import norms
 from .method import Method, State, demand_solved, differentiated, first_step
 from .upper_level import UpperLevel
 
 #: C of the test.
 SLACK = 0.25
+#: Accuracies below so many rounding units of an image are not asked for.
+ROUNDING = 1e3
 
 
 class HOAG(Method):
@@ -58,7 +61,7 @@ class HOAG(Method):
         rejected = bool(value - old >= 0.2 * old.abs())
         step = step / 2 if rejected else step / 0.95 if self._kept_promise(state, value, step) else step
         theta = before if rejected else (state.theta - step * state.gradient).clamp(*self.limits)
-        eps = state.eps.new_tensor(self.eps * self.schedule(int(number) + 1))
+        eps = state.eps.new_tensor(self.eps * self.schedule(int(number) + 1)).clamp_min(finest(state.x))
         solution = upper.lower.solve(theta, float(eps), state.x, self.max_lower)
         demand_solved(solution, float(eps))
         low, high = upper.bounds(solution.x, solution.certificate, theta)
@@ -75,6 +78,11 @@ class HOAG(Method):
         earlier = self.eps * self.schedule(max(int(number) - 1, 0))
         promised = SLACK * state.eps + (SLACK + curvature) * earlier * moved - curvature * moved.square()
         return bool(value <= old + promised)
+
+
+def finest(x: Tensor) -> float:
+    """The accuracy of images that rounding leaves within reach."""
+    return ROUNDING * torch.finfo(x.dtype).eps * float(norms(x).max())
 
 
 def geometric(ratio: float = 0.9) -> Callable[[int], float]:

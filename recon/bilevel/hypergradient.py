@@ -14,13 +14,15 @@ theorem 2.1.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...operators.norm import largest_eigenvalue
+from ...operators.krylov import DifferentiableOnce
+from ...operators.norm import TINY, largest_eigenvalue
 from ...operators.real_parts import real_parts
 from ..problem import norms
 from .lower_level import LowerLevel
@@ -64,6 +66,7 @@ class Linearised:
     """The lower level's first-order condition at a point: its residual ``grad_x h``, and products with H and J."""
 
     def __init__(self, lower: LowerLevel, theta: Tensor, x: Tensor):
+        self.lower = lower
         with torch.enable_grad():
             self.x, self.theta = x.detach().requires_grad_(), theta.detach().requires_grad_()
             self.residual = lower.gradient(self.x, self.theta)
@@ -83,11 +86,20 @@ class Linearised:
         return z
 
     def jacobian(self, direction: Tensor) -> Tensor:
-        """``J direction``, images ``(B, ...)``."""
+        """``J direction``, images ``(B, ...)``; by a difference where a prior's gradient is differentiable but once."""
         with torch.enable_grad():
             dummy = torch.zeros_like(self.residual, requires_grad=True)
             (z,) = torch.autograd.grad(self.residual, self.theta, dummy, create_graph=True)
-            return torch.autograd.grad(z, dummy, direction, materialize_grads=True)[0]
+            with contextlib.suppress(DifferentiableOnce):
+                return torch.autograd.grad(z, dummy, direction, materialize_grads=True)[0]
+        return self._difference(direction)
+
+    def _difference(self, direction: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(direction).clamp_min(TINY)
+        rounding = torch.finfo(self.theta.dtype).eps ** (1 / 3)
+        h = rounding * (1 + torch.linalg.vector_norm(self.theta.detach())) / length
+        ends = [self.lower.gradient(self.x.detach(), self.theta.detach() + s * direction).detach() for s in (h, -h)]
+        return (ends[0] - ends[1]) / (2 * h)
 
     def jacobian_norm(self) -> Tensor:
         """``||J_i||`` per image for a short theta, exactly; else an upper estimate of that of all images together."""

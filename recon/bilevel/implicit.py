@@ -89,7 +89,7 @@ def implicit_solve(
     def advance(s: Tensor, theta: Tensor) -> Tensor:
         modules = parameters.substituted(theta)
         problem = Problem(y, modules["physics"], modules["solver"].priors)
-        return layout.flatten(modules["solver"].step(problem, layout.restore(s)))
+        return layout.flatten(modules["solver"].fixed_point_step(problem, layout.restore(s)))
 
     after = advance(flat, theta)
     if not after.requires_grad:

@@ -145,10 +145,11 @@ class Method(ABC):
 
 
 def first_step(state: State) -> Tensor:
-    """alpha; where none was chosen, what moves theta by 1 an entry in the root mean square."""
+    """alpha; where none was chosen, what moves theta by 1 an entry in the root mean square, 0 where nothing does."""
     if state.step_size > 0:
         return state.step_size
-    return len(state.theta) ** 0.5 / torch.linalg.vector_norm(state.gradient)
+    length = torch.linalg.vector_norm(state.gradient)
+    return torch.where(length > 0, len(state.theta) ** 0.5 / length, 0)
 
 
 def demand_solved(solution: LowerSolution, eps: float) -> None:

@@ -21,6 +21,7 @@ from resolvent.operators import (
     FullMatrixCapture,
     NearFieldMIMO,
     NonCartesianMRI,
+    Operator,
     PlaneWaveIQ,
     Restricted,
     Scaled,
@@ -568,3 +569,29 @@ def test_on_the_accelerator(physics):
     close(physics.A(x.cuda()).cpu(), ax)
     close(physics.A_adjoint(y.cuda()).cpu(), aty)
     close(physics.A(x.to(C64).cuda()).cpu().to(C128), ax, 1e-5)
+
+
+class Gain(Operator):
+    """An operator of one's own, with a parameter as torch has them."""
+
+    def __init__(self, gain):
+        super().__init__((3,), (3,))
+        self.gain = torch.nn.Parameter(gain)
+
+    def geometry(self):
+        return {"gain": self.gain}
+
+    def _forward_map(self, x):
+        return self._derived("square", x.dtype, lambda: self.gain.square()) * x
+
+    _adjoint_map = _forward_map
+
+
+def test_parameters_are_learned():
+    gain, x = torch.tensor([0.5, 1.0, 2.0], dtype=F64), torch.ones(2, 3, dtype=F64).requires_grad_()
+    physics = Gain(gain.clone())
+    assert_close(torch.autograd.grad(physics.A(x).sum(), physics.gain)[0], 4 * gain)
+    with torch.no_grad():
+        physics.A(x)
+        physics.gain.mul_(2)
+        assert_close(physics.A(x), (2 * gain).square() * x)

@@ -131,6 +131,7 @@ CASES = {
     "SmoothedL1 of channels": Case(lambda: SmoothedL1(0.7, 0.3, (1,))),
     "SmoothedL1, maps": Case(lambda: SmoothedL1(torch.linspace(0, 1, 60, dtype=F64).reshape(PLANE), WEIGHTS)),
     "SmoothedTV": Case(lambda: SmoothedTV(0.7, 0.3)),
+    "SmoothedTV, maps": Case(lambda: SmoothedTV(torch.linspace(0, 1, 60, dtype=F64).reshape(PLANE), WEIGHTS)),
     "SmoothedTV in 3-D": Case(lambda: SmoothedTV(0.7, 0.3, dim=3), VOLUME),
     "InWavelets(SmoothedL1)": Case(lambda: InWavelets(SmoothedL1(0.7, 0.3), "db2")),
     "Analysis(SmoothedL1)": Case(lambda: Analysis(SmoothedL1(0.7, 0.3), FiniteDifferences(PLANE))),

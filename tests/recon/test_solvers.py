@@ -549,3 +549,34 @@ def test_a_prior_made_of_one_without_a_prox_has_none(lifted):
     assert lifted(L1()).has_prox and not lifted(SmoothedL1()).has_prox
     with pytest.raises((TypeError, ValueError), match="prox"):
         ADMM(lifted(SmoothedL1()))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_admm_stays_where_it_is_when_it_goes_on(seed):
+    """Long after nothing changes, the last change is rounding and tells no direction."""
+    generator = torch.Generator().manual_seed(seed)
+    gains = 0.5 + torch.rand(16, generator=generator)
+    y, physics = torch.randn(2, 16, generator=generator), Dense(torch.diag(gains), (1, 4, 4))
+    image = ADMM(L1(0.1), max_iter=1500, stop=EXACT).solve(y, physics).image.flatten(1)
+    expected = torch.sgn(y) * (y.abs() * gains - 0.1).clamp_min(0) / gains.square()
+    assert_close(image, expected, rtol=1e-3, atol=1e-4)  # as exact as the data step, 1e-5, allows
+
+
+def test_weights_of_other_precision_than_the_images():
+    weights = torch.tensor([0.1, 0.2], dtype=F64)
+    y, physics = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)), Dense(torch.eye(4), (1, 2, 2))
+    for solver in (FISTA, ADMM):
+        assert solver(L1(weights))(y, physics).dtype == torch.float32
+
+
+def test_conjugate_gradients_are_differentiated_through_the_prior():
+    """The image's derivative in the data is that of the stationary point, unrolled from far enough."""
+    physics = Dense(torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=F64), (4,))
+    y = torch.randn(1, 6, generator=torch.Generator().manual_seed(1), dtype=F64).requires_grad_()
+    weight = torch.tensor(0.7, dtype=F64, requires_grad=True)
+    image = ConjugateGradient(Tikhonov(weight), max_iter=30, stop=RelativeChange(1e-13))(y, physics)
+    m = physics.matrix
+    exact = torch.linalg.solve(m.mT @ m + weight * torch.eye(4, dtype=F64), m.mT @ y[0])
+    for leaf in (y, weight):
+        found, expected = (torch.autograd.grad(x.sum(), leaf, retain_graph=True)[0] for x in (image, exact))
+        assert_close(found, expected, rtol=1e-6, atol=1e-8)

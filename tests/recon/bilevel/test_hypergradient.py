@@ -11,7 +11,13 @@ from torch.testing import assert_close
 
 from resolvent.operators import Dense
 from resolvent.operators.krylov import conjugate_residuals, gmres
-from resolvent.priors import SmoothedTV, WeaklyConvexRidge
+from resolvent.priors import (
+    ConvolutionalPotential,
+    LearnedProximal,
+    LearnedProximalNetwork,
+    SmoothedTV,
+    WeaklyConvexRidge,
+)
 from resolvent.recon import Problem
 from resolvent.recon.bilevel import (
     Energy,
@@ -301,3 +307,21 @@ def test_constants_that_are_not_known_are_secants():
     assert float(found.jacobian) == pytest.approx(abs(math.sin(0.7) - math.sin(0.2)) / 0.5)
     high = type(found)(torch.tensor(9.0, dtype=F64), torch.tensor(7.0, dtype=F64))
     assert hypergradient(upper, theta, x, 1e-14, other=other, seen=high).constants == high
+
+
+def test_jacobian_of_a_prior_whose_gradient_is_differentiable_once():
+    """A learned proximal network's, by its weights: against differences."""
+    torch.manual_seed(0)
+    potential = ConvolutionalPotential(1, 2, (1, 2), beta=5.0)
+    prior = LearnedProximal(LearnedProximalNetwork(potential, 0.3).double(), 0.2, 1e-11)
+    physics = Dense(torch.randn(12, 16, dtype=torch.float64), (1, 4, 4))
+    y, x = torch.randn(1, 12, dtype=torch.float64), torch.rand(1, 1, 4, 4, dtype=torch.float64)
+    names = ["prior.weight", "prior.network.potential.last.weight"]
+    lower = Reconstruction(Problem(y, physics, (prior,)), names, least_eigenvalue=1.0)
+    theta = lower.theta().detach()
+    columns = []
+    for e in torch.eye(len(theta), dtype=theta.dtype):
+        ends = [lower.gradient(x, theta + h * e).detach().flatten() for h in (1e-5, -1e-5)]
+        columns.append((ends[0] - ends[1]) / 2e-5)
+    expected = torch.linalg.matrix_norm(torch.stack(columns, 1), 2)
+    assert_close(Linearised(lower, theta, x).jacobian_norm(), expected[None], rtol=1e-3, atol=0)

@@ -6,9 +6,20 @@ import torch
 from torch.testing import assert_close
 
 from resolvent.operators import Dense
-from resolvent.priors import L1, Denoiser, Tikhonov
-from resolvent.recon import ADMM, FISTA, Diverged, PrimalDual, Problem, ProximalGradient, RelativeChange
-from resolvent.recon.bilevel import Reconstruction, implicit, implicit_solve
+from resolvent.operators.krylov import DifferentiableOnce
+from resolvent.operators.real_parts import real_parts
+from resolvent.priors import L1, Denoiser, SmoothedL1, Tikhonov
+from resolvent.recon import (
+    ADMM,
+    FISTA,
+    ConjugateGradient,
+    Diverged,
+    PrimalDual,
+    Problem,
+    ProximalGradient,
+    RelativeChange,
+)
+from resolvent.recon.bilevel import Parameters, Reconstruction, implicit, implicit_solve
 
 F64, C128 = torch.float64, torch.complex128
 DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])
@@ -144,3 +155,27 @@ def test_an_image_out_of_reach_is_refused():
     assert "\n" not in str(error.value)
     with pytest.raises(Diverged, match="found an accuracy of nan"):
         implicit(lower, theta * torch.nan, 1e-3)
+
+
+@DTYPES
+def test_conjugate_gradients_where_directions_end(dtype):
+    """A real parameter before a complex one."""
+    physics, y, truth = measured(dtype)
+    weight, matrix = torch.tensor(0.7, dtype=F64, requires_grad=True), physics.matrix.clone().requires_grad_()
+    solver = ConjugateGradient(Tikhonov(weight), max_iter=300, stop=RelativeChange(1e-14))
+    names = ["solver.priors.0.weight", "physics.matrix"]
+    own = Parameters({"solver": solver, "physics": physics}, names).gather().detach().requires_grad_()
+    image, _ = implicit_solve(solver, y, physics, names, own, rtol=1e-10)
+    found = torch.autograd.grad(loss(image, truth), own)[0]
+    exact = torch.autograd.grad(loss(tikhonov(matrix, y, weight), truth), (weight, matrix))
+    assert_close(found, torch.cat([real_parts(g).flatten() for g in exact]), rtol=1e-6, atol=1e-8)
+
+
+def test_a_second_derivative_is_refused():
+    physics, y, _ = measured(F64)
+    weight = torch.tensor(0.7, dtype=F64, requires_grad=True)
+    lower = Reconstruction(Problem(y, physics, (SmoothedL1(weight, 0.5),)), ["prior.weight"], least_eigenvalue=0.01)
+    image = implicit(lower, lower.theta(), 1e-8).x
+    (first,) = torch.autograd.grad(image.square().sum(), weight, create_graph=True)
+    with pytest.raises(DifferentiableOnce):
+        torch.autograd.grad(first, weight)

@@ -23,9 +23,12 @@ from resolvent.recon.bilevel import (
     Measure,
     OptunaSearch,
     UpperLevel,
+    geometric,
     polynomial,
 )
 from resolvent.recon.bilevel.brent import promised
+from resolvent.recon.bilevel.hoag import finest
+from resolvent.recon.bilevel.method import first_step
 from resolvent.recon.bilevel.search import Visited
 
 F64 = torch.float64
@@ -405,3 +408,17 @@ def reached(problem, found, target):
         if low <= target and problem.value(theta, 1e-7) <= target:
             return int(cost)
     return float("inf")
+
+
+def test_hoag_asks_for_no_more_than_rounding_allows(quadratic):
+    """Its schedule goes below what the images can have; it goes on where they are."""
+    problem = quadratic.Quadratic(d=2, cond=2)
+    found = HOAG(schedule=geometric(0.5)).minimise(problem.upper, problem.theta, max_steps=120)
+    last = float(found.history["eps"][-1])
+    assert found.status == "max_steps" and last == pytest.approx(finest(found.image), rel=0.1)
+
+
+def test_a_first_gradient_of_zero_moves_nothing(quadratic):
+    problem = quadratic.Quadratic(d=2, cond=2)
+    state = HOAG().init(problem.upper, problem.theta)
+    assert float(first_step(state._replace(gradient=torch.zeros_like(state.theta)))) == 0
