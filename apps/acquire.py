@@ -22,7 +22,7 @@ from .arguments import instantiate, new_parser, parse, plain
 from .cli import UsageError
 from .method import in_precision_of, refusals
 from .progress import Reporter
-from .reconstruct import Job, check_seed, check_writable, choose_device, digest_of, finished, unfinished, write_page
+from .reconstruct import Job, check_writable, choose_device, digest_of, finished, unfinished, write_page
 from .record import assemble, axes_of
 
 #: What of the command line determines the images; kept in the result and hashed into its fingerprint.
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         reporter.say("skipped", file=str(source), out=str(job.target), reason="finished")
         return 0
     measurement = fully_sampled(source, config)
-    check_writable(job.target)
+    check_writable(job.target, config.report)
     with unfinished(job, config.checkpoint_every, reporter) as checkpoint:
         result = acquire(job, measurement, made, reporter, checkpoint)
         save_result(job.target, result)
@@ -100,7 +100,6 @@ def check(config: Namespace) -> None:
     for name, what in expected.items():
         if config[name] is None:
             raise UsageError(f"--{name}: found none, expected {what}")
-    check_seed(config.seed)
     if config.first_count is not None and (config.first is None or isinstance(config.first, list)):
         raise UsageError(f"--first_count: found {config.first_count}, expected with a fixed order as --first")
     if Path(config.out).suffix not in (".h5", ".hdf5"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
+import itertools
 import json
 import os
 import re
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from ..datasets.errors import InputError
@@ -27,13 +30,16 @@ if hasattr(_typehints, "get_all_subclass_paths"):
 
 def new_parser(verb: str, about: str) -> ArgumentParser:
     """A parser that raises instead of exiting and knows ``--config``."""
-    return ArgumentParser(prog=f"resolvent {verb}", description=about, exit_on_error=False)
+    parser = ArgumentParser(prog=f"resolvent {verb}", description=about, exit_on_error=False)
+    parser._negative_number_matcher = re.compile(r"-\.?\d")  # those with exponents, and lists, too
+    return parser
 
 
 def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     """Parse, or raise :class:`UsageError` in one line."""
     try:
-        return parser.parse_args(argv)
+        refuse_aliases(argv)
+        config = parser.parse_args(argv)
     except UnicodeError as error:
         raise UsageError(f"--config: found a file that is no text ({error}), expected YAML") from error
     except (ArgumentError, TypeError, ValueError) as error:
@@ -41,6 +47,23 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     except SystemExit:
         sys.stdout.flush()
         raise
+    for name, value in vars(config.as_flat()).items():
+        if name.rpartition(".")[2] == "seed" and isinstance(value, int):
+            check_seed(value)
+    return config
+
+
+def refuse_aliases(argv: list[str]) -> None:
+    """Refuse YAML that refers to itself: a few lines of that can stand for billions.
+
+    :raises UsageError: naming the file.
+    """
+    words = [word for argument in argv for word in argument.split("=", 1)]
+    for name in (value for option, value in itertools.pairwise(words) if option == "--config"):
+        with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError):
+            text = Path(name).read_text()
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+                raise UsageError(f"--config: found an alias (*name) in {name}, expected values written out")
 
 
 def plain(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
@@ -62,6 +85,15 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
             if isinstance(cause, InputError | WeightsError):
                 raise InputError(str(cause)) from error
         raise UsageError(brief(error)) from error
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what no generator can begin from.
+
+    :raises UsageError: naming it.
+    """
+    if not -(2**63) <= seed < 2**64:
+        raise UsageError(f"--seed: found {seed}, expected an integer of 64 bits")
 
 
 def keep_apart(out: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str]]) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 #: Verb to module (with a ``main(argv) -> int``) and one line of help.
@@ -134,7 +136,18 @@ def _fail(message: str, code: int) -> int:
 
 def run() -> Any:
     """Entry point of the console script."""
+    for name in ("stdout", "stderr"):
+        _make_writable(name)
     sys.exit(main())
+
+
+def _make_writable(name: str) -> None:
+    """A stream that is closed is written to nowhere; what its encoding lacks becomes question marks."""
+    stream = getattr(sys, name)
+    if stream is None:
+        setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+    elif isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -88,9 +88,12 @@ def _arguments(value: Any) -> bool:
 
 def first_modality(argv: list[str]) -> str | None:
     """The operator of the first measurement file on the command line, if there is one that can be read."""
-    for argument in argv:
+    options, files = argv, []
+    if "--" in argv:
+        options, files = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
+    for argument in [a for a in options if not a.startswith("-")] + files:
         with contextlib.suppress(InputError, KeyError):
-            if not argument.startswith("-") and Path(argument).is_file():
+            if Path(argument).is_file():
                 return modality(Path(argument))
     return None
 

@@ -62,6 +62,8 @@ def claim(out: Path) -> None:
 
     :raises InputError: if it holds what is not the demo's.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: found a file, expected a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).exists():
         raise InputError(f"{out}: found files that are not the demo's, expected an empty folder or a new one")
     with atomic(out / MARK):

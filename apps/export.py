@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..datasets import InputError, export, load_measurement, load_result
+from ..datasets.result import in_order
 from .arguments import keep_apart, new_parser, parse
 from .cli import UsageError
 from .info import own_format
@@ -50,5 +51,5 @@ def _images(path: Path, truth: bool) -> tuple[Tensor, dict[str, Any]]:
 
 def voxel_size(axes: dict[str, Tensor]) -> list[float] | None:
     """Metres per voxel along each axis, None where an operator has no axes; 1 mm along an axis of one voxel."""
-    spacings = [float((v[-1] - v[0]) / (len(v) - 1)) if len(v) > 1 else 1e-3 for v in axes.values()]
+    spacings = [float((v[-1] - v[0]) / (len(v) - 1)) if len(v) > 1 else 1e-3 for v in in_order(axes).values()]
     return [abs(s) for s in spacings] or None

@@ -18,6 +18,8 @@ from .import_ import pick
 
 #: The axes that an array of traces may have, in the order in which a measurement has them.
 AXES = ("frame", "transmission", "element", "sample")
+#: Pixels of an image along one axis; more are a slip of units.
+LONGEST = 20_000
 
 
 def main(
@@ -63,6 +65,8 @@ def main(
     :param f_number: depth over the width of the receive aperture; 0 for the whole array.
     :param noise_std: total standard deviation of one complex sample, in the units of the file.
     """
+    if pitch == 0 or not math.isfinite(pitch):
+        raise UsageError(f"--pitch: found {pitch:g}, expected metres other than 0")
     traces = _sorted(Path(source), _chosen(Path(source), read_arrays(source), array), axes, frame)
     n_elements, n_samples = traces.shape[-2:]
     scan = {
@@ -133,6 +137,8 @@ def _grid(option: str, ends: tuple[float, float], step: float) -> Tensor:
     first, last = ends
     if not (step > 0 and first <= last and math.isfinite(last - first)):
         raise UsageError(f"{option}: found {first:g} to {last:g} in steps of {step:g}, expected an increasing axis")
+    if (pixels := (last - first) / step) >= LONGEST:
+        raise UsageError(f"--pixel: found {step:g} m, {pixels:.3g} pixels along {option}, expected fewer")
     return first + step * torch.arange(1 + math.floor((last - first) / step + 1e-6), dtype=torch.float64)
 
 

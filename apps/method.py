@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
+import importlib.util
+import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar, cast
 
@@ -22,6 +26,9 @@ AnyPrior = TypeVar("AnyPrior", bound=Prior)
 
 #: What of the command line determines an image; kept in the result and hashed into its fingerprint.
 SETTINGS = ("prior", "solver", "parameters", "strength", "seed", "record", "samples")
+
+#: What an import path looks like.
+IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 def add_method_options(parser: ArgumentParser) -> None:
@@ -56,6 +63,7 @@ def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[
 
     :raises UsageError: if the settings do not make a solver.
     """
+    refuse_no_solver(settings)
     chosen = instantiate(parser, parser.parse_object({"files": [], **copy.deepcopy(settings)}))
     if chosen.solver is None:
         raise UsageError("--solver: found none, and this modality has no default; expected a solver")
@@ -68,6 +76,33 @@ def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[
     except (TypeError, ValueError) as error:
         raise UsageError(brief(error)) from error
     return chosen.solver, prior
+
+
+def refuse_strangers(path: object, settings: Any) -> None:
+    """Refuse settings out of a file that name a class or a function of another package: to make it is to run it.
+
+    :raises InputError: naming the first.
+    """
+    own = __package__.partition(".")[0]
+    if isinstance(settings, dict | list):
+        for part in settings.values() if isinstance(settings, dict) else settings:
+            refuse_strangers(path, part)
+    elif isinstance(settings, str) and IMPORTABLE.fullmatch(settings):
+        package = settings.partition(".")[0]
+        if package != own and (package in sys.modules or importlib.util.find_spec(package) is not None):
+            raise InputError(f"{path}: its settings name {settings}, expected nothing but of {own}; it is not run")
+
+
+def refuse_no_solver(settings: dict[str, Any]) -> None:
+    """Refuse what is called like a solver's class and is none, before it is called.
+
+    :raises UsageError: naming it.
+    """
+    named = str((settings.get("solver") or {}).get("class_path", ""))
+    module, _, kind = named.rpartition(".")
+    found = getattr(importlib.import_module(module), kind, None) if module else None
+    if named and not (isinstance(found, type) and issubclass(found, Solver)):
+        raise UsageError(f"--solver: found {named}, expected a class of solvers")
 
 
 def with_tensors(prior: Prior | None, path: str | None) -> Prior | None:

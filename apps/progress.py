@@ -12,7 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..datasets import Result
+from ..datasets import Result, printable
+from ..datasets.errors import LONGEST
 from ..recon import Choice, Progress
 
 
@@ -31,7 +32,7 @@ class Reporter:
             print(json.dumps({"event": event, **facts}), flush=True)
         else:
             told = (str(v) if k == "text" else f"{k} {v}" for k, v in facts.items())
-            print(f"{event}: " + ", ".join(told), flush=True)
+            print(printable(f"{event}: " + ", ".join(told), LONGEST), flush=True)
 
     @contextmanager
     def progress(self, source: Path, total: int) -> Iterator[Callable[[Progress], None]]:
@@ -72,10 +73,10 @@ class Reporter:
             self.say("finished", **facts)
             return
         numbers = ", ".join(f"{k} {min(v):.4g}" for k, v in record["metrics"].items())
-        print(f"{source}: {', '.join(sorted(set(record['status'])))} after {record['iterations']} iterations, "
-              f"{record['seconds']:.1f} s; {numbers}")  # fmt: skip
+        status, name = ", ".join(sorted(set(record["status"]))), printable(source, LONGEST)
+        print(f"{name}: {status} after {record['iterations']} iterations, {record['seconds']:.1f} s; {numbers}")
         for warning in record["warnings"]:
             print(f"  warning: {warning}")
-        print(f"  image  {target}")
+        print(f"  image  {printable(target, LONGEST)}")
         if page:
-            print(f"  report {page}", flush=True)
+            print(f"  report {printable(page, LONGEST)}", flush=True)

@@ -16,17 +16,26 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from .. import operators, priors, recon  # noqa: F401  (their classes are named on the command line)
-from ..datasets import FileCheckpoint, InputError, Measurement, Result, load_measurement, load_result, save_result
-from ..datasets.hdf5 import sha256
+from ..datasets import (
+    FileCheckpoint,
+    InputError,
+    Measurement,
+    Result,
+    load_measurement,
+    load_result,
+    printable,
+    save_result,
+)
+from ..datasets.hdf5 import begins, sha256
 from ..operators import Operator
 from ..operators.files import remove_partials
 from ..operators.norm import TINY, norms
 from ..recon import Diverged, Problem, Sampler, Solution, Solver, data_residual, objective
 from .arguments import new_parser, parse
 from .cli import NumericalFailure, UsageError
-from .defaults import understood
+from .defaults import modality, understood
 from .first_image import first_image, named
-from .method import add_method_options, build_solver, choose, refusals, settings_of
+from .method import add_method_options, build_solver, choose, refusals, refuse_strangers, settings_of
 from .progress import Reporter
 from .record import assemble
 
@@ -129,7 +138,6 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
 
 def plan(parser: ArgumentParser, config: Namespace) -> list[Job]:
     """This process's share of the jobs; files are dealt out under torchrun."""
-    check_seed(config.seed)
     settings, device = settings_of(parser, config), choose_device(config.device)
     make, prior = choose(parser, settings)
     solver = make(prior)
@@ -144,12 +152,27 @@ def plan(parser: ArgumentParser, config: Namespace) -> list[Job]:
             raise InputError(f"{source}: cannot be read (No such file or directory), expected a measurement file")
     if single and len(sources) > 1:
         raise UsageError(f"--out: found the file {out} for {len(sources)} inputs, expected a folder")
+    refuse_several_kinds(sources)
     targets = [out if single else out / f"{s.stem}.h5" for s in sources]
     if len(set(targets)) < len(targets):
         raise UsageError("files: two inputs have the same name, expected different names in one --out folder")
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     jobs = [Job(s, t, settings | named(config.start, s), device) for s, t in zip(sources, targets, strict=True)]
     return jobs[rank::world]
+
+
+def refuse_several_kinds(sources: list[Path]) -> None:
+    """Refuse files of different operators, of which each has a method of its own.
+
+    :raises UsageError: naming two.
+    """
+    kinds: dict[str, Path] = {}
+    for source in sources:
+        with contextlib.suppress(InputError, KeyError):
+            kinds.setdefault(modality(source), source)
+    if len(kinds) > 1:
+        (one, first), (other, second) = list(kinds.items())[:2]
+        raise UsageError(f"files: found {first} of {one} and {second} of {other}, expected files of one operator")
 
 
 def check_samples(solver: Solver, samples: int) -> None:
@@ -161,15 +184,6 @@ def check_samples(solver: Solver, samples: int) -> None:
         raise UsageError(f"--samples: found {samples}, expected at least 1")
     if samples > 1 and not isinstance(solver, Sampler):
         raise UsageError(f"--samples: found {samples} of {type(solver).__name__}, expected a sampler such as PiGDM")
-
-
-def check_seed(seed: int) -> None:
-    """Refuse what no generator can begin from.
-
-    :raises UsageError: naming it.
-    """
-    if not -(2**63) <= seed < 2**64:
-        raise UsageError(f"--seed: found {seed}, expected an integer of 64 bits")
 
 
 def choose_device(name: str) -> str:
@@ -192,7 +206,7 @@ def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, config: Na
         reporter.say("skipped", file=str(job.source), out=str(job.target), reason="finished")
         return
     measurement = load_measurement(job.source)
-    check_writable(job.target)
+    check_writable(job.target, config.report)
     with unfinished(job, config.checkpoint_every, reporter) as checkpoint:
         result = solve(parser, job, measurement, reporter, checkpoint)
         save_result(job.target, result)
@@ -280,6 +294,7 @@ def replay(parser: ArgumentParser, config: Namespace, reporter: Reporter) -> int
         digest, device = old.record["input"]["sha256"], old.record["device"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its record has no {error}, expected a result of 'resolvent reconstruct'") from error
+    refuse_strangers(path, settings)
     found = digest_of(source)
     if found != digest:
         raise InputError(f"{source}: SHA-256 is {found[:12]}…, expected {digest[:12]}… as when {path} was made")
@@ -305,6 +320,7 @@ def digest_of(source: Path) -> str:
 
     :raises InputError: if it cannot be read.
     """
+    begins(source)
     try:
         return sha256(source)
     except OSError as error:
@@ -326,12 +342,16 @@ def finished(job: Job, overwrite: bool) -> bool:
     )
 
 
-def check_writable(target: Path) -> None:
-    """Refuse a place where no file can be written.
+def check_writable(target: Path, report: bool) -> None:
+    """Refuse a place where no file can be written, or no report beside it.
 
     :raises InputError: naming it.
     """
     from ..operators.files import atomic
+    from .report import refuse_other
+
+    if report:
+        refuse_other(target.with_suffix(".html"))
 
     probe = target.with_name(f".{target.name}.probe")
     try:
@@ -347,5 +367,5 @@ def write_page(job: Job, result: Result) -> Path:
     from .report import write_report
 
     page = job.target.with_suffix(".html")
-    write_report([result], [job.source.stem], page)
+    write_report([result], [printable(job.source.stem)], page)
     return page

@@ -106,8 +106,9 @@ def cautions(about: dict[str, Any], solver: Solver, solution: Solution, m: Measu
                 f"it stopped moving {far:.2g} from its optimality condition: a smaller --solver.stop.tol goes on"
             )
     if not bool(solution.image.abs().sum() > 0):
-        why = "the prior is stronger than the data" if bool(m.y.abs().sum() > 0) else "so are the data"
-        notes.append(f"the image is zero everywhere: {why}")
+        stronger = "the prior is stronger than the data; " if len(solver.priors) else ""
+        why = f"{stronger}are units, positions and the order of the axes right?"
+        notes.append(f"the image is zero everywhere: {why if bool(m.y.abs().sum() > 0) else 'so are the data'}")
     if m.noise_std is None and (by_noise or getattr(solver, "noise_std", 0) is None):
         notes.append("the file states no noise level; it was estimated from the data")
     if m.noise_std == 0 and by_noise:

@@ -25,12 +25,26 @@ def write_report(results: Sequence[Result], names: Sequence[str], path: Path) ->
 
     if not results or len(results) != len(names):
         raise InputError(f"{path}: found {len(results)} results and {len(names)} names, expected one name for each")
+    refuse_other(path)
     html = page(results, names)
     try:
         with atomic(path) as partial:
-            partial.write_text(html, encoding="utf-8")
+            partial.write_text(html, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}), expected a new HTML file") from error
+
+
+def refuse_other(path: Path) -> None:
+    """Refuse to write over a file that is no report of ours.
+
+    :raises InputError: naming it.
+    """
+    from ..datasets import InputError
+    from ..datasets.hdf5 import begins
+    from .report_page import GENERATOR
+
+    if path.is_file() and GENERATOR.encode() not in begins(path):
+        raise InputError(f"{path}: found a file that is no report, expected another name")
 
 
 def main(argv: list[str]) -> int:
@@ -67,5 +81,7 @@ def check_place(out: Path, sources: Sequence[Path]) -> None:
 
 def distinct_names(sources: Sequence[Path]) -> list[str]:
     """File stems, or whole paths where two stems are the same."""
+    from ..datasets import printable
+
     count = Counter(source.stem for source in sources)
-    return [source.stem if count[source.stem] == 1 else str(source) for source in sources]
+    return [printable(source.stem if count[source.stem] == 1 else source) for source in sources]

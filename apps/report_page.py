@@ -35,6 +35,8 @@ MAX_IMAGES = 8
 #: Pictures beside each other in a comparison.
 MAX_COLUMNS = 4
 TRUTH = "truth"
+#: By which a page of ours is known.
+GENERATOR = '<meta name="generator" content="resolvent">'
 
 
 def page(results: Sequence[Result], names: Sequence[str]) -> str:
@@ -82,7 +84,7 @@ def document(heading: str, sections: dict[str, str]) -> str:
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="resolvent">
+{GENERATOR}
 <title>{escape(heading)}</title>
 <style>{style}</style>
 </head>

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets.export import white
+from ..datasets.result import in_order
 
 #: Magnitudes this far below the peak and lower are drawn in the darkest colour.
 DYNAMIC_RANGE = 30.0
@@ -126,9 +127,8 @@ def _colours(values: np.ndarray) -> np.ndarray | None:
 
 
 def _axes(axes: Mapping[str, Any], shape: Sequence[int]) -> tuple[Axis, ...]:
-    """The result's axes in millimetres if they fit the image, voxel numbers if not; flat, the last one is down."""
-    known = [Axis(name, "mm", _millimetres(values)) for name, values in axes.items()]
-    known = known[::-1] if len(shape) == 2 else known
+    """The result's axes in millimetres if they fit the image, voxel numbers if not."""
+    known = [Axis(name, "mm", _millimetres(values)) for name, values in in_order(axes).items()]
     if [len(axis.values) for axis in known] == list(shape) and all(_increasing(axis.values) for axis in known):
         return tuple(known)
     names = ("row", "column") if len(shape) == 2 else ("axis 1", "axis 2", "axis 3")

@@ -68,11 +68,10 @@ def _write_npy(path: Path, values: np.ndarray, _: Sequence[float] | None) -> Non
 
 
 def _write_bart(path: Path, values: np.ndarray, _: Sequence[float] | None) -> None:
-    """The header first: data under a new name are never without theirs."""
-    with atomic(path.with_suffix(".hdr")) as partial:
-        partial.write_text("# Dimensions\n" + " ".join(map(str, values.shape)) + "\n")
-    with atomic(path) as partial:
-        values.astype("<c8").ravel(order="F").tofile(partial)
+    """Both, or neither."""
+    with atomic(path.with_suffix(".hdr")) as header, atomic(path) as data:
+        header.write_text("# Dimensions\n" + " ".join(map(str, values.shape)) + "\n")
+        data.write_bytes(values.astype("<c8").tobytes(order="F"))
 
 
 def _write_nifti(path: Path, values: np.ndarray, voxel_size: Sequence[float] | None) -> None:

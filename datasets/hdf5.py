@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -55,11 +56,16 @@ def reading(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 def writing(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """Write an HDF5 file that appears whole or not at all.
 
+    It is made in memory: what the library cannot write when it closes a file it does not tell.
+
     :raises InputError: if the place cannot be written.
     """
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        yield file
     try:
-        with atomic(path) as partial, h5py.File(partial, "w") as file:
-            yield file
+        with atomic(path) as partial:
+            partial.write_bytes(content.getbuffer())
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or first_line(error)})") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -22,6 +23,13 @@ from .errors import InputError
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 WEBP, BMP = re.compile(rb"RIFF....WEBP", re.DOTALL), re.compile(rb"BM....\0\0\0\0", re.DOTALL)
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+#: What TIFF calls numbers that are taken as they are, or inverted where 0 is white.
+BRIGHTNESS = ("MINISBLACK", "MINISWHITE", "RGB", "CFA", "LINEAR_RAW")
+#: By orientation: whether rows become columns, then whether rows and columns are flipped.
+TURNS = {
+    1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
+    5: (True, False, False), 6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
+}  # fmt: skip
 #: Pillow's modes that are taken as they are; all others become RGB.
 MODES = ("1", "L", "LA", "I;16", "RGB", "RGBA")
 
@@ -56,10 +64,34 @@ def read_tiff(path: Path) -> Arrays:
         for page in series.pages:
             if page is not None:
                 refuse_overfull(path, "image", sum(page.databytecounts), page.nbytes)
+        kind, orientation = _photometric(path, series.keyframe), series.keyframe.tags.valueof(274, default=1)
         values, axes = series.asarray(maxworkers=1), series.axes
         if values.shape != series.shape:
             raise InputError(f"{path}: image has shape {values.shape}, its header expects {series.shape}")
-    return _image(values, axes.index("S") if "S" in axes else None)
+        values = np.invert(values) if kind == "MINISWHITE" and values.dtype.kind in "bu" else values
+        values = _turned(values, orientation, (axes.index("Y"), axes.index("X"))) if {"Y", "X"} <= set(axes) else values
+        others = {"series left out": len(file.series) - 1} if len(file.series) > 1 else {}
+    found = _image(values, axes.index("S") if "S" in axes else None)
+    return Arrays(found.arrays, found.facts | others)
+
+
+def _photometric(path: Path, page: Any) -> str:
+    """What a TIFF's numbers mean.
+
+    :raises InputError: if they are neither brightness nor red, green and blue.
+    """
+    kind = getattr(page.photometric, "name", str(page.photometric))
+    unpacked = kind == "YCBCR" and page.compression.name in ("JPEG", "OJPEG")  # tifffile makes RGB of it
+    if kind not in BRIGHTNESS and not unpacked:
+        raise InputError(f"{path}: TIFF of {kind.lower()} colours, expected gray or RGB")
+    return kind
+
+
+def _turned(values: np.ndarray, orientation: int, axes: tuple[int, int]) -> np.ndarray:
+    """As TIFF's tag 274 says: transposed first, then flipped."""
+    transposed, down, across = TURNS.get(orientation, TURNS[1])
+    values = values.swapaxes(*axes) if transposed else values
+    return np.flip(values, [axis for axis, flipped in zip(axes, (down, across), strict=True) if flipped])
 
 
 def as_photograph(path: Path, found: Arrays, values: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,12 @@ class Result:
         found = {"image": self.image, "truth": self.truth, "std": self.std}
         cut = {name: values[inside] for name, values in found.items() if values is not None}
         return replace(self, **cut, window=None)
+
+
+def in_order(axes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Axes in the order of an image's: x, y, z of a volume; of a flat image rows first, as z before x."""
+    names = sorted(axes, reverse=len(axes) == 2)
+    return {name: axes[name] for name in names}
 
 
 def save_result(path: str | os.PathLike[str], result: Result) -> None:

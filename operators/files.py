@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import tempfile
@@ -14,9 +15,13 @@ from pathlib import Path
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes that name, on failure it is removed.
 
-    :raises OSError: if the folder cannot be made or written.
+    Of a link the file is written that it leads to.
+
+    :raises OSError: if the folder cannot be made or written, or the name is that of a folder, a device or a pipe.
     """
-    target = Path(path)
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        raise FileExistsError(errno.EEXIST, "is a folder, a device or a pipe", str(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.{os.getpid()}."
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".partial")
@@ -37,7 +42,7 @@ def remove_partials(path: str | os.PathLike[str]) -> None:
 
     What a living process writes has its number, and stays.
     """
-    target = Path(path)
+    target = Path(path).resolve()
     folder, name = (target, "*") if target.is_dir() else (target.parent, glob.escape(target.name))
     for partial in folder.glob(f".{name}.*.partial"):
         if not _lives(partial.name.split(".")[-3]):

@@ -1,13 +1,20 @@
 """Every failure is one line naming the file or key, with its own exit code, and leaves nothing behind."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from commands import refused
 
 from resolvent.apps.cli import INPUT, NUMERICAL, USAGE, main
+from resolvent.apps.defaults import first_modality
 from resolvent.datasets import blobs, load_result, save_measurement
 from resolvent.operators import NearFieldMIMO
 
@@ -307,3 +314,94 @@ def test_nothing_is_written_over_what_is_read(good, tmp_path, capsys):
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(Exception, match="cannot be read"):
         main(["info", str(tmp_path / "nothing.h5"), "--debug"])
+
+
+STRANGERS = {
+    "solver": {"solver": {"class_path": "os.system", "init_args": {"command": "touch RAN"}}},
+    "class": {"solver": {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", "RAN"]}}},
+    "inside": {"prior": {"class_path": "resolvent.priors.Denoiser", "init_args": {"denoiser": "os.abort"}}},
+}
+
+
+@pytest.mark.parametrize("case", STRANGERS)
+def test_a_replay_runs_nothing_of_other_packages(case, good, tmp_path, capsys, monkeypatch):
+    """A result file's settings are data of whoever wrote it."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["reconstruct", str(good), "--out", "r.h5", "--solver.max_iter", "2", "--report", "false"]) == 0
+    with h5py.File("r.h5", "r+") as file:
+        record = json.loads(bytes(file.attrs["record"]).decode())
+        record["config"] |= STRANGERS[case]
+        file.attrs["record"] = np.bytes_(json.dumps(record).encode())
+    capsys.readouterr()
+    refused(capsys, ["reconstruct", "--replay", "r.h5"], INPUT, "it is not run")
+    assert not Path("RAN").exists()
+
+
+def test_a_function_is_no_solver(good, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text("solver:\n  class_path: os.system\n  init_args:\n    command: touch RAN\n")
+    refused(
+        capsys, ["reconstruct", str(good), "--out", "o", "--config", "c.yaml"], USAGE, "expected a class of solvers"
+    )
+    assert not Path("RAN").exists()
+
+
+def test_aliases_are_refused(good, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text("prior: &p\n  class_path: TV\n  init_args: *p\n")
+    command = ["reconstruct", str(good), "--out", str(tmp_path / "o"), "--config", str(tmp_path / "c.yaml")]
+    refused(capsys, command, USAGE, "found an alias")
+
+
+def test_a_pipe_is_no_measurement(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.h5")
+    refused(capsys, ["reconstruct", str(tmp_path / "pipe.h5"), "--out", str(tmp_path / "o")], INPUT, "a device")
+
+
+def test_files_of_several_kinds_are_refused(good, tmp_path, capsys):
+    other = tmp_path / "blur.h5"
+    assert main(["simulate", "blur", "--out", str(other)]) == 0
+    refused(capsys, ["reconstruct", str(good), str(other), "--out", str(tmp_path / "o")], USAGE, "of one operator")
+
+
+def test_a_name_that_begins_with_a_dash_has_its_own_method(good, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(good, "-dash.h5")
+    assert first_modality(["--out", "o", "--", "-dash.h5"]) == "NearFieldMIMO" and first_modality(["-dash.h5"]) is None
+
+
+def test_a_page_of_somebody_elses_is_not_written_over(good, tmp_path, capsys):
+    page = tmp_path / "notes.html"
+    page.write_text("my notes")
+    quick = ["--solver.max_iter", "2"]
+    refused(capsys, ["reconstruct", str(good), "--out", str(tmp_path / "notes.h5"), *quick], INPUT, "is no report")
+    assert main(["reconstruct", str(good), "--out", str(tmp_path / "r.h5"), *quick]) == 0
+    refused(capsys, ["report", str(tmp_path / "r.h5"), "--out", str(page)], INPUT, "is no report")
+    assert page.read_text() == "my notes" and main(["report", str(tmp_path / "r.h5")]) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text exist where names are bytes")
+def test_a_name_that_is_no_text(good, tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.h5")
+    shutil.copy(good, name)
+    command = [sys.executable, "-m", "resolvent.apps.cli", "reconstruct", name, "--out", str(tmp_path / "o")]
+    done = subprocess.run([*command, "--solver.max_iter", "2"], capture_output=True, check=False)
+    assert done.returncode == 0 and b"internal" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-"])
+def test_without_a_terminal_to_speak_to(closed, good, tmp_path):
+    command = f"{sys.executable} -m resolvent.apps.cli reconstruct {good} --out {tmp_path}/o.h5 --solver.max_iter 2"
+    assert subprocess.run(f"{command} {closed}", shell=True, check=False).returncode == 0
+    assert (tmp_path / "o.html").exists()
+
+
+def test_seeds_that_no_generator_takes(good, tmp_path, capsys):
+    seed, out = str(10**22), str(tmp_path / "o.h5")
+    for command in (["simulate", "blur", "--out", out], ["reconstruct", str(good), "--out", out]):
+        refused(capsys, [*command, "--seed", seed], USAGE, "--seed")
+
+
+@pytest.mark.parametrize("number", ["-1e-6", "-0.5", "-.5"])
+def test_negative_numbers_are_no_options(number, tmp_path, capsys):
+    command = ["simulate", "blur", "--out", str(tmp_path / "o.h5"), "--noise_std", number]
+    refused(capsys, command, USAGE, f"found {float(number):g}")

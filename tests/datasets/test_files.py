@@ -1,19 +1,24 @@
 """Files keep what was put into them, and a failure leaves none."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
 
+from resolvent.apps.cli import main
 from resolvent.datasets import (
     FileCheckpoint,
     InputError,
     Result,
     blobs,
+    export,
     load_measurement,
     load_result,
     save_measurement,
@@ -192,3 +197,42 @@ def test_what_a_living_process_writes_stays(tmp_path):
         living.communicate(b"\n")
     remove_partials(tmp_path / "scan[1].h5")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_is_written_through_and_a_device_never_over(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link.h5").symlink_to(tmp_path / "far" / "file.h5")
+    save_result(tmp_path / "link.h5", Result(torch.ones(1, 1, 2, 2)))
+    assert (tmp_path / "link.h5").is_symlink() and (tmp_path / "far" / "file.h5").is_file()
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(InputError, match="a device or a pipe"):
+        save_result(tmp_path / "pipe.h5", Result(torch.ones(1, 1, 2, 2)))
+    assert (tmp_path / "pipe.h5").is_fifo()
+
+
+def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
+    """Whatever the library of the format does in closing, the last byte is written by us, or none is kept."""
+
+    def full(self, data):
+        with self.open("wb") as file:
+            file.write(bytes(data)[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for path in (tmp_path / "r.h5", tmp_path / "image.cfl"):
+        with pytest.raises(InputError, match="No space left"):
+            if path.suffix == ".h5":
+                save_result(path, Result(torch.ones(1, 1, 64, 64)))
+            else:
+                export(path, torch.ones(64, 64, dtype=torch.complex64))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("order", ["xz", "zx"])
+def test_voxels_of_a_flat_image_have_their_sides(order, tmp_path):
+    """Depth along the first axis, as an ultrasound image has it, in whatever order the axes were named."""
+    nib = pytest.importorskip("nibabel")
+    steps = {"x": 4e-4 * torch.arange(3.0), "z": 5e-5 * torch.arange(5.0)}
+    save_result(tmp_path / "r.h5", Result(torch.ones(1, 1, 5, 3), axes={name: steps[name] for name in order}))
+    assert main(["export", str(tmp_path / "r.h5"), "--out", str(tmp_path / "r.nii")]) == 0
+    assert nib.load(tmp_path / "r.nii").header.get_zooms()[:2] == pytest.approx((0.05, 0.4))

@@ -140,6 +140,31 @@ def test_jpeg_is_turned_as_its_tag_says(tmp_path):
     )
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiff_is_turned_as_png_is(orientation, tmp_path):
+    values, tag = np.random.default_rng(0).integers(0, 255, (5, 7), dtype=np.uint8), Image.Exif()
+    tag[0x0112] = orientation
+    Image.fromarray(values).save(tmp_path / "a.png", exif=tag)
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={0x0112: orientation})
+    png, tiff = (read_arrays(tmp_path / name).arrays["image"] for name in ("a.png", "a.tif"))
+    assert np.array_equal(png.numpy(), tiff.numpy())
+
+
+def test_tiff_with_white_at_0_is_inverted(tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (5, 7), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite")
+    read(tmp_path / "a.tif", "TIFF", 255 - values)
+
+
+@pytest.mark.parametrize("kind, channels", [("palette", 1), ("separated", 4), ("cielab", 3), ("ycbcr", 3)])
+def test_tiff_of_other_colours_is_refused(kind, channels, tmp_path):
+    values = np.zeros((5, 7, channels), np.uint8).squeeze()
+    table = {"colormap": np.zeros((3, 256), np.uint16)} if kind == "palette" else {}
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric=kind, **table)
+    with pytest.raises(InputError, match=f"TIFF of {kind} colours, expected gray or RGB"):
+        read_arrays(tmp_path / "a.tif")
+
+
 def test_tiff_stacks(tmp_path):
     values = random(4, 6, 5).real
     tifffile.imwrite(tmp_path / "a.tif", values, compression="zlib", photometric="minisblack")
