@@ -120,7 +120,11 @@ def trained_preset(operator: str, weights: str) -> dict[str, Any]:
     """
     own = preset_path(operator, PRESETS / "trained")
     if not own.exists():
-        raise UsageError(f"--prior: found weights, {weights!r}, for which {operator} has no method; expected a class")
+        example = f"--prior Denoiser --prior.denoiser {weights} --prior.sigma 0.05"
+        raise UsageError(
+            f"--prior: found weights, {weights!r}, for which {operator} has no method; expected a class: {example} "
+            "--solver ProximalGradient, the level in the units of the image"
+        )
     return yaml.safe_load(own.read_text())
 
 

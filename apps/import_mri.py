@@ -49,26 +49,60 @@ def main(
     from ..operators import CartesianMRI
 
     found = read_arrays(source)
-    kspace = _images(Path(source), _kspace(Path(source), found, array, coil_axis, batch_axis), slice)
+    whole = _kspace(Path(source), found, array, coil_axis, batch_axis)
+    kspace = _images(Path(source), whole, slice)
     sampled = sampling_mask(kspace) if mask is None else _read_mask(Path(mask), kspace)
+    notes = list(cautions(kspace, sampled))
     kspace = kspace * sampled
     if not bool(kspace.any()):
         raise InputError(f"{mask}: found no sample of k-space that it keeps, expected some")
     scale = _peak(kspace) if normalise else 1.0
-    physics = CartesianMRI(sampled, _sensitivities(Path(source), maps, kspace))
+    lines = found.arrays.get("calibration")
+    fits = lines is not None and lines.shape == whole.shape
+    reference = _filled(kspace, _images(Path(source), lines, slice)) if fits else kspace
+    physics = CartesianMRI(sampled, _sensitivities(Path(source), maps, reference))
     level = None if noise_std is None else noise_std / scale
     meta = {"source": Path(source).name, "scale": scale} | {k: v for k, v in found.facts.items() if _plain(v)}
     save_measurement(out, kspace / scale, physics, noise_std=level, meta=meta)
     images, coils, *spatial = kspace.shape
     grid, factor = " x ".join(map(str, spatial)), acceleration(sampled)
     print(f"{out}: {images} x {coils} coils x {grid} k-space, acceleration {factor:.3g}")
+    if coil_axis == "auto" and "coil_axis" not in found.facts and whole.ndim > 4:
+        notes.append("the shortest axis was taken for the coils and the others for a volume; --coil_axis, --batch_axis")
+    for note in notes:
+        print(f"  note: {note}")
+
+
+def cautions(kspace: Tensor, sampled: Tensor) -> Iterator[str]:
+    """What data that were sampled elsewhere, or stored with another origin, look like."""
+    power = kspace.abs().square().sum((0, 1))
+    empty = int((sampled & ~(kspace != 0).any(1, keepdim=True)).sum())
+    if empty:
+        yield f"the mask keeps {empty} samples at which every coil is 0: is it of these data, and of their orientation?"
+    corner, middle = (float(_middle(p).sum()) for p in (torch.fft.ifftshift(power), power))
+    if corner > middle:
+        yield "k-space is stronger in its corners than in its middle, where the zero frequency is expected: fftshift?"
+
+
+def _middle(power: Tensor) -> Tensor:
+    """Half of each axis."""
+    for axis, n in enumerate(power.shape):
+        power = power.narrow(axis, n // 4, n - 2 * (n // 4))
+    return power
+
+
+def _filled(kspace: Tensor, calibration: Tensor) -> Tensor:
+    """k-space with lines for calibration where it has none."""
+    return torch.where((kspace != 0).any(1, keepdim=True), kspace, calibration)
 
 
 def _kspace(path: Path, found: Arrays, name: str | None, coil_axis: CoilAxis, batch_axis: int | None) -> Tensor:
     """``(images, coils, *spatial)`` of the chosen array."""
     values = {n: v for n, v in found.arrays.items() if v.is_complex()}
     if not values and name is None:
-        raise InputError(f"{path}: found no complex array among {', '.join(found.arrays)}, expected k-space")
+        pairs = [name for name, v in found.arrays.items() if v.ndim > 2 and v.shape[-1] == 2]
+        hint = f"; is the last axis of {pairs[0]} real and imaginary part? a[..., 0] + 1j * a[..., 1]" if pairs else ""
+        raise InputError(f"{path}: found no complex array among {', '.join(found.arrays)}, expected k-space{hint}")
     kspace = pick(path, found, name, ["kspace"] if "kspace" in values else list(values))
     if not kspace.is_complex():
         raise InputError(f"{path}: {name} is {str(kspace.dtype).removeprefix('torch.')}, expected complex k-space")
@@ -82,7 +116,7 @@ def _kspace(path: Path, found: Arrays, name: str | None, coil_axis: CoilAxis, ba
 
 def _sorted(path: Path, found: Arrays, values: Tensor, coil_axis: CoilAxis, batch_axis: int | None) -> Tensor:
     """``(images, coils, *spatial)``; axes of length one that are neither of the first two are dropped."""
-    batch = found.facts.get("batch_axis") if batch_axis is None else batch_axis
+    values, batch = _one_batch_axis(path, found, values, batch_axis)
     axis = found.facts.get("coil_axis", _shortest(values, batch)) if coil_axis == "auto" else coil_axis
     axis = None if axis == "none" else axis
     if axis is not None and coil_axis == "auto":
@@ -101,6 +135,19 @@ def _sorted(path: Path, found: Arrays, values: Tensor, coil_axis: CoilAxis, batc
             f"{path}: array of shape {shape} with coils on axis {axis}{several}, expected two or three others"
         )
     return sorted_.reshape(*sorted_.shape[:2], *spatial)
+
+
+def _one_batch_axis(path: Path, found: Arrays, values: Tensor, chosen: int | None) -> tuple[Tensor, int | None]:
+    """The axis of images: the chosen one, or that of the format; several become one, the last."""
+    axes = found.facts.get("image_axes", [])
+    if chosen is not None:
+        if others := [axis for axis in axes if axis != chosen % values.ndim]:
+            asked = f"--batch_axis: found {chosen}, and images along axis {others[0]} of {tuple(values.shape)} too"
+            raise UsageError(f"{asked}, expected one such axis in {path}; without the option all are taken")
+        return values, chosen
+    if len(axes) > 1:
+        return values.movedim(axes, [*range(-len(axes), 0)]).flatten(-len(axes)), -1
+    return values, axes[0] if axes else found.facts.get("batch_axis")
 
 
 def _shortest(values: Tensor, batch: int | None) -> int | None:

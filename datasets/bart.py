@@ -1,7 +1,7 @@
 """The pair ``.cfl`` and ``.hdr`` of the BART toolbox: complex64, first axis fastest, dimensions as text.
 
 Axes are BART's own: readout, first and second phase encoding, coil, maps, echo time and further ones.
-Axes of length one at the end are dropped. One axis after the maps that is longer is that of several images.
+Axes of length one at the end are dropped. Those after the maps that are longer are of several images.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def read_bart(path: Path) -> Arrays:
         array = np.fromfile(data, "<c8").reshape(shape, order="F")
     facts: dict[str, object] = {"axes": ", ".join(AXES[: len(shape)]), "coil_axis": COIL}
     several = [axis for axis in range(MAPS + 1, len(shape)) if shape[axis] > 1]
+    facts |= {"image_axes": several} if several else {}
     return Arrays({"array": to_tensor(array)}, facts | ({"batch_axis": several[0]} if len(several) == 1 else {}))
 
 

@@ -1,12 +1,14 @@
 """ISMRMRD raw data: Cartesian acquisitions, sorted into k-space by their counters.
 
 k-space is ``(images, coils, [kz,] ky, kx)``, one image for each slice, contrast, phase, repetition and set,
-DC in the middle. Averages of the same line are averaged. Noise, calibration-only, navigator and feedback
-scans are left out. Inati et al., ISMRM Raw data format, Magn. Reson. Med. 77:411 (2017).
+DC in the middle. Averages of the same line are averaged. Lines for calibration alone are an array of their own,
+``calibration``; scans of noise, navigators, feedback and further encoded spaces are left out. Inati et al., ISMRM
+Raw data format, Magn. Reson. Med. 77:411 (2017).
 """
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +40,7 @@ def is_ismrmrd(head: bytes, path: Path) -> bool:
 
 
 def read_ismrmrd(path: Path) -> Arrays:
-    """``kspace``, complex64."""
+    """``kspace``, complex64, and ``calibration`` where there is some."""
     allowance = Allowance(path)
     with path.open("rb") as opened:
         group = _group(opened.read(1024), path)
@@ -47,10 +49,13 @@ def read_ismrmrd(path: Path) -> Arrays:
         allowance.take("acquisitions", table.shape, 2 * table.dtype.itemsize)
         heads = table["head"]
         wanted = _wanted(heads)
-        kspace = sort(table, np.flatnonzero(wanted), heads, encoding(path, xml), allowance)
-    kspace = kspace[:, :, 0] if kspace.shape[2] == 1 else kspace
-    facts = {"batch_axis": 0, "coil_axis": 1, "scans left out": int(len(heads) - wanted.sum())}
-    return Arrays({"kspace": to_tensor(kspace)}, protocol(xml) | facts)
+        grid, lines = encoding(path, xml), _calibration(heads)
+        sorted_ = {"kspace": sort(table, np.flatnonzero(wanted), heads, grid, allowance)}
+        with contextlib.suppress(ValueError):  # there are none, or they lie on another grid
+            sorted_["calibration"] = sort(table, np.flatnonzero(lines), heads, grid, allowance)
+    arrays = {name: to_tensor(k[:, :, 0] if k.shape[2] == 1 else k) for name, k in sorted_.items()}
+    left_out = int(len(heads) - wanted.sum() - lines.sum())
+    return Arrays(arrays, protocol(xml) | {"batch_axis": 0, "coil_axis": 1, "scans left out": left_out})
 
 
 def encoding(path: Path, xml: bytes | str) -> Encoding:
@@ -109,7 +114,19 @@ def _place(head: Any, grid: Encoding) -> tuple[int, int, int]:
 def _wanted(heads: np.ndarray) -> np.ndarray:
     flags = heads["flags"]
     calibration_only = _flag(flags, CALIBRATION) & ~_flag(flags, BOTH)
-    return ~(np.any([_flag(flags, f) for f in (NOISE, *OTHER)], axis=0) | calibration_only)
+    return _of_the_grid(heads) & ~calibration_only
+
+
+def _calibration(heads: np.ndarray) -> np.ndarray:
+    """Lines for the coil maps alone, on the grid of the image."""
+    flags = heads["flags"]
+    return _of_the_grid(heads) & _flag(flags, CALIBRATION) & ~_flag(flags, BOTH)
+
+
+def _of_the_grid(heads: np.ndarray) -> np.ndarray:
+    """Acquisitions of the first encoded space that are no noise, navigator or the like."""
+    others = np.any([_flag(heads["flags"], f) for f in (NOISE, *OTHER)], axis=0)
+    return ~others & (heads["encoding_space_ref"] == 0)
 
 
 def _flag(flags: Any, number: int) -> Any:

@@ -32,7 +32,7 @@ def squared_norm(physics: LinearPhysics, like: Tensor, *, rtol: float = 1e-3, ma
     known = physics.squared_norm() if hasattr(physics, "squared_norm") else None
     if known is not None:
         return known
-    one = like[:1]
+    one = like[:1] if len(like) else like.new_zeros(1, *like.shape[1:])
     if len(like) > 1 and physics.A_adjoint_A(one).shape != one.shape:
         one = like
     return largest_eigenvalue(physics.A_adjoint_A, one, rtol=rtol, max_iter=max_iter)

@@ -308,3 +308,42 @@ def test_masks_of_rows_and_of_each_image(tmp_path, capsys):
         np.save(tmp_path / "wrong.npy", mask)
         more = ["--mask", str(tmp_path / "wrong.npy"), "--out", str(tmp_path / "wrong.h5")]
         refused(capsys, ["import", "mri", *map(str, command), *more], INPUT, message)
+
+
+def test_frames_and_slices_of_bart_are_all_images(tmp_path, capsys):
+    """Axes from the sixth on are no places: their product is the batch, the last of them fastest."""
+    _, maps, kspace = scan(images=6)
+    source = as_bart(tmp_path / "k.cfl", kspace.reshape(2, 3, *kspace.shape[1:]), 10, 13, 3, 0, 1)
+    kept = as_bart(tmp_path / "maps.cfl", maps, 3, 0, 1)
+    assert torch.equal(imported(source, "--maps", kept, "--out", tmp_path / "m.h5").y, torch.from_numpy(kspace))
+    command = ["import", "mri", str(source), "--maps", str(kept), "--batch_axis", "10", "--out", str(tmp_path / "n.h5")]
+    refused(capsys, command, USAGE, "images along axis 13")
+
+
+def test_what_looks_wrong_is_said(tmp_path, capsys):
+    image, maps, _ = scan()
+    fall = np.exp(-0.1 * ((np.arange(12)[:, None] - 6) ** 2 + (np.arange(10) - 5) ** 2))
+    full = (centred_fft(image * maps) * fall).astype(np.complex64)
+    every_other = np.arange(12)[:, None] % 2 * np.ones((12, 10))
+    one_more = every_other.copy()
+    one_more[0] = 1
+    np.save(tmp_path / "maps.npy", maps)
+
+    def told(kspace, mask):
+        np.save(tmp_path / "k.npy", kspace)
+        np.save(tmp_path / "mask.npy", mask)
+        options = ["--maps", tmp_path / "maps.npy", "--batch_axis", "0", "--coil_axis", "1", "--out", tmp_path / "m.h5"]
+        imported(tmp_path / "k.npy", "--mask", tmp_path / "mask.npy", *options)
+        return capsys.readouterr().out
+
+    assert "note" not in told(full, every_other) + told(full, one_more) + told(full * every_other, every_other)
+    assert "keeps 10 samples at which every coil is 0" in told(full * every_other, one_more)
+    assert "fftshift" in told(np.fft.ifftshift(full, (-2, -1)), every_other)
+
+
+def test_real_and_imaginary_parts_are_recognised(tmp_path, capsys):
+    _, _, kspace = scan()
+    np.save(tmp_path / "k.npy", np.stack([kspace.real, kspace.imag], -1))
+    refused(
+        capsys, ["import", "mri", str(tmp_path / "k.npy"), "--out", str(tmp_path / "m.h5")], INPUT, "1j * a[..., 1]"
+    )

@@ -82,6 +82,7 @@ COUNTERS = ["kspace_encode_step_1", "kspace_encode_step_2", "average", "slice", 
 HEAD = np.dtype([
     ("version", "<u2"), ("flags", "<u8"), ("number_of_samples", "<u2"), ("active_channels", "<u2"),
     ("discard_pre", "<u2"), ("discard_post", "<u2"), ("center_sample", "<u2"),
+    ("encoding_space_ref", "<u2"),
     ("idx", [(name, "<u2") for name in COUNTERS]),
 ])  # fmt: skip
 

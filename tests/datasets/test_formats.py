@@ -207,13 +207,17 @@ def test_ismrmrd_lines_go_where_their_counters_say(tmp_path):
     lines, order = random(2, 5, 2, 8), np.random.default_rng(1).permutation(10)
     scans = [acquisition(mrd, lines[i // 5, i % 5], i % 5, slice=i // 5) for i in order]
     noise = acquisition(mrd, random(2, 8), 0, flags=[mrd.ACQ_IS_NOISE_MEASUREMENT])
-    calibration = acquisition(mrd, random(2, 8), 1, flags=[mrd.ACQ_IS_PARALLEL_CALIBRATION])
-    written(mrd, tmp_path / "a.h5", [noise, *scans, calibration])
+    calibration = acquisition(mrd, lines[0, 0], 1, flags=[mrd.ACQ_IS_PARALLEL_CALIBRATION])
+    elsewhere = acquisition(mrd, random(2, 4), 1)
+    elsewhere.encoding_space_ref = 1
+    written(mrd, tmp_path / "a.h5", [noise, *scans, calibration, elsewhere])
     assert recognise(tmp_path / "a.h5").name == "ISMRMRD"
     found = read_arrays(tmp_path / "a.h5")
     expected = np.zeros((2, 2, 6, 8), np.complex64)
     expected[:, :, 1:6] = lines.transpose(0, 2, 1, 3)
     assert np.array_equal(found.arrays["kspace"].numpy(), expected)
+    reference = found.arrays["calibration"].numpy()
+    assert np.array_equal(reference[0, :, 2], lines[0, 0]) and np.count_nonzero(reference) == lines[0, 0].size
     assert found.facts["scans left out"] == 2 and (found.facts["batch_axis"], found.facts["coil_axis"]) == (0, 1)
 
 
@@ -234,7 +238,7 @@ def test_ismrmrd_averages_partial_and_reversed_lines(tmp_path):
 def test_ismrmrd_off_the_grid(change, tmp_path):
     mrd = pytest.importorskip("ismrmrd")
     written(mrd, tmp_path / "a.h5", [acquisition(mrd, random(2, 8), 4)], HEADER.replace(*change))
-    with pytest.raises(InputError, match=r"expected 'cartesian'|outside the grid"):
+    with pytest.raises(InputError, match=r"expected a Cartesian one|outside the grid"):
         read_arrays(tmp_path / "a.h5")
 
 
