@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..datasets import Arrays, read_arrays, recognise, save_measurement
+from ..datasets import Arrays, InputError, read_arrays, recognise, save_measurement
 from ..datasets.images import as_kernel, as_photograph
 from .cli import UsageError
 from .import_ import pick
@@ -43,6 +43,9 @@ def main(
     photograph = _read(source, array, "--array", as_photograph)
     weights = _read(kernel, kernel_array, "--kernel_array", as_kernel)
     weights = weights.flip(0, 1) if turn_kernel else weights
+    if any(k > n for k, n in zip(weights.shape, photograph.shape[1:], strict=True)):
+        found, most = (" x ".join(map(str, shape)) for shape in (weights.shape, photograph.shape[1:]))
+        raise InputError(f"{kernel}: a kernel of {found}, expected no larger than the photograph, {most}")
     if noise_std is not None and not noise_std >= 0:
         raise UsageError(f"--noise_std: found {noise_std:g}, expected a number not below 0")
     physics = Blur(weights, tuple(photograph.shape))

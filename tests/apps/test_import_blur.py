@@ -114,3 +114,11 @@ def test_what_misleads_an_estimate_is_said(tmp_path, capsys, monkeypatch):
         said[name, *more] = capsys.readouterr().out
     assert [key for key, text in said.items() if "note:" in text] == [("p.jpg",), ("p.npy",)]
     assert "--noise_std states it" in said[("p.jpg",)] and "values up to 254" in said[("p.npy",)]
+
+
+def test_a_kernel_larger_than_its_photograph_is_refused(tmp_path, capsys):
+    np.save(tmp_path / "small.npy", np.ones((5, 5)))
+    np.save(tmp_path / "large.npy", np.ones((9, 9)))
+    command = ["import", "blur", str(tmp_path / "small.npy"), "--kernel", str(tmp_path / "large.npy")]
+    assert main([*command, "--out", str(tmp_path / "m.h5")]) == INPUT
+    assert "a kernel of 9 x 9, expected no larger than the photograph, 5 x 5" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from resolvent.operators import CartesianMRI, NonCartesianMRI, density_compensation, extras
+from resolvent.operators.non_cartesian_mri import _triangle
 
 pytest.importorskip("finufft")
 F64, C128 = torch.float64, torch.complex128
@@ -135,3 +136,18 @@ def test_density_of_a_line_of_voxels():
     pytest.importorskip("finufft")
     line = torch.stack([torch.zeros(8), torch.arange(-4, 4) / 8], 1).double()
     assert_close(density_compensation(line, (1, 1, 8)), torch.ones(8, dtype=torch.float64), rtol=1e-3, atol=1e-3)
+
+
+def test_density_evens_out_what_is_gridded():
+    """A T A^H w is nearly 1 at the samples, after so many steps of the rule as are taken and not after few."""
+    pytest.importorskip("finufft")
+    spokes = torch.pi * torch.arange(24, dtype=torch.float64) / 24
+    radius = (torch.arange(32, dtype=torch.float64) - 15.5) / 64
+    trajectory = torch.stack([torch.outer(spokes.cos(), radius), torch.outer(spokes.sin(), radius)], -1).flatten(0, 1)
+    physics, window = NonCartesianMRI(trajectory, (1, 32, 32)), _triangle((32, 32))
+
+    def unevenness(**steps):
+        w = density_compensation(trajectory, (1, 32, 32), **steps).to(torch.complex128)
+        return float((physics.A(window * physics.A_adjoint(w[None, None])).real - 1).square().mean().sqrt())
+
+    assert unevenness() < 0.02 < 0.03 < unevenness(iterations=3)

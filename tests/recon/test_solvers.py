@@ -580,3 +580,9 @@ def test_conjugate_gradients_are_differentiated_through_the_prior():
     for leaf in (y, weight):
         found, expected = (torch.autograd.grad(x.sum(), leaf, retain_graph=True)[0] for x in (image, exact))
         assert_close(found, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("solver", [FISTA, ADMM, PrimalDual, ProximalGradient])
+def test_no_images_are_no_images(solver):
+    found = solver(L1(0.1)).solve(torch.zeros(0, 4), Dense(torch.eye(4), (1, 2, 2)))
+    assert found.image.shape == (0, 1, 2, 2) and found.status == ()
