@@ -7,7 +7,7 @@ prior, or :class:`RealImaginary` around the denoiser; an unscaled image, :class:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +33,10 @@ class Denoiser(Prior):
         of the solver's step times the prior's weight.
     """
 
-    def __init__(self, denoiser: nn.Module | Denoise | str, sigma: float | Sequence[float] | None = 0.05):
+    def __init__(self, denoiser: nn.Module | Denoise | str, sigma: float | Sequence[float | Tensor] | None = 0.05):
         super().__init__()
-        single = isinstance(sigma, int | float) or (isinstance(sigma, Tensor) and sigma.ndim == 0)
-        levels = () if sigma is None else (sigma,) if single else sigma
+        one = isinstance(sigma, int | float) or (isinstance(sigma, Tensor) and sigma.ndim == 0)
+        levels = cast(Sequence[float | Tensor], () if sigma is None else (sigma,) if one else sigma)
         schedule = [s if isinstance(s, Tensor) else float(s) for s in levels]
         if (not schedule and sigma is not None) or not all(s >= 0 for s in schedule):
             raise ValueError(f"sigma: found {sigma}, expected standard deviations not below 0")

@@ -126,6 +126,7 @@ CASES = {
     "GaussianPrior, stationary in 3-D": Case(lambda: stationary(VOLUME), VOLUME, tol=1e-11),
     "Denoiser": Case(lambda: Denoiser(halve, 0.5)),
     "Denoiser, the step its level": Case(lambda: Denoiser(halve, None)),
+    "Denoiser, its level a tensor": Case(lambda: Denoiser(halve, torch.tensor(0.5, dtype=F64))),
     "Magnitude(Denoiser)": Case(lambda: Magnitude(Denoiser(halve, 0.5))),
     "SmoothedL1": Case(lambda: SmoothedL1(0.7, 0.3)),
     "SmoothedL1 of channels": Case(lambda: SmoothedL1(0.7, 0.3, (1,))),
