@@ -24,7 +24,7 @@ class Analysis(Prior):
     :param transform: K, any linear operator.
     """
 
-    weight_over_image = False
+    weight_over_image, weight_inside = False, True
 
     def __init__(self, prior: deepinv.optim.Prior, transform: LinearPhysics):
         super().__init__()

@@ -25,6 +25,8 @@ class Magnitude(Prior):
     :param prior: any prior on real images; its weight is the weight.
     """
 
+    weight_inside = True
+
     def __init__(self, prior: deepinv.optim.Prior):
         super().__init__()
         self.prior = prior

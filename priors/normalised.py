@@ -23,6 +23,8 @@ class Normalised(Prior):
     :param prior: any prior with a prox; its weight is the weight.
     """
 
+    weight_inside = True
+
     def __init__(self, prior: AnyPrior):
         super().__init__()
         self.prior = prior

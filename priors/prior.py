@@ -37,6 +37,8 @@ class Prior(deepinv.optim.Prior):
     convex: bool = False
     #: Whether a weight may be a map over the image; elsewhere it is one number per image.
     weight_over_image: bool = True
+    #: Whether the weight is that of a prior inside, and an own one would do nothing: it stays 1.
+    weight_inside: bool = False
 
     def __init__(self, weight: float | Tensor = 1.0):
         super().__init__()
@@ -46,6 +48,13 @@ class Prior(deepinv.optim.Prior):
             raise ValueError(f"{type(self).__name__}: weight is {found}, expected a finite number not below 0")
         self.weight = weight
         self.explicit_prior = self.has_value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight" and self.weight_inside and "weight" in self.__dict__:
+            raise AttributeError(
+                f"{type(self).__name__}.weight: found {value}, expected the weight of the prior inside"
+            )
+        super().__setattr__(name, value)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """A weight that is a tensor goes where the module's own tensors go."""

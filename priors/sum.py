@@ -27,6 +27,8 @@ class Sum(Prior):
     :param iterations: inner steps of one proximal call. A solver hands the dual back, so that few suffice.
     """
 
+    weight_inside = True
+
     def __init__(self, priors: Sequence[Prior], iterations: int = 20):
         super().__init__()
         if not priors:

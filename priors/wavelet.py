@@ -26,7 +26,7 @@ class InWavelets(Prior):
     :param levels: how many; as many as the image allows if None.
     """
 
-    weight_over_image = False
+    weight_over_image, weight_inside = False, True
 
     def __init__(self, prior: Prior, wavelet: str = "db4", levels: int | None = None):
         super().__init__()

@@ -12,12 +12,15 @@ from resolvent.priors import (
     Box,
     GroupL1,
     InWavelets,
+    Magnitude,
     NonNegative,
+    Normalised,
     SmoothedL1,
     SmoothedTV,
     Sum,
     Tikhonov,
 )
+from resolvent.recon.bilevel import Parameters
 
 F64, C128 = torch.float64, torch.complex128
 SHAPE = (2, 8, 6)
@@ -155,3 +158,14 @@ def test_a_learned_weight_is_scaled():
     prior = L1(weight)
     assert_close(prior.scaled(2.0).weight, torch.tensor(1.0), check_dtype=False)
     assert prior.weight is weight and dict(prior.named_parameters()) == {"weight": weight}
+
+
+@pytest.mark.parametrize(
+    "made", [Magnitude(L1()), Normalised(L1()), InWavelets(L1()), Sum([L1(), Tikhonov()])], ids=str
+)
+def test_a_weight_that_would_do_nothing_is_refused(made):
+    with pytest.raises(AttributeError, match=r"\.weight: found 10"):
+        made.weight = 10
+    with pytest.raises(ValueError, match="prior.weight: found"):
+        Parameters({"prior": made}, ["prior.weight"])
+    assert made.double().weight == 1
