@@ -51,9 +51,7 @@ class Prior(deepinv.optim.Prior):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weight" and self.weight_inside and "weight" in self.__dict__:
-            raise AttributeError(
-                f"{type(self).__name__}.weight: found {value}, expected the weight of the prior inside"
-            )
+            raise AttributeError(f"{type(self).__name__}.weight: found {value}, expected that of the prior inside")
         super().__setattr__(name, value)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

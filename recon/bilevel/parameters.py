@@ -98,9 +98,7 @@ class Parameters:
             if not listed and not hasattr(owner, part):
                 raise ValueError(f"{name}: found no {part} in {type(owner).__name__}, expected a tensor or a number")
             if part == "weight" and getattr(owner, "weight_inside", False):
-                raise ValueError(
-                    f"{name}: found {type(owner).__name__}, which has none, expected that of a prior inside"
-                )
+                raise ValueError(f"{name}: found none of {type(owner).__name__}, expected that of a prior inside")
             owner = owner[int(part)] if listed else getattr(owner, part)
         if owner is None:
             raise ValueError(f"{name}: found no value, expected a number to begin with")

@@ -160,12 +160,11 @@ def test_a_learned_weight_is_scaled():
     assert prior.weight is weight and dict(prior.named_parameters()) == {"weight": weight}
 
 
-@pytest.mark.parametrize(
-    "made", [Magnitude(L1()), Normalised(L1()), InWavelets(L1()), Sum([L1(), Tikhonov()])], ids=str
-)
-def test_a_weight_that_would_do_nothing_is_refused(made):
+@pytest.mark.parametrize("make", [Magnitude, Normalised, InWavelets, lambda prior: Sum([prior, Tikhonov()])])
+def test_a_weight_that_would_do_nothing_is_refused(make):
+    made = make(L1())
     with pytest.raises(AttributeError, match=r"\.weight: found 10"):
         made.weight = 10
-    with pytest.raises(ValueError, match="prior.weight: found"):
+    with pytest.raises(ValueError, match=r"prior\.weight: found"):
         Parameters({"prior": made}, ["prior.weight"])
     assert made.double().weight == 1
