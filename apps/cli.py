@@ -122,6 +122,9 @@ def _explain(error: Exception) -> tuple[str, int]:
             return str(error), code
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"{str(error.filename)[:60]}…: found a name that is too long, expected one of a file", INPUT
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        place = error.filename or "standard output or a temporary file"
+        return f"{place}: cannot be written ({error.strerror}), expected space", INPUT
     if isinstance(error, RecursionError):
         return "configuration: found one that is nested too deeply, expected a few levels", USAGE
     if isinstance(error, MemoryError) or "allocate memory" in str(error):

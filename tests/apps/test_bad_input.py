@@ -405,3 +405,14 @@ def test_seeds_that_no_generator_takes(good, tmp_path, capsys):
 def test_negative_numbers_are_no_options(number, tmp_path, capsys):
     command = ["simulate", "blur", "--out", str(tmp_path / "o.h5"), "--noise_std", number]
     refused(capsys, command, USAGE, f"found {float(number):g}")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without /dev/full")
+def test_a_full_standard_output(good):
+    command = f"{sys.executable} -m resolvent.apps.cli info {good} > /dev/full"
+    done = subprocess.run(command, shell=True, check=False, capture_output=True, text=True)
+    assert done.returncode == INPUT and "standard output" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_device_that_holds_no_numbers(good, tmp_path, capsys):
+    refused(capsys, ["reconstruct", str(good), "--out", str(tmp_path), "--device", "meta"], USAGE, "--device")
