@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 from ..datasets import InputError
 from ..operators.tensor_file import load_tensors
 from ..priors import Prior
+from ..priors.weights_file import SUFFIX
 from ..recon import Problem, Solver
 from ..recon.bilevel import Parameters, substitute
 from .arguments import brief, instantiate, plain
@@ -27,8 +28,9 @@ AnyPrior = TypeVar("AnyPrior", bound=Prior)
 #: What of the command line determines an image; kept in the result and hashed into its fingerprint.
 SETTINGS = ("prior", "solver", "parameters", "strength", "seed", "record", "samples")
 
-#: What an import path looks like.
+#: What an import path looks like, and ends of names that are files.
 IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+FILES = (".h5", SUFFIX)
 
 
 def add_method_options(parser: ArgumentParser) -> None:
@@ -87,7 +89,7 @@ def refuse_strangers(path: object, settings: Any) -> None:
     if isinstance(settings, dict | list):
         for part in settings.values() if isinstance(settings, dict) else settings:
             refuse_strangers(path, part)
-    elif isinstance(settings, str) and IMPORTABLE.fullmatch(settings):
+    elif isinstance(settings, str) and IMPORTABLE.fullmatch(settings) and not settings.endswith(FILES):
         package = settings.partition(".")[0]
         if package != own and (package in sys.modules or importlib.util.find_spec(package) is not None):
             raise InputError(f"{path}: its settings name {settings}, expected nothing but of {own}; it is not run")

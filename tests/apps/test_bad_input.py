@@ -15,6 +15,7 @@ from commands import refused
 
 from resolvent.apps.cli import INPUT, NUMERICAL, USAGE, main
 from resolvent.apps.defaults import first_modality
+from resolvent.apps.method import refuse_strangers
 from resolvent.datasets import blobs, load_result, save_measurement
 from resolvent.operators import NearFieldMIMO
 
@@ -335,6 +336,15 @@ def test_a_replay_runs_nothing_of_other_packages(case, good, tmp_path, capsys, m
     capsys.readouterr()
     refused(capsys, ["reconstruct", "--replay", "r.h5"], INPUT, "it is not run")
     assert not Path("RAN").exists()
+
+
+def test_names_of_files_are_none_of_packages(good):
+    for settings in (
+        {"start": "test.h5"},
+        {"denoiser": ["test.safetensors", "./os.system"]},
+        {"a": "resolvent.priors.L1"},
+    ):
+        refuse_strangers(good, settings)
 
 
 def test_a_function_is_no_solver(good, tmp_path, capsys, monkeypatch):
