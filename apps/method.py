@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -80,19 +80,22 @@ def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[
     return chosen.solver, prior
 
 
-def refuse_strangers(path: object, settings: Any) -> None:
+def refuse_strangers(path: object, settings: Any, trusted: Sequence[str] = ()) -> None:
     """Refuse settings out of a file that name a class or a function of another package: to make it is to run it.
 
+    :param trusted: packages that may be named besides this one.
     :raises InputError: naming the first.
     """
     own = __package__.partition(".")[0]
     if isinstance(settings, dict | list):
         for part in settings.values() if isinstance(settings, dict) else settings:
-            refuse_strangers(path, part)
+            refuse_strangers(path, part, trusted)
     elif isinstance(settings, str) and IMPORTABLE.fullmatch(settings) and not settings.endswith(FILES):
         package = settings.partition(".")[0]
-        if package != own and (package in sys.modules or importlib.util.find_spec(package) is not None):
-            raise InputError(f"{path}: its settings name {settings}, expected nothing but of {own}; it is not run")
+        known = package in sys.modules or importlib.util.find_spec(package) is not None
+        if package not in (own, *trusted) and known:
+            asked = f"expected nothing but of {own}; --trust {package} runs it"
+            raise InputError(f"{path}: its settings name {settings}, {asked}")
 
 
 def refuse_no_solver(settings: dict[str, Any]) -> None:

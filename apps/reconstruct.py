@@ -131,6 +131,9 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
     add("--overwrite", type=bool, default=False, help="replace results made with other settings")
     add("--checkpoint_every", type=float, default=10.0, help="seconds between saves of an unfinished run")
     add("--replay", type=str | None, help="repeat the run of a result file and compare bit for bit")
+    add(
+        "--trust", type=str, nargs="*", default=[], help="packages whose classes a replayed file may name; they are run"
+    )
     add("--json", action="store_true", help="machine-readable lines on standard output")
     parser.set_defaults(preset)
     return parser
@@ -294,7 +297,7 @@ def replay(parser: ArgumentParser, config: Namespace, reporter: Reporter) -> int
         digest, device = old.record["input"]["sha256"], old.record["device"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its record has no {error}, expected a result of 'resolvent reconstruct'") from error
-    refuse_strangers(path, settings)
+    refuse_strangers(path, settings, config.trust)
     found = digest_of(source)
     if found != digest:
         raise InputError(f"{source}: SHA-256 is {found[:12]}…, expected {digest[:12]}… as when {path} was made")

@@ -334,7 +334,7 @@ def test_a_replay_runs_nothing_of_other_packages(case, good, tmp_path, capsys, m
         record["config"] |= STRANGERS[case]
         file.attrs["record"] = np.bytes_(json.dumps(record).encode())
     capsys.readouterr()
-    refused(capsys, ["reconstruct", "--replay", "r.h5"], INPUT, "it is not run")
+    refused(capsys, ["reconstruct", "--replay", "r.h5"], INPUT, "--trust")
     assert not Path("RAN").exists()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from resolvent.apps.cli import INTERRUPTED, TERMINATED, main
+from resolvent.apps.cli import INPUT, INTERRUPTED, TERMINATED, main
 from resolvent.datasets import load_measurement, load_result, save_measurement
 from resolvent.operators import SPEED_OF_LIGHT, Blur, Dense, NearFieldMIMO
 from resolvent.priors.weights_file import shipped
@@ -268,7 +268,8 @@ def test_several_samples_are_their_mean_and_spread(tmp_path, monkeypatch, capsys
     assert "Uncertainty" in page and "rms error / std" in page
     capsys.readouterr()
     assert main(["info", str(out)]) == 0 and "std " in capsys.readouterr().out
-    assert main(["reconstruct", "--replay", str(out)]) == 0
+    assert main(["reconstruct", "--replay", str(out)]) == INPUT and "--trust normal_prior" in capsys.readouterr().err
+    assert main(["reconstruct", "--replay", str(out), "--trust", "normal_prior"]) == 0
     one = sampled(tmp_path, "--overwrite", "true", "--report", "false", samples="1")
     assert one[0] == 0 and load_result(out).std is None
 
