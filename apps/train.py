@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
 
 def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     """The verb's parser; ``defaults`` are the preset's."""
-    parser = new_parser("train", f"Train a denoiser; write its weights. PRIOR is one of {', '.join(presets())}.")
+    parser = new_parser("train", f"Train a denoiser; write its weights. PRESET is one of {', '.join(presets())}.")
     add = parser.add_argument
     add("preset", help="name of a preset, or a YAML file like one")
     add("--config", action="config", help="YAML with any of these options; may be given several times, later wins")

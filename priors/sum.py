@@ -23,7 +23,7 @@ from .tv import MOMENTUM
 class Sum(Prior):
     """The sum of ``priors``, each with its own weight.
 
-    :param priors: two or more; for a prox, each with one.
+    :param priors: one or more; for a prox, each with one.
     :param iterations: inner steps of one proximal call. A solver hands the dual back, so that few suffice.
     """
 

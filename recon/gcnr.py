@@ -4,8 +4,8 @@ r"""Generalised contrast-to-noise ratio: how well the best threshold tells two r
 
 0 for equal distributions, 1 for disjoint ones, and the same after any monotone change of the grey scale
 (Rodriguez-Molares et al., IEEE TUFFC 67:745, 2020). The densities are histograms, and few samples in many bins
-overlap little: at equal distributions 256 bins give about 0.26 for 500 samples and 0.04 for 20 000, so the number is
-stated with its sample counts.
+overlap little: of equal speckle 256 bins give about 0.26 for 500 samples of intensity and 0.04 for 20 000, so the
+number is stated with its sample counts.
 """
 
 from __future__ import annotations

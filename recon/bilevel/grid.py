@@ -14,9 +14,11 @@ from .search import Search, Visited
 
 
 class Grid(Search):
-    """Parameters as :class:`Search`.
+    """All combinations of some values of each parameter.
 
-    :param points: n, of each parameter.
+    :param low: the least entry of theta, of a weight its logarithm, for all or one each; likewise ``high``.
+    :param points: n, of each parameter, evenly apart.
+    :param eps: accuracy of the images.
     """
 
     def __init__(
