@@ -211,7 +211,8 @@ class Operator(LinearPhysics):
         """What was computed from another number is forgotten."""
         before = self.__dict__.get(name)
         super().__setattr__(name, value)
-        if isinstance(value, int | float | complex) and name != "training" and before != value:
+        number = isinstance(value, int | float | complex) and name != "training"
+        if number and (type(before) is not type(value) or before != value):
             self.__dict__.get("_tables", {}).clear()
 
     def __getstate__(self) -> dict[str, Any]:

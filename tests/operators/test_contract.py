@@ -595,3 +595,10 @@ def test_parameters_are_learned():
         physics.A(x)
         physics.gain.mul_(2)
         assert_close(physics.A(x), (2 * gain).square() * x)
+
+
+def test_a_tensor_becomes_a_number():
+    physics, x = Scaled(dense(C128), torch.tensor([2.0, 2.0])[:1]), image(dense(C128))
+    physics.A(x)
+    physics.scale = 3.0
+    assert_close(physics.A(x), 3 * physics.physics.A(x))
