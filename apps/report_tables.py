@@ -20,6 +20,7 @@ METRICS: dict[str, tuple[str, str, bool | None]] = {
     "spread": ("Standard deviation, rms", ".4g", None),
     "error_over_spread": ("rms error / std", ".3g", None),
     "peak": ("Peak |x|", ".4g", None),
+    "certificate": ("Certificate", ".1e", None),
 }
 PROVENANCE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "Input file": lambda r: _input(r).get("path"),
@@ -86,9 +87,10 @@ def duration(seconds: float) -> str:
 
 
 def metrics_of(result: Result) -> dict[str, list[float]]:
-    """Recorded metrics, one number per image; against a known truth the missing ones are computed."""
+    """Recorded metrics and certificate, a number per image; against a known truth the missing ones are computed."""
     recorded = result.record.get("metrics")
     found = {k: _numbers(v) for k, v in recorded.items()} if isinstance(recorded, Mapping) else {}
+    found["certificate"] = _numbers(result.record.get("certificate"))
     if comparable(result):
         from ..recon.metrics import magnitude_psnr, magnitude_ssim, nmse
 

@@ -168,6 +168,11 @@ def test_metrics_are_computed_from_the_truth_and_the_best_is_bold():
     assert "<strong>" not in re.search(r'<th scope="row">bad</th>(.*?)</tr>', html).group(1)
 
 
+def test_the_certificate_is_shown():
+    html = metrics_table([Result(volume(), record={"certificate": [2.5e-4]}), Result(volume())], ["one", "other"])
+    assert "Certificate" in html and "2.5e-04" in html
+
+
 def test_long_batches_are_cut_and_said_to_be(tmp_path, monkeypatch):
     monkeypatch.setattr("resolvent.apps.report_page.MAX_IMAGES", 2)
     html = read(tmp_path, [Result(torch.rand(10, 1, 4, 4))], ["many"])
