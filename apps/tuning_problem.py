@@ -149,10 +149,11 @@ def _list_entry(prior: Prior, name: str) -> str:
 
 def numbers(module: torch.nn.Module, name: str) -> Iterator[str]:
     """Names of what can be tuned in a module: fractional numbers, tensors, lists of one number."""
+    useless = {"weight"} if getattr(module, "weight_inside", False) else set()
     for own, value in {**vars(module), **module._parameters}.items():
         entry = value[0] if isinstance(value, list) and len(value) == 1 else value
         tensor = isinstance(entry, Tensor) and entry.is_floating_point()
-        if not own.startswith("_") and (isinstance(entry, float) or tensor):
+        if not own.startswith("_") and own not in useless and (isinstance(entry, float) or tensor):
             yield f"{name}.{own}"
     for own, child in module.named_children():
         yield from numbers(child, f"{name}.{own}")
@@ -245,7 +246,7 @@ def _refuse_numbers_of_descent(tuned: Tuned) -> None:
 
 @torch.enable_grad()
 def demand_dependence(part: Part, theta: Tensor, names: Sequence[str]) -> None:
-    """Refuse parameters of which the problem makes no use, such as the weight of a prior whose inner one has it.
+    """Refuse parameters of which the problem makes no use, such as the weight of a denoiser whose level is given.
 
     :raises UsageError: if that is so of all.
     """
@@ -255,10 +256,7 @@ def demand_dependence(part: Part, theta: Tensor, names: Sequence[str]) -> None:
         residual, variable, torch.ones_like(residual), allow_unused=True
     )  # fmt: skip
     if not used or used[0] is None:
-        raise UsageError(
-            f"--parameter: found {', '.join(names)}, of which the image makes no use, expected another, such as "
-            "the weight of the prior inside"
-        )
+        raise UsageError(f"--parameter: found {', '.join(names)}, of which the image makes no use, expected another")
 
 
 @torch.no_grad()

@@ -344,6 +344,8 @@ def test_two_processes_are_one(tmp_path, method):
         ({"parameter": ["solver.step_size"], "method": [*SPARSE, "--solver.step_size", "0.5"]},
          "found solver.step_size, whose halving moves the image by"),
         ({"method": ["--prior", "InWavelets", "--prior.prior", "L1", "--prior.wavelet", "haar", "--solver", "FISTA"]},
+         "prior.weight: found none of InWavelets, expected that of a prior inside; known are prior.prior.weight"),
+        ({"method": ["--prior", "Denoiser", "--prior.denoiser", "image-denoiser", "--solver", "FISTA"]},
          "found prior.weight, of which the image makes no use, expected another"),
         ({"parameter": []}, "--parameter: found none"),
         ({"steps": 0}, "--steps: found 0, expected at least 1"),
