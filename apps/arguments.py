@@ -53,13 +53,18 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     return config
 
 
+def configuration_files(argv: list[str]) -> Iterator[str]:
+    """What a command line names by ``--config``."""
+    words = [word for argument in argv for word in argument.split("=", 1)]
+    return (value for option, value in itertools.pairwise(words) if option == "--config")
+
+
 def refuse_aliases(argv: list[str]) -> None:
     """Refuse YAML that refers to itself: a few lines of that can stand for billions.
 
     :raises UsageError: naming the file.
     """
-    words = [word for argument in argv for word in argument.split("=", 1)]
-    for name in (value for option, value in itertools.pairwise(words) if option == "--config"):
+    for name in configuration_files(argv):
         with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError):
             text = Path(name).read_text()
             if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):

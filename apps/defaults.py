@@ -7,7 +7,6 @@ which ``--prior`` then names alone.
 from __future__ import annotations
 
 import contextlib
-import itertools
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import yaml
 from ..datasets import InputError
 from ..datasets.hdf5 import reading, text
 from ..priors.weights_file import SUFFIX, read_description, shipped
+from .arguments import configuration_files
 from .cli import UsageError
 
 PRESETS = Path(str(files(__package__) / "presets"))
@@ -74,7 +74,7 @@ def chosen_keys(argv: list[str]) -> set[str]:
     """
     words = [word for argument in argv for word in argument.split("=", 1)]
     keys = {word.removeprefix("--") for word in words if word.startswith("--")}
-    for name in (value for option, value in itertools.pairwise(words) if option == "--config"):
+    for name in configuration_files(argv):
         with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError):
             found = yaml.safe_load(Path(name).read_text())
             keys |= {k for k, v in found.items() if not _arguments(v)} if isinstance(found, dict) else set()

@@ -79,11 +79,14 @@ class SmoothedTV(Prior):
 
     def grad(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         """A map of weights weighs the differences, before their divergence."""
-        differences = gradient(self._checked(x))
-        return divergence(_over_axes(broadcast(self.weight, x), x) * differences / self._length(differences, x))
+        return self._weighted(x, _over_axes(broadcast(self.weight, x), x))
 
     def _grad(self, x: Tensor) -> Tensor:
-        return type(self)(1.0, self.nu, self.dim).grad(x)
+        return self._weighted(x, 1.0)
+
+    def _weighted(self, x: Tensor, weight: float | Tensor) -> Tensor:
+        differences = gradient(self._checked(x))
+        return divergence(weight * differences / self._length(differences, x))
 
     def _length(self, differences: Tensor, x: Tensor) -> Tensor:
         return smoothed_length(differences, _over_axes(self.nu, x), (1,))

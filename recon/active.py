@@ -299,22 +299,24 @@ def greedy_design(covariance: Tensor, matrix: Tensor, groups: Tensor, noise_std:
     :param covariance: of flattened images, ``(n, n)``.
     :param matrix: of all measurements, ``(m, n)``; :attr:`groups` has m entries.
     """
-    order, labels = [], groups.flatten()
-    unit = torch.eye(len(matrix), dtype=covariance.dtype, device=covariance.device)
-    known = noise_std**2 * unit
+    order, labels, variance = [], groups.flatten(), noise_std**2
     for _ in range(budget):
         gains = []
         for group in range(int(labels.max()) + 1):
             rows = matrix[labels == group]
-            m = len(rows)
-            gain = torch.logdet(unit[:m, :m] + rows @ covariance @ rows.mH / noise_std**2).real
-            gains.append(-torch.inf if group in order or not m else float(gain))
+            gain = torch.logdet(_covariance_of_data(rows, covariance, variance) / variance).real
+            gains.append(-torch.inf if group in order or not len(rows) else float(gain))
         order.append(max(range(len(gains)), key=gains.__getitem__))
         rows = matrix[labels == order[-1]]
         cross = covariance @ rows.mH
-        inner = rows @ cross + known[: len(rows), : len(rows)]
+        inner = _covariance_of_data(rows, covariance, variance)
         covariance = covariance - cross @ torch.linalg.solve(inner, cross.mH)
     return tuple(order)
+
+
+def _covariance_of_data(rows: Tensor, covariance: Tensor, variance: float) -> Tensor:
+    noise = variance * torch.eye(len(rows), dtype=covariance.dtype, device=covariance.device)
+    return rows @ covariance @ rows.mH + noise
 
 
 def _log_mean_exp(x: Tensor) -> Tensor:
