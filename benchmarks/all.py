@@ -17,6 +17,7 @@ NAMES = (
     "overhead",
     "tv_deblurring",
     "operator_floors",
+    "fused_cartesian",
     "mri_side_by_side",
     "mri_beside_deepinv",
     "deblurring_beside_deepinv",
