@@ -11,7 +11,12 @@ from .cli import UsageError
 from .modality import run_modality
 
 #: Modality to module, whose ``main(source, …)`` has the modality's options as its arguments.
-MODALITIES = {"blur": "import_blur", "mri": "import_mri", "ultrasound": "import_ultrasound"}
+MODALITIES = {
+    "blur": "import_blur",
+    "mri": "import_mri",
+    "mri-trajectory": "import_trajectory",
+    "ultrasound": "import_ultrasound",
+}
 
 
 def main(argv: list[str]) -> int:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..datasets import Arrays, InputError, read_arrays, save_measurement
-from ..datasets.kspace import acceleration, batched, sampling_mask
+from ..datasets.kspace import acceleration, centred_ifft, cropped, middle, sampling_mask
+from ..operators import CartesianMRI
 from .cli import UsageError
-from .import_ import pick
-
-CoilAxis = int | Literal["auto", "none"]
+from .kspace_files import (
+    CoilAxis,
+    about,
+    chosen_kspace,
+    estimated_maps,
+    one_image,
+    read_maps,
+    sorted_axes,
+    white,
+    whitening_of,
+)
 
 
 def main(
@@ -27,6 +34,9 @@ def main(
     slice: int | None = None,
     mask: str | None = None,
     maps: str | None = None,
+    truth: bool = False,
+    crop: list[int] | None = None,
+    prewhiten: bool = False,
     normalise: bool = False,
     noise_std: float | None = None,
 ) -> None:
@@ -43,32 +53,40 @@ def main(
         broadcasts to it, such as (columns) or (rows, 1), or one for each image; samples outside are set to zero.
         Where k-space is not zero if not given.
     :param maps: file with coil sensitivities (coils, …) or (images, coils, …); estimated by ESPIRiT if not given.
+    :param truth: store as the truth the image that all samples make, those outside the mask too.
+    :param crop: lengths of the image's axes, for each: the middle of those along which k-space is fully sampled, as
+        oversampled readouts are.
+    :param prewhiten: make the noise of the coils white, and of level 1, by the file's scans of noise (ISMRMRD).
     :param normalise: divide the data so that the magnitude of the zero-filled image, or images, peaks at 1.
-    :param noise_std: total standard deviation of one sample, in the units of the file.
+    :param noise_std: total standard deviation of one sample, in the units of the file; after prewhitening 1.
     """
-    from ..operators import CartesianMRI
-
-    found = read_arrays(source)
-    whole = _kspace(Path(source), found, array, coil_axis, batch_axis)
-    kspace = _images(Path(source), whole, slice)
-    sampled = sampling_mask(kspace) if mask is None else _read_mask(Path(mask), kspace)
-    notes = list(cautions(kspace, sampled))
-    kspace = kspace * sampled
-    if not bool(kspace.any()):
+    path, found = Path(source), read_arrays(source)
+    stored = sorted_axes(path, found, chosen_kspace(path, found, array), coil_axis, batch_axis)
+    whitening = whitening_of(path, found, stored.shape[1]) if prewhiten else None
+    full = one_image(path, white(whitening, stored, 1), slice)
+    lines = _calibration(found, stored)
+    lines = None if lines is None else one_image(path, white(whitening, lines, 1), slice)
+    sampled = sampling_mask(full) if mask is None else _read_mask(Path(mask), full)
+    notes = [*cautions(full * sampled, sampled), *_hints(found, full, crop, truth, prewhiten)]
+    if not bool((full * sampled).any()):
         raise InputError(f"{mask}: found no sample of k-space that it keeps, expected some")
+    if coil_axis == "auto" and "coil_axis" not in found.facts and stored.ndim > 4:
+        notes.append("the shortest axis was taken for the coils and the others for a volume; --coil_axis, --batch_axis")
+    full, lines, sampled = _cropped(full, lines, sampled, crop)
+    kspace = full * sampled
+    if maps is None:
+        sensitivities = estimated_maps(path, _filled(kspace, lines))
+    else:
+        sensitivities = white(whitening, read_maps(maps, kspace), 1 - kspace.ndim)
     scale = _peak(kspace) if normalise else 1.0
-    lines = found.arrays.get("calibration")
-    fits = lines is not None and lines.shape == whole.shape
-    reference = _filled(kspace, _images(Path(source), lines, slice)) if fits else kspace
-    physics = CartesianMRI(sampled, _sensitivities(Path(source), maps, reference))
-    level = None if noise_std is None else noise_std / scale
-    meta = {"source": Path(source).name, "scale": scale} | {k: v for k, v in found.facts.items() if _plain(v)}
-    save_measurement(out, kspace / scale, physics, noise_std=level, meta=meta)
+    image = _of_all_samples(full, sensitivities) / scale if truth else None
+    level = 1.0 if prewhiten and noise_std is None else noise_std
+    physics = CartesianMRI(sampled, sensitivities)
+    level = None if level is None else level / scale
+    save_measurement(out, kspace / scale, physics, image, level, about(path, found, scale))
     images, coils, *spatial = kspace.shape
     grid, factor = " x ".join(map(str, spatial)), acceleration(sampled)
     print(f"{out}: {images} x {coils} coils x {grid} k-space, acceleration {factor:.3g}")
-    if coil_axis == "auto" and "coil_axis" not in found.facts and whole.ndim > 4:
-        notes.append("the shortest axis was taken for the coils and the others for a volume; --coil_axis, --batch_axis")
     for note in notes:
         print(f"  note: {note}")
 
@@ -79,89 +97,75 @@ def cautions(kspace: Tensor, sampled: Tensor) -> Iterator[str]:
     empty = int((sampled & ~(kspace != 0).any(1, keepdim=True)).sum())
     if empty:
         yield f"the mask keeps {empty} samples at which every coil is 0: is it of these data, and of their orientation?"
-    corner, middle = (float(_middle(p).sum()) for p in (torch.fft.ifftshift(power), power))
-    if corner > middle:
+    corner, inside = (float(_half(p).sum()) for p in (torch.fft.ifftshift(power), power))
+    if corner > inside:
         yield "k-space is stronger in its corners than in its middle, where the zero frequency is expected: fftshift?"
 
 
-def _middle(power: Tensor) -> Tensor:
-    """Half of each axis."""
+def _half(power: Tensor) -> Tensor:
+    """The middle half of each axis."""
     for axis, n in enumerate(power.shape):
-        power = power.narrow(axis, n // 4, n - 2 * (n // 4))
+        power = middle(power, axis, n - 2 * (n // 4))
     return power
 
 
-def _filled(kspace: Tensor, calibration: Tensor) -> Tensor:
+def _hints(found: Arrays, full: Tensor, crop: list[int] | None, truth: bool, prewhiten: bool) -> Iterator[str]:
+    """What the file says, or lacks, beside what was asked."""
+    wide, narrow = (found.facts.get(f"{space} field of view (m)", [])[::-1] for space in ("encoded", "recon"))
+    lengths = full.shape[2:]
+    wide, narrow = wide[-len(lengths) :], narrow[-len(lengths) :]
+    if crop is None and len(wide) == len(narrow) == len(lengths) and wide[-1] > 1.01 * narrow[-1] > 0:
+        kept = [*lengths[:-1], round(lengths[-1] * narrow[-1] / wide[-1])]
+        yield f"the readout is oversampled; --crop {kept} keeps the scanner's field of view"
+    if "noise" in found.arrays and not prewhiten:
+        yield "the file has scans of noise: --prewhiten true makes the coils' noise white and states its level"
+    missing = 1 - float((full != 0).any(1).float().mean())
+    if truth and missing > 0:
+        yield f"{missing:.0%} of k-space are zero in the file, and so in the truth's"
+
+
+def _calibration(found: Arrays, stored: Tensor) -> Tensor | None:
+    """Lines for the maps alone, where they lie on the grid of the image."""
+    lines = found.arrays.get("calibration")
+    return lines if lines is not None and lines.shape == stored.shape else None
+
+
+def _filled(kspace: Tensor, calibration: Tensor | None) -> Tensor:
     """k-space with lines for calibration where it has none."""
+    if calibration is None:
+        return kspace
     return torch.where((kspace != 0).any(1, keepdim=True), kspace, calibration)
 
 
-def _kspace(path: Path, found: Arrays, name: str | None, coil_axis: CoilAxis, batch_axis: int | None) -> Tensor:
-    """``(images, coils, *spatial)`` of the chosen array."""
-    values = {n: v for n, v in found.arrays.items() if v.is_complex()}
-    if not values and name is None:
-        pairs = [name for name, v in found.arrays.items() if v.ndim > 2 and v.shape[-1] == 2]
-        hint = f"; is the last axis of {pairs[0]} real and imaginary part? a[..., 0] + 1j * a[..., 1]" if pairs else ""
-        raise InputError(f"{path}: found no complex array among {', '.join(found.arrays)}, expected k-space{hint}")
-    kspace = pick(path, found, name, ["kspace"] if "kspace" in values else list(values))
-    if not kspace.is_complex():
-        raise InputError(f"{path}: {name} is {str(kspace.dtype).removeprefix('torch.')}, expected complex k-space")
-    kspace = _sorted(path, found, kspace, coil_axis, batch_axis)
-    bad = int((~torch.isfinite(kspace)).sum())
-    if bad or not bool(kspace.any()):
-        values_found = f"{bad} NaN or infinite values" if bad else "only zeros"
-        raise InputError(f"{path}: found {values_found}, expected k-space")
-    return kspace
+def _cropped(
+    full: Tensor, lines: Tensor | None, sampled: Tensor, crop: list[int] | None
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """k-space, lines for calibration and mask of the middle of the image."""
+    if crop is None:
+        return full, lines, sampled
+    spatial = full.shape[2:]
+    if len(crop) != len(spatial) or not all(0 < n <= m for n, m in zip(crop, spatial, strict=True)):
+        raise UsageError(f"--crop: found {crop}, expected {len(spatial)} lengths of at most {list(spatial)}")
+    for axis, (n, m) in enumerate(zip(crop, spatial, strict=True), -len(spatial)):
+        if n < m and not torch.equal(sampled, sampled.narrow(axis, 0, 1).expand_as(sampled)):
+            raise UsageError(f"--crop: found {n} of {m} on an axis along which samples are missing, expected {m}")
+        sampled = middle(sampled, axis, n)
+    return cropped(full, crop), None if lines is None else cropped(lines, crop), sampled.contiguous()
 
 
-def _sorted(path: Path, found: Arrays, values: Tensor, coil_axis: CoilAxis, batch_axis: int | None) -> Tensor:
-    """``(images, coils, *spatial)``; axes of length one that are neither of the first two are dropped."""
-    values, batch = _one_batch_axis(path, found, values, batch_axis)
-    axis = found.facts.get("coil_axis", _shortest(values, batch)) if coil_axis == "auto" else coil_axis
-    axis = None if axis == "none" else axis
-    if axis is not None and coil_axis == "auto":
-        values = values.reshape(*values.shape, *[1] * (axis + 1 - values.ndim))
-    for option, chosen in (("--coil_axis", axis), ("--batch_axis", batch)):
-        if chosen is not None and not -values.ndim <= chosen < values.ndim:
-            raise UsageError(f"{option}: found {chosen}, expected an axis of shape {tuple(values.shape)}")
-    axis, batch = (None if a is None else a % values.ndim for a in (axis, batch))
-    if axis is not None and axis == batch:
-        raise UsageError(f"--batch_axis: found {batch}, the axis of the coils, expected another")
-    sorted_ = batched(values, axis, batch)
-    spatial = tuple(n for n in sorted_.shape[2:] if n > 1)
-    if len(spatial) not in (2, 3):
-        shape, several = tuple(values.shape), "" if batch is None else f" and images on axis {batch}"
-        raise InputError(
-            f"{path}: array of shape {shape} with coils on axis {axis}{several}, expected two or three others"
-        )
-    return sorted_.reshape(*sorted_.shape[:2], *spatial)
+def _of_all_samples(full: Tensor, maps: Tensor | None) -> Tensor:
+    """The least-squares image of fully sampled k-space; 0 where no coil sees anything."""
+    coils = centred_ifft(full, tuple(range(2, full.ndim)))
+    if maps is None:
+        return coils
+    maps = maps if maps.ndim == full.ndim else maps[None]
+    seen = maps.abs().square().sum(1, keepdim=True)
+    return torch.where(seen > 0, (maps.conj() * coils).sum(1, keepdim=True) / seen.clamp_min(1e-12), 0)
 
 
-def _one_batch_axis(path: Path, found: Arrays, values: Tensor, chosen: int | None) -> tuple[Tensor, int | None]:
-    """The axis of images: the chosen one, or that of the format; several become one, the last."""
-    axes = found.facts.get("image_axes", [])
-    if chosen is not None:
-        if others := [axis for axis in axes if axis != chosen % values.ndim]:
-            asked = f"--batch_axis: found {chosen}, and images along axis {others[0]} of {tuple(values.shape)} too"
-            raise UsageError(f"{asked}, expected one such axis in {path}; without the option all are taken")
-        return values, chosen
-    if len(axes) > 1:
-        return values.movedim(axes, [*range(-len(axes), 0)]).flatten(-len(axes)), -1
-    return values, axes[0] if axes else found.facts.get("batch_axis")
-
-
-def _shortest(values: Tensor, batch: int | None) -> int | None:
-    """Of more than two axes of one image the shortest."""
-    axes = [a for a in range(values.ndim) if batch is None or a != batch % values.ndim]
-    return min(axes, key=lambda a: values.shape[a]) if len(axes) > 2 else None
-
-
-def _images(path: Path, kspace: Tensor, slice: int | None) -> Tensor:
-    if slice is None:
-        return kspace
-    if not 0 <= slice < len(kspace):
-        raise UsageError(f"--slice: found {slice}, expected 0 to {len(kspace) - 1} in {path}")
-    return kspace[slice : slice + 1]
+def _peak(kspace: Tensor) -> float:
+    """Greatest magnitude of the zero-filled images, coils combined by root sum of squares."""
+    return float(torch.linalg.vector_norm(centred_ifft(kspace, tuple(range(2, kspace.ndim))), dim=1).max()) or 1.0
 
 
 def _read_mask(path: Path, kspace: Tensor) -> Tensor:
@@ -184,58 +188,3 @@ def _ones_and_zeros(path: Path, mask: Tensor) -> Tensor:
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise InputError(f"{path}: found other values than 0 and 1, expected a sampling mask")
     return mask != 0
-
-
-def _sensitivities(source: Path, path: str | None, kspace: Tensor) -> Tensor | None:
-    """Maps from a file, or estimated image by image; None for a single coil."""
-    if path is None:
-        return None if kspace.shape[1] == 1 else _estimated(source, kspace)
-    expected, found = (tuple(kspace.shape), tuple(kspace.shape[1:])), read_arrays(path)
-    maps = next((v for v in _arranged(Path(path), found) if tuple(v.shape) in expected), None)
-    if maps is None:
-        shapes = ", ".join(str(tuple(v.shape)) for v in found.arrays.values())
-        raise InputError(
-            f"{path}: arrays of shape {shapes}, expected one set of sensitivity maps {expected[0]} or {expected[1]}"
-        )
-    if not (bool(torch.isfinite(maps).all()) and bool(maps.any())):
-        raise InputError(f"{path}: found maps that are zero, or not finite, expected others")
-    return maps.to(kspace.dtype)
-
-
-def _arranged(path: Path, found: Arrays) -> Iterator[Tensor]:
-    """The arrays of a file as they are, and with the axes of its format in our order."""
-    for values in found.arrays.values():
-        yield values
-        if values.is_complex() and "coil_axis" in found.facts:
-            with contextlib.suppress(InputError):
-                yield _sorted(path, found, values, "auto", None).squeeze(0)
-
-
-def _estimated(source: Path, kspace: Tensor) -> Tensor:
-    from ..operators import sensitivity_maps
-
-    try:
-        maps = torch.stack([sensitivity_maps(image) for image in kspace])
-    except ValueError as error:
-        coils, grid = kspace.shape[1], " x ".join(map(str, kspace.shape[2:]))
-        raise InputError(
-            f"{source}: no maps can be estimated of {coils} coils x {grid} samples, zero frequency in the middle "
-            f"({error}); --coil_axis names another axis, --maps a file of maps"
-        ) from error
-    if not bool(maps.flatten(1).any(1).all()):
-        raise InputError(
-            f"{source}: the maps estimated of it are zero, expected an object; --maps names a file of maps"
-        )
-    return maps
-
-
-def _peak(kspace: Tensor) -> float:
-    """Greatest magnitude of the zero-filled images, coils combined by root sum of squares."""
-    axes = tuple(range(2, kspace.ndim))
-    images = torch.fft.ifftn(torch.fft.ifftshift(kspace, axes), dim=axes, norm="ortho")
-    return float(torch.linalg.vector_norm(images, dim=1).max()) or 1.0
-
-
-def _plain(value: Any) -> bool:
-    """Whether JSON and a table can hold it."""
-    return isinstance(value, str | int | float | list) and len(str(value)) < 200

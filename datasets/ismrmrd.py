@@ -1,9 +1,11 @@
-"""ISMRMRD raw data: Cartesian acquisitions, sorted into k-space by their counters.
+"""ISMRMRD raw data: acquisitions sorted into k-space by their counters, or along their trajectory.
 
-k-space is ``(images, coils, [kz,] ky, kx)``, one image for each slice, contrast, phase, repetition and set,
+Cartesian k-space is ``(images, coils, [kz,] ky, kx)``, one image for each slice, contrast, phase, repetition and set,
 DC in the middle. Averages of the same line are averaged. Lines for calibration alone are an array of their own,
-``calibration``; scans of noise, navigators, feedback and further encoded spaces are left out. Inati et al., ISMRM
-Raw data format, Magn. Reson. Med. 77:411 (2017).
+``calibration``. Along a trajectory it is ``(images, coils, readouts, samples)``, its positions ``trajectory``
+``(readouts, samples, dimensions)`` in the order of the image's axes, the last one kx. Scans of noise alone are
+``noise``, ``(coils, samples)`` at the level of the image's samples; navigators, feedback and further encoded spaces
+are left out. Inati et al., ISMRM Raw data format, Magn. Reson. Med. 77:411 (2017).
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
 
 from .arrays import Allowance, Arrays, decoding, to_tensor
-from .errors import InputError, printable
+from .errors import InputError
 from .hdf5 import link_names, reading
 from .ismrmrd_header import find, parse, protocol, triple
 
@@ -40,33 +43,37 @@ def is_ismrmrd(head: bytes, path: Path) -> bool:
 
 
 def read_ismrmrd(path: Path) -> Arrays:
-    """``kspace``, complex64, and ``calibration`` where there is some."""
+    """``kspace``, complex64, and ``calibration``, ``trajectory`` and ``noise`` where there are some."""
     allowance = Allowance(path)
     with path.open("rb") as opened:
         group = _group(opened.read(1024), path)
     with reading(path) as file, decoding(path, "ISMRMRD"):
         table, xml = file[f"{group}/data"], np.ravel(file[f"{group}/xml"][()])[0]
         allowance.take("acquisitions", table.shape, 2 * table.dtype.itemsize)
-        heads = table["head"]
-        wanted = _wanted(heads)
-        grid, lines = encoding(path, xml), _calibration(heads)
-        sorted_ = {"kspace": sort(table, np.flatnonzero(wanted), heads, grid, allowance)}
-        with contextlib.suppress(ValueError):  # there are none, or they lie on another grid
-            sorted_["calibration"] = sort(table, np.flatnonzero(lines), heads, grid, allowance)
-    arrays = {name: to_tensor(k[:, :, 0] if k.shape[2] == 1 else k) for name, k in sorted_.items()}
-    left_out = int(len(heads) - wanted.sum() - lines.sum())
-    return Arrays(arrays, protocol(xml) | {"batch_axis": 0, "coil_axis": 1, "scans left out": left_out})
+        heads, root = table["head"], parse(xml)
+        wanted, lines, noise = _wanted(heads), _calibration(heads), _noise(heads)
+        rows = np.flatnonzero(wanted)
+        if find(root, "encoding/trajectory") == "cartesian":
+            grid = encoding(root)
+            arrays = {"kspace": _flat(sort(table, rows, heads, grid, allowance))}
+            with contextlib.suppress(ValueError):  # there are none, or they lie on another grid
+                arrays["calibration"] = _flat(sort(table, np.flatnonzero(lines), heads, grid, allowance))
+        else:
+            arrays = along_trajectory(table, rows, heads, encoding(root).shape[0], allowance)
+        if noise.any():
+            arrays["noise"] = noise_scans(table, np.flatnonzero(noise), heads, rows, _bandwidth(root))
+    left_out = int(len(heads) - (wanted | lines | noise).sum())
+    facts = {"batch_axis": 0, "coil_axis": 1, "scans left out": left_out}
+    return Arrays({name: to_tensor(values) for name, values in arrays.items()}, protocol(xml) | facts)
 
 
-def encoding(path: Path, xml: bytes | str) -> Encoding:
-    """The grid on which the acquisitions lie.
+def _flat(kspace: np.ndarray) -> np.ndarray:
+    """Without the axis of a volume where there is one plane."""
+    return kspace[:, :, 0] if kspace.shape[2] == 1 else kspace
 
-    :raises InputError: if it is not Cartesian.
-    """
-    root = parse(xml)
-    trajectory = find(root, "encoding/trajectory")
-    if trajectory != "cartesian":
-        raise InputError(f"{path}: k-space along a {printable(trajectory)} trajectory, expected a Cartesian one")
+
+def encoding(root: ElementTree.Element) -> Encoding:
+    """The grid of the encoded space."""
     x, y, z = (max(1, int(n)) for n in triple(root, "encoding/encodedSpace/matrixSize"))
     limits = "encoding/encodingLimits/kspace_encoding_step_"
     ky, kz = (int(find(root, f"{limits}{i}/center") or n // 2) for i, n in ((1, y), (2, z)))
@@ -78,25 +85,92 @@ def sort(table: h5py.Dataset, rows: np.ndarray, heads: np.ndarray, grid: Encodin
 
     :raises ValueError: if there are none, or one lies outside the grid.
     """
-    if not len(rows):
-        raise ValueError("no imaging scans")
-    counters = np.stack([heads["idx"][name] for name in IMAGE], 1)
-    _, image = np.unique(counters[rows], axis=0, return_inverse=True)
-    coils = int(heads["active_channels"][rows].max())
+    image, coils = _image_of(rows, heads), int(heads["active_channels"][rows].max())
     shape = (int(image.max()) + 1, coils, *grid.shape)
     allowance.take("kspace", shape, 16)
     kspace, count = np.zeros(shape, np.complex64), np.zeros((shape[0], *grid.shape[:2]), np.int64)
-    for i, row in zip(image.ravel(), rows, strict=True):
+    for i, row in zip(image, rows, strict=True):
         head = heads[row]
         kz, ky, first = _place(head, grid)
-        line = np.asarray(table[row]["data"], "<f4").view("<c8").reshape(coils, -1)
-        line = line[:, int(head["discard_pre"]) : line.shape[1] - int(head["discard_post"])]
-        line = line[:, ::-1] if _flag(head["flags"], REVERSE) else line
+        line = _kept(_samples(table, row, coils), head)
         if first < 0 or first + line.shape[1] > grid.shape[2]:
             raise ValueError(f"a readout of {line.shape[1]} samples from {first}, the grid has {grid.shape[2]}")
         kspace[i, :, kz, ky, first : first + line.shape[1]] += line
         count[i, kz, ky] += 1
     return kspace / np.maximum(count, 1)[:, None, :, :, None].astype(np.float32)
+
+
+def along_trajectory(
+    table: h5py.Dataset, rows: np.ndarray, heads: np.ndarray, planes: int, allowance: Allowance
+) -> dict[str, np.ndarray]:
+    """The wanted acquisitions one after the other, ``kspace`` and ``trajectory``.
+
+    :param planes: of the encoded space; of one, a third column of positions (often weights) is left out.
+    :raises InputError: if images differ in their trajectories, or have none.
+    """
+    image, coils = _image_of(rows, heads), int(heads["active_channels"][rows].max())
+    dimensions = {int(n) for n in heads["trajectory_dimensions"][rows]}
+    if len(dimensions) > 1 or not dimensions <= ({2, 3} if planes == 1 else {3}):
+        found = f"found no Cartesian trajectory, planes {planes}, coordinates of each sample {sorted(dimensions)}"
+        raise InputError(f"{allowance.path}: {found}, expected one for each axis in every acquisition")
+    (columns,) = dimensions
+    allowance.take("kspace", (len(rows), coils, int(heads["number_of_samples"][rows].max())), 16 * (1 + columns))
+    lines, places = zip(*(_readout(table[row], heads[row], coils, columns) for row in rows), strict=True)
+    lengths = {line.shape[1] for line in lines}
+    each = [np.flatnonzero(image == i) for i in range(int(image.max()) + 1)]
+    if len(lengths) > 1 or len({len(those) for those in each}) > 1:
+        raise InputError(f"{allowance.path}: found readouts of several lengths or numbers, expected one in all images")
+    lines, places = np.stack(lines), np.stack(places)
+    if any(not np.array_equal(places[those], places[each[0]]) for those in each):
+        raise InputError(f"{allowance.path}: found trajectories that differ between images, expected one")
+    used = places[each[0]][..., : 2 if planes == 1 else columns][..., ::-1]
+    return {"kspace": np.stack([lines[those].swapaxes(0, 1) for those in each]), "trajectory": used}
+
+
+def _readout(record: Any, head: Any, coils: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Samples ``(coils, samples)`` and their positions ``(samples, columns)``."""
+    places = np.asarray(record["traj"], "<f4").reshape(-1, columns)
+    line = np.asarray(record["data"], "<f4").view("<c8").reshape(coils, -1)
+    if len(places) != line.shape[1]:
+        raise ValueError(f"{len(places)} positions for {line.shape[1]} samples")
+    return _kept(line, head), _kept(places.T, head).T
+
+
+def noise_scans(
+    table: h5py.Dataset, rows: np.ndarray, heads: np.ndarray, imaging: np.ndarray, bandwidth: float
+) -> np.ndarray:
+    """All samples of noise side by side, as strong as in the ``imaging`` samples: its variance goes as 1 / dwell time.
+
+    :param bandwidth: of the receiver, as a share of 1 / dwell time in the scans of noise.
+    """
+    coils = int(heads["active_channels"][rows].max())
+    dwell = heads["sample_time_us"].astype(np.float64)
+    theirs, ours = float(dwell[rows[0]]), float(dwell[imaging[0]])
+    level = np.sqrt(theirs / (ours * bandwidth)) if theirs > 0 and ours > 0 else 1.0
+    return np.concatenate([_samples(table, row, coils) for row in rows], 1) * np.complex64(level)
+
+
+def _bandwidth(root: ElementTree.Element) -> float:
+    share = float(find(root, "acquisitionSystemInformation/relativeReceiverNoiseBandwidth") or 1.0)
+    return share if share > 0 else 1.0
+
+
+def _image_of(rows: np.ndarray, heads: np.ndarray) -> np.ndarray:
+    """The number of the image to which each acquisition belongs."""
+    if not len(rows):
+        raise ValueError("no imaging scans")
+    counters = np.stack([heads["idx"][name] for name in IMAGE], 1)
+    return np.unique(counters[rows], axis=0, return_inverse=True)[1].ravel()
+
+
+def _samples(table: h5py.Dataset, row: int, coils: int) -> np.ndarray:
+    return np.asarray(table[row]["data"], "<f4").view("<c8").reshape(coils, -1)
+
+
+def _kept(line: np.ndarray, head: Any) -> np.ndarray:
+    """Of samples along the last axis those not to be discarded, in the order of the axis."""
+    line = line[:, int(head["discard_pre"]) : line.shape[1] - int(head["discard_post"])]
+    return line[:, ::-1] if _flag(head["flags"], REVERSE) else line
 
 
 def _place(head: Any, grid: Encoding) -> tuple[int, int, int]:
@@ -121,6 +195,10 @@ def _calibration(heads: np.ndarray) -> np.ndarray:
     """Lines for the coil maps alone, on the grid of the image."""
     flags = heads["flags"]
     return _of_the_grid(heads) & _flag(flags, CALIBRATION) & ~_flag(flags, BOTH)
+
+
+def _noise(heads: np.ndarray) -> np.ndarray:
+    return _flag(heads["flags"], NOISE)
 
 
 def _of_the_grid(heads: np.ndarray) -> np.ndarray:

@@ -1,6 +1,12 @@
-"""What of k-space was measured: sampling masks, acceleration, the calibration block."""
+r"""k-space as it was measured: masks, acceleration, the calibration block, noise of the coils, field of view.
+
+Noise of covariance :math:`\Psi = L L^H` between the coils is white and of total variance 1 in :math:`L^{-1} y`
+(Pruessmann et al., Magn. Reson. Med. 46:638, 2001).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -54,3 +60,47 @@ def batched(kspace: Tensor, coil_axis: int | None, batch_axis: int | None) -> Te
     if coil_axis is None:
         kspace, coil_axis = kspace.unsqueeze(1), 1
     return kspace.movedim((batch_axis, coil_axis), (0, 1)).to(torch.promote_types(kspace.dtype, torch.complex64))
+
+
+def centred_fft(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Unitary, origins in the middle: images to k-space."""
+    return torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(x, axes), dim=axes, norm="ortho"), axes)
+
+
+def centred_ifft(k: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The inverse of :func:`centred_fft`."""
+    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(k, axes), dim=axes, norm="ortho"), axes)
+
+
+def cropped(kspace: Tensor, lengths: Sequence[int]) -> Tensor:
+    """k-space ``(B, coils, *lengths)`` of the middle of the images: oversampling taken away, white noise as it was."""
+    axes = tuple(a for a, n in enumerate(lengths, 2) if n != kspace.shape[a])
+    if not axes:
+        return kspace
+    image = centred_ifft(kspace, axes)
+    for axis in axes:
+        image = middle(image, axis, lengths[axis - 2])
+    return centred_fft(image, axes)
+
+
+def middle(x: Tensor, axis: int, length: int) -> Tensor:
+    """``length`` values about the origin at ``n // 2``."""
+    return x.narrow(axis, x.shape[axis] // 2 - length // 2, length)
+
+
+def whitening(noise: Tensor) -> Tensor:
+    """``L^-1`` ``(coils, coils)`` of samples of noise alone ``(coils, samples)``.
+
+    :raises ValueError: if they are too few, or a coil has no noise of its own.
+    """
+    noise = noise.to(torch.complex128)
+    covariance = noise @ noise.mH / noise.shape[1]
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if noise.shape[1] < len(noise) or int(failed):
+        raise ValueError(f"noise: found {tuple(noise.shape)} samples, expected more, independent in every coil")
+    return torch.linalg.solve_triangular(factor, torch.eye(len(noise), dtype=factor.dtype), upper=False)
+
+
+def mixed(matrix: Tensor, coils: Tensor, axis: int) -> Tensor:
+    """``matrix`` applied along the axis of the coils."""
+    return torch.tensordot(matrix.to(coils.dtype), coils, ([1], [axis])).movedim(0, axis)

@@ -48,7 +48,7 @@ class CartesianMRI(Operator):
         spatial = _spatial_shape(mask)
         if channels < 1 or (channels > 1 and maps is not None):
             raise ValueError(f"channels: found {channels}, expected at least 1, and 1 with sensitivity_maps")
-        coils = channels if maps is None else _coils(maps, spatial)
+        coils = channels if maps is None else coils_of(maps, spatial)
         super().__init__((channels, *spatial), (coils, *spatial), **kwargs)
         self._axes = tuple(range(-len(spatial), 0))
         self.register_buffer("mask", mask.contiguous())
@@ -193,7 +193,11 @@ def _spatial_shape(mask: Tensor) -> tuple[int, ...]:
     return spatial
 
 
-def _coils(maps: Tensor, spatial: tuple[int, ...]) -> int:
+def coils_of(maps: Tensor, spatial: tuple[int, ...]) -> int:
+    """How many coils maps ``(coils, *spatial)`` or ``(B, coils, *spatial)`` have.
+
+    :raises ValueError: for another shape.
+    """
     if tuple(maps.shape[-len(spatial) :]) != spatial or maps.ndim - len(spatial) not in (1, 2):
         expected = f"(coils, {', '.join(map(str, spatial))}), or that after a batch axis"
         raise ValueError(f"sensitivity_maps: found shape {tuple(maps.shape)}, expected {expected}")

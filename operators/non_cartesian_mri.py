@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .cartesian_mri import coils_of
 from .extras import require
 from .noise import deviation, outermost
 from .operator import Operator, linear
@@ -30,7 +31,8 @@ class NonCartesianMRI(Operator):
 
     :param trajectory: ``(M, dimensions)``, in cycles per voxel from -0.5 to 0.5, one column per spatial axis.
     :param image_shape: ``(1, *spatial)``, two or three axes.
-    :param sensitivity_maps: complex ``(coils, *spatial)``; a single uniform coil if None.
+    :param sensitivity_maps: complex ``(coils, *spatial)``, or one set per image ``(B, coils, *spatial)``; a single
+        uniform coil if None.
     :param density: weight of each sample ``(M,)`` in :meth:`back_project`; :func:`density_compensation` if None.
     :raises MissingExtra: without the extra ``nufft``.
     """
@@ -56,12 +58,11 @@ class NonCartesianMRI(Operator):
             found = float(trajectory.abs().max())
             raise ValueError(f"trajectory: found {found:g} cycles per voxel, expected at most 0.5 in magnitude")
         maps = None if sensitivity_maps is None else torch.as_tensor(sensitivity_maps).contiguous()
-        if maps is not None and tuple(maps.shape[1:]) != spatial:
-            raise ValueError(f"sensitivity_maps: found shape {tuple(maps.shape)}, expected (coils, *{spatial})")
+        coils = 1 if maps is None else coils_of(maps, spatial)
         density = None if density is None else torch.as_tensor(density)
         if density is not None and tuple(density.shape) != (len(trajectory),):
             raise ValueError(f"density: found shape {tuple(density.shape)}, expected ({len(trajectory)},)")
-        super().__init__((1, *spatial), (1 if maps is None else len(maps), len(trajectory)), **kwargs)
+        super().__init__((1, *spatial), (coils, len(trajectory)), **kwargs)
         self.register_buffer("trajectory", trajectory.to(torch.float64))
         self.register_buffer("sensitivity_maps", maps)
         self.register_buffer("density", density)
@@ -80,10 +81,11 @@ class NonCartesianMRI(Operator):
         return self.A_adjoint(weights.to(y.real) * y)
 
     def column_norms(self) -> Tensor:
-        r"""Euclidean norm of each column of A, ``(1, *spatial)``: :math:`\sqrt{M/N}\, \|s(n)\|`."""
+        r"""Euclidean norm of each column of A, ``(1, *spatial)``: :math:`\sqrt{M/N}\, \|s(n)\|`; of the first image."""
         share, maps = math.sqrt(len(self.trajectory) / math.prod(self.image_shape)), self.sensitivity_maps
         if maps is None:
             return torch.full(self.image_shape, share, dtype=torch.float64, device=self.trajectory.device)
+        maps = maps if maps.ndim == len(self.image_shape) else maps[0]
         return share * torch.linalg.vector_norm(maps, dim=0, keepdim=True)
 
     def estimate_noise(self, y: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from commands import refused
+from raw_scans import with_noise
 from torch.testing import assert_close
 
 from resolvent.apps.cli import INPUT, OK, USAGE, main
@@ -92,6 +93,59 @@ def test_fastmri_needs_the_path_alone(chosen, tmp_path):
     options = [] if chosen is None else ["--slice", chosen]
     m = imported(tmp_path / "f.h5", *options, "--out", tmp_path / "m.h5")
     assert torch.equal(m.y, torch.from_numpy(kspace if chosen is None else kspace[1:2]))
+
+
+def test_oversampling_is_cropped_and_the_truth_is_kept(tmp_path, capsys):
+    """Readout twice too long, every other line left out by a mask: image, data and truth fit each other."""
+    image, maps, _ = scan(shape=(12, 10))
+    image[:, :, :3] = image[:, :, 9:] = 0
+    np.save(tmp_path / "k.npy", centred_fft(image * maps)[0].astype(np.complex64))
+    np.save(tmp_path / "mask.npy", np.arange(10) % 2 == 0)
+    np.save(tmp_path / "maps.npy", maps[:, 3:9])
+    m = imported(tmp_path / "k.npy", "--mask", tmp_path / "mask.npy", "--maps", tmp_path / "maps.npy", "--crop",
+                 "[6,10]", "--truth", "true", "--normalise", "true", "--out", tmp_path / "m.h5")  # fmt: skip
+    assert m.physics.mask.shape == (6, 10) and int(m.physics.mask.sum()) == 30
+    assert_close(m.truth * m.meta["scale"], torch.from_numpy(image[:, :, 3:9]).to(torch.complex64))
+    assert_close(m.physics.A(m.truth), m.y, atol=1e-5, rtol=1e-5)
+    crop = ["import", "mri", str(tmp_path / "k.npy"), "--mask", str(tmp_path / "mask.npy"), "--out",
+            str(tmp_path / "n.h5"), "--crop"]  # fmt: skip
+    refused(capsys, [*crop, "[6,5]"], USAGE, "--crop: found 5 of 10 on an axis along which samples are missing")
+    refused(capsys, [*crop, "[6]"], USAGE, "--crop: found [6], expected 2 lengths of at most [12, 10]")
+    refused(capsys, [*crop, "[13,10]"], USAGE, "expected 2 lengths of at most [12, 10]")
+
+
+def test_the_truth_of_a_single_coil(tmp_path, capsys):
+    image, _, _ = scan(coils=1)
+    kspace = centred_fft(image[0, 0])
+    kspace[:, 0] = 0
+    np.save(tmp_path / "k.npy", kspace)
+    np.save(tmp_path / "mask.npy", np.arange(10) % 2 == 1)
+    m = imported(tmp_path / "k.npy", "--mask", tmp_path / "mask.npy", "--truth", "true", "--out", tmp_path / "m.h5")
+    assert "10% of k-space are zero in the file, and so in the truth's" in capsys.readouterr().out
+    expected = np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(kspace), norm="ortho"))
+    assert_close(m.truth[0, 0], torch.from_numpy(expected))
+
+
+def test_coils_are_prewhitened_by_the_scans_of_noise(tmp_path, capsys):
+    """Image and data still fit, and noise of the covariance of the file's becomes white of the level stated."""
+    mrd = pytest.importorskip("ismrmrd")
+    image, maps, _ = scan(coils=2, shape=(8, 8))
+    mixing = np.array([[2.0, 0.0], [1.5j, 0.5]])
+    with_noise(mrd, tmp_path / "a.h5", centred_fft(image * maps)[0].transpose(1, 0, 2), mixing)
+    np.save(tmp_path / "maps.npy", maps)
+    options = [tmp_path / "a.h5", "--maps", tmp_path / "maps.npy", "--out", tmp_path / "m.h5"]
+    imported(*options)
+    said = capsys.readouterr().out
+    assert "--prewhiten true" in said and "--crop [8, 4]" in said
+    m = imported(*options, "--prewhiten", "true")
+    assert m.noise_std == 1 and "--prewhiten" not in capsys.readouterr().out
+    assert_close(m.physics.A(torch.from_numpy(image).to(torch.complex64)), m.y, rtol=1e-4, atol=1e-4)
+    whitening = np.linalg.lstsq(maps.reshape(2, -1).T, m.physics.sensitivity_maps.reshape(2, -1).T.numpy(), rcond=None)
+    white = whitening[0].T @ mixing
+    assert np.allclose(white @ white.conj().T, np.eye(2), atol=0.1)
+    np.save(tmp_path / "k.npy", centred_fft(image * maps)[0])
+    refused(capsys, ["import", "mri", str(tmp_path / "k.npy"), "--prewhiten", "true", "--out", str(tmp_path / "n.h5")],
+            INPUT, "found no scans of noise among array")  # fmt: skip
 
 
 WRONG = {

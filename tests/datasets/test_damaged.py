@@ -82,21 +82,34 @@ COUNTERS = ["kspace_encode_step_1", "kspace_encode_step_2", "average", "slice", 
 HEAD = np.dtype([
     ("version", "<u2"), ("flags", "<u8"), ("number_of_samples", "<u2"), ("active_channels", "<u2"),
     ("discard_pre", "<u2"), ("discard_post", "<u2"), ("center_sample", "<u2"),
-    ("encoding_space_ref", "<u2"),
+    ("encoding_space_ref", "<u2"), ("trajectory_dimensions", "<u2"), ("sample_time_us", "<f4"),
     ("idx", [(name, "<u2") for name in COUNTERS]),
 ])  # fmt: skip
 
 
-def ismrmrd(path, rng):
+def ismrmrd(path, rng, xml=XML, change=lambda rows: None):
     floats = h5py.vlen_dtype(np.dtype("<f4"))
     rows = np.zeros(6, np.dtype([("head", HEAD), ("traj", floats), ("data", floats)]))
     for step, row in enumerate(rows):
         row["head"]["number_of_samples"], row["head"]["active_channels"] = 8, 2
         row["head"]["idx"]["kspace_encode_step_1"] = step
         row["traj"], row["data"] = np.zeros(0, "<f4"), complex_array(rng, 2, 8).view("<f4").ravel()
+    change(rows)
     with h5py.File(path, "w") as file:
         file["dataset/data"] = rows
-        file["dataset"].create_dataset("xml", data=[XML], dtype=h5py.string_dtype())
+        file["dataset"].create_dataset("xml", data=[xml], dtype=h5py.string_dtype())
+
+
+def radial(path, rng):
+    """Five spokes after a scan of noise."""
+
+    def change(rows):
+        rows["head"]["trajectory_dimensions"], rows["head"]["sample_time_us"] = 2, 2.5
+        rows["head"]["flags"][0] = 1 << 18
+        for row in rows[1:]:
+            row["traj"] = (rng.random(16) - 0.5).astype("<f4")
+
+    ismrmrd(path, rng, XML.replace("cartesian", "radial"), change)
 
 
 def cells(rng, count):
@@ -173,6 +186,7 @@ def bart_header(path, rng):
 
 MAKERS = {
     "measurement.h5": measurement, "result.h5": result, "plain.h5": hdf5, "fastmri.h5": fastmri, "ismrmrd.h5": ismrmrd,
+    "radial.h5": radial,
     "cells.mat": matlab5, "packed.mat": matlab5_packed, "v73.mat": matlab73, "a.npy": npy, "a.npz": npz,
     "a.nii": nifti, "a.nii.gz": nifti, "rgba.png": png, "gray16.png": png16, "a.jpg": rgb, "a.tif": tiff,
     "a.webp": rgb, "a.bmp": rgb, "packed.tif": tiff_packed, "a.cfl": bart, "b.hdr": bart_header,

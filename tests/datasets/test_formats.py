@@ -9,9 +9,18 @@ import scipy.io
 import tifffile
 import torch
 from PIL import Image
+from torch.testing import assert_close
 
 from resolvent.datasets import InputError, export, read_arrays, recognise
-from resolvent.datasets.kspace import acceleration, batched, calibration_block, sampling_mask
+from resolvent.datasets.kspace import (
+    acceleration,
+    batched,
+    calibration_block,
+    cropped,
+    mixed,
+    sampling_mask,
+    whitening,
+)
 
 
 def random(*shape, dtype=np.complex64):
@@ -207,10 +216,11 @@ def test_ismrmrd_lines_go_where_their_counters_say(tmp_path):
     lines, order = random(2, 5, 2, 8), np.random.default_rng(1).permutation(10)
     scans = [acquisition(mrd, lines[i // 5, i % 5], i % 5, slice=i // 5) for i in order]
     noise = acquisition(mrd, random(2, 8), 0, flags=[mrd.ACQ_IS_NOISE_MEASUREMENT])
+    feedback = acquisition(mrd, random(2, 8), 0, flags=[mrd.ACQ_IS_RTFEEDBACK_DATA])
     calibration = acquisition(mrd, lines[0, 0], 1, flags=[mrd.ACQ_IS_PARALLEL_CALIBRATION])
     elsewhere = acquisition(mrd, random(2, 4), 1)
     elsewhere.encoding_space_ref = 1
-    written(mrd, tmp_path / "a.h5", [noise, *scans, calibration, elsewhere])
+    written(mrd, tmp_path / "a.h5", [noise, *scans, calibration, elsewhere, feedback])
     assert recognise(tmp_path / "a.h5").name == "ISMRMRD"
     found = read_arrays(tmp_path / "a.h5")
     expected = np.zeros((2, 2, 6, 8), np.complex64)
@@ -218,6 +228,7 @@ def test_ismrmrd_lines_go_where_their_counters_say(tmp_path):
     assert np.array_equal(found.arrays["kspace"].numpy(), expected)
     reference = found.arrays["calibration"].numpy()
     assert np.array_equal(reference[0, :, 2], lines[0, 0]) and np.count_nonzero(reference) == lines[0, 0].size
+    assert np.array_equal(found.arrays["noise"].numpy(), np.array(noise.data))
     assert found.facts["scans left out"] == 2 and (found.facts["batch_axis"], found.facts["coil_axis"]) == (0, 1)
 
 
@@ -234,11 +245,68 @@ def test_ismrmrd_averages_partial_and_reversed_lines(tmp_path):
     assert np.array_equal(kspace[:, 3, 3:], a[:, 3:]) and not kspace[:, 3, :3].any()
 
 
+def test_ismrmrd_noise_is_as_strong_as_in_the_image(tmp_path):
+    """Its variance is proportional to the bandwidth, 1 / dwell time, of which the receiver passes 0.8."""
+    mrd = pytest.importorskip("ismrmrd")
+    share = "<relativeReceiverNoiseBandwidth>0.8</relativeReceiverNoiseBandwidth>"
+    system = f"<acquisitionSystemInformation>{share}</acquisitionSystemInformation>"
+    scans = [acquisition(mrd, random(2, 8), 2), *(acquisition(mrd, random(2, n), 0) for n in (5, 6))]
+    for scan, dwell in zip(scans, (2.0, 5.0, 5.0), strict=True):
+        scan.sample_time_us = dwell
+    for scan in scans[1:]:
+        scan.setFlag(mrd.ACQ_IS_NOISE_MEASUREMENT)
+    written(mrd, tmp_path / "a.h5", scans, HEADER.replace("<encoding>", system + "<encoding>", 1))
+    expected = np.concatenate([np.array(scan.data) for scan in scans[1:]], 1) * np.sqrt(5 / (2 * 0.8))
+    assert np.allclose(read_arrays(tmp_path / "a.h5").arrays["noise"].numpy(), expected, rtol=1e-6)
+
+
+RADIAL = HEADER.replace("cartesian", "radial")
+
+
+def spoke(mrd, line, positions, **changes):
+    a = mrd.Acquisition.from_array(line, np.ascontiguousarray(positions, np.float32))
+    for name, value in changes.items():
+        setattr(a.idx, name, value)
+    return a
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_ismrmrd_along_a_trajectory(weights, tmp_path):
+    """Two images of three spokes; positions in the order of the image's axes, a column of weights left out."""
+    mrd = pytest.importorskip("ismrmrd")
+    lines, places = random(2, 3, 2, 8), random(3, 8, 2 + weights).real
+    scans = [spoke(mrd, lines[i, j], places[j], repetition=i) for i in (0, 1) for j in range(3)]
+    written(mrd, tmp_path / "a.h5", scans, RADIAL)
+    found = read_arrays(tmp_path / "a.h5")
+    assert np.array_equal(found.arrays["kspace"].numpy(), lines.transpose(0, 2, 1, 3))
+    assert np.array_equal(found.arrays["trajectory"].numpy(), places[..., 1::-1])
+
+
+TRAJECTORIES = {
+    "differ": (lambda j, i: (8, j + 10 * i), "differ between images"),
+    "lengths": (lambda j, i: (8 - j, j), "several lengths"),
+}
+
+
+@pytest.mark.parametrize("case", TRAJECTORIES)
+def test_ismrmrd_trajectories_that_are_not_one(case, tmp_path):
+    mrd = pytest.importorskip("ismrmrd")
+    kind, message = TRAJECTORIES[case]
+    scans = []
+    for i in (0, 1):
+        for j in (0, 1):
+            samples, value = kind(j, i)
+            scans.append(spoke(mrd, random(2, samples), np.full((samples, 2), value), repetition=i))
+    written(mrd, tmp_path / "a.h5", scans, RADIAL)
+    with pytest.raises(InputError, match=message):
+        read_arrays(tmp_path / "a.h5")
+
+
 @pytest.mark.parametrize("change", [("cartesian", "radial"), ("<y>6</y>", "<y>2</y>")])
 def test_ismrmrd_off_the_grid(change, tmp_path):
     mrd = pytest.importorskip("ismrmrd")
     written(mrd, tmp_path / "a.h5", [acquisition(mrd, random(2, 8), 4)], HEADER.replace(*change))
-    with pytest.raises(InputError, match=r"expected a Cartesian one|outside the grid"):
+    with pytest.raises(InputError, match=r"a.h5: found no Cartesian trajectory|outside the grid"):
         read_arrays(tmp_path / "a.h5")
 
 
@@ -327,6 +395,32 @@ def test_the_calibration_block_is_the_full_box_in_the_middle(box):
     mask[low[0] - 1 : low[0] + box[0] + 1, low[1] - 1 : low[1] + box[1] + 1] = False
     mask[low[0] : low[0] + box[0], low[1] : low[1] + box[1]] = True
     assert calibration_block(mask) == box
+
+
+def test_whitened_noise_has_the_identity_for_covariance():
+    mixing = torch.from_numpy(random(3, 3, dtype=np.complex128))
+    noise = mixing @ torch.from_numpy(random(3, 4000, dtype=np.complex128))
+    white = mixed(whitening(noise), noise, 0)
+    assert_close(white @ white.mH / 4000, torch.eye(3, dtype=torch.complex128), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="independent in every coil"):
+        whitening(noise[[0, 1, 1]])
+    with pytest.raises(ValueError, match="expected more"):
+        whitening(noise[:, :2])
+
+
+def centred_image(kspace):
+    shifted = np.fft.ifftshift(kspace.numpy(), (2, 3))
+    return np.fft.fftshift(np.fft.ifftn(shifted, axes=(2, 3), norm="ortho"), (2, 3))
+
+
+@pytest.mark.parametrize("lengths", [(8, 5), (4, 9), (3, 6)])
+def test_cropped_kspace_is_that_of_the_middle_of_the_image(lengths):
+    """Odd and even lengths: the origin stays at n // 2."""
+    kspace = torch.from_numpy(random(2, 3, 8, 9, dtype=np.complex128))
+    image, small = centred_image(kspace), centred_image(cropped(kspace, lengths))
+    starts = [n // 2 - m // 2 for n, m in zip((8, 9), lengths, strict=True)]
+    middle = image[:, :, starts[0] : starts[0] + lengths[0], starts[1] : starts[1] + lengths[1]]
+    assert np.allclose(small, middle, rtol=1e-12)
 
 
 def test_sampling_of_several_images():
