@@ -41,6 +41,8 @@ from .record import assemble
 
 #: Suffixes that no folder of results is meant by.
 PICTURES = (".cfl", ".gz", ".nii", ".npy", ".png")
+#: What may be asked beside a replay.
+REPLAYING = ("--replay", "--trust", "--out", "--json")
 RECORDS = {"objective": objective, "data_residual": data_residual}
 
 
@@ -80,11 +82,12 @@ def weights_of(settings: Any) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    argv, preset = understood(argv)
+    wanted, preset = understood(argv)
     parser = build_parser(preset)
-    config = parse(parser, argv)
+    config = parse(parser, wanted)
     reporter = Reporter(as_json=config.json, verb="reconstruct")
     if config.replay is not None:
+        refuse_beside_replay(argv, config.files)
         return replay(parser, config, reporter)
     if not config.files:
         raise UsageError("files: found none, expected at least one measurement file")
@@ -286,6 +289,17 @@ def solution_of(
     history = {name: values.unflatten(1, (len(y), samples)).mean(2) for name, values in drawn.history.items()}
     misfit = Problem(y, physics).relative_residual(drawn.mean)
     return Solution(drawn.mean, (solver.at_the_end,) * len(y), history, misfit, None, drawn.seconds), drawn.std
+
+
+def refuse_beside_replay(argv: list[str], files: list[str]) -> None:
+    """Refuse settings and files where a run is to be repeated as it was.
+
+    :raises UsageError: naming the first.
+    """
+    given = [word.split("=")[0] for word in argv if word.startswith("--")]
+    others = [name for name in given if name not in REPLAYING] or files
+    if others:
+        raise UsageError(f"{others[0]}: found beside --replay, expected no more than {', '.join(REPLAYING[1:])}")
 
 
 def replay(parser: ArgumentParser, config: Namespace, reporter: Reporter) -> int:

@@ -145,6 +145,8 @@ def check(config: Namespace) -> None:
         raise UsageError("--parameter: found none, expected the name of what is tuned, such as prior.weight")
     if config.steps < 1:
         raise UsageError(f"--steps: found {config.steps}, expected at least 1")
+    if not config.budget > 0:
+        raise UsageError(f"--budget: found {config.budget:g}, expected more than 0")
 
 
 def make(parser: ArgumentParser, config: Namespace) -> Run:

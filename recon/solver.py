@@ -156,13 +156,16 @@ class Solver(deepinv.models.Reconstructor):
         )
 
     def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
-        """The image alone.
+        """The image alone; ``x0`` is an image to start from.
 
         :raises Diverged: if an image did not stay finite.
         """
+        x0 = kwargs.pop("x0", None)
+        if kwargs:
+            raise TypeError(f"{type(self).__name__}: found the argument {next(iter(kwargs))}, expected only x0")
         problem = Problem(y, physics, self.priors)
         progress = run(
-            self, problem, self.init(problem, kwargs.get("x0")), stop=self.stop, max_iter=self.max_iter,
+            self, problem, self.init(problem, x0), stop=self.stop, max_iter=self.max_iter,
             record={}, callback=None, checkpoint=None,
         )  # fmt: skip
         if "diverged" in progress.status:

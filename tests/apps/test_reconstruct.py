@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from resolvent.apps.cli import INPUT, INTERRUPTED, TERMINATED, main
+from resolvent.apps.cli import INPUT, INTERRUPTED, TERMINATED, USAGE, main
 from resolvent.datasets import load_measurement, load_result, save_measurement
 from resolvent.operators import SPEED_OF_LIGHT, Blur, Dense, NearFieldMIMO
 from resolvent.priors.weights_file import shipped
@@ -61,6 +61,9 @@ def test_replay_gives_the_same_image_bit_for_bit(scene, tmp_path, capsys):
     result = tmp_path / "scene.h5"
     assert main(["reconstruct", "--replay", str(result)]) == 0
     assert "identical True" in capsys.readouterr().out
+    for more, name in ((["--solver.max_iter=3"], "--solver.max_iter"), ([str(scene)], str(scene))):
+        assert main(["reconstruct", "--replay", str(result), *more]) == USAGE
+        assert f"{name}: found beside --replay" in capsys.readouterr().err
 
 
 def test_arguments_in_a_configuration_join_those_of_the_preset(scene, tmp_path):

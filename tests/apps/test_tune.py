@@ -349,6 +349,7 @@ def test_two_processes_are_one(tmp_path, method):
          "found prior.weight, of which the image makes no use, expected another"),
         ({"parameter": []}, "--parameter: found none"),
         ({"steps": 0}, "--steps: found 0, expected at least 1"),
+        ({"more": ["--budget", "-1"]}, "--budget: found -1, expected more than 0"),
         ({"more": ["--least_eigenvalue", "0"]}, "--solver: found a problem with strong convexity 0, expected above 0"),
         ({"more": ["--method", "Nothing"]}, "Nothing"),
         ({"more": ["--method", "MAID", "--method.eps", "-1"]}, "eps: found -1.0, expected a finite number above 0"),

@@ -11,7 +11,7 @@ from deepinv.physics import GaussianNoise
 from torch.testing import assert_close
 
 from resolvent.apps.simulate_mri import phantom
-from resolvent.operators import CartesianMRI, Dense, FiniteDifferences, NearFieldMIMO, Scaled
+from resolvent.operators import CartesianMRI, CircularBlur, Dense, FiniteDifferences, NearFieldMIMO, Scaled
 from resolvent.priors import (
     L1,
     TV,
@@ -30,6 +30,7 @@ from resolvent.recon import (
     ConjugateGradient,
     ConstrainedADMM,
     FixedPointResidual,
+    HalfQuadratic,
     ObjectiveGap,
     PrimalDual,
     Problem,
@@ -369,6 +370,16 @@ def test_unrolled_gradient_beside_an_empty_image():
     for make in SOLVERS.values():
         (g,) = torch.autograd.grad(make(L1(weight), max_iter=5)(y, physics).abs().square().sum(), weight)
         assert torch.isfinite(g) and g != 0
+
+
+@pytest.mark.parametrize("name", [*SOLVERS, "HalfQuadratic"])
+def test_a_batch_of_no_images_and_arguments_that_are_none(name):
+    physics = CircularBlur(torch.ones(3, 3) / 9, (1, 6, 6))
+    kinds = SOLVERS | {"HalfQuadratic": HalfQuadratic}
+    solver, y = kinds[name](L1(0.3), max_iter=3), torch.zeros(0, 1, 6, 6)
+    assert solver(y, physics).shape == y.shape
+    with pytest.raises(TypeError, match="found the argument init, expected only x0"):
+        solver(y, physics, init=y)
 
 
 # -- both ways with deepinv -------------------------------------------------------------------------
