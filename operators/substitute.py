@@ -28,6 +28,8 @@ def substitute(module: M, path: str, value: Any) -> M:
         twin._parameters[part] = value
     elif part in twin._buffers:
         twin._buffers[part] = value
+    elif part in twin._modules:
+        twin._modules[part] = value
     else:
         twin.__dict__[part] = value
     return twin

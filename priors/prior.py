@@ -133,6 +133,16 @@ class Prior(deepinv.optim.Prior):
         return substitute(self, "weight", self.weight * factor)
 
 
+def start_prior(prior: deepinv.optim.Prior, x: Tensor) -> Aux:
+    """The inner state of a prior's prox; deepinv's priors have none."""
+    return prior.start(x) if isinstance(prior, Prior) else ()
+
+
+def prox_prior(prior: deepinv.optim.Prior, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
+    """The proximal step of a deepinv or resolvent prior."""
+    return prior.prox_from(v, gamma, aux) if isinstance(prior, Prior) else (prior.prox(v, gamma=gamma), aux)
+
+
 def largest(weight: float | Tensor) -> Tensor:
     """The largest of a prior's weights, a number; of a plain number in double precision."""
     return weight.max() if isinstance(weight, Tensor) else torch.tensor(weight, dtype=torch.float64)

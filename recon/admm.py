@@ -16,9 +16,10 @@ from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
 from ..operators.norm import TINY
+from ..priors.prior import prox_prior, start_prior
 from .linear import Fit, fit_data, resumed_fit, start_fit
 from .problem import Problem, norms
-from .solver import Solver, prox_prior, start_prior
+from .solver import Solver
 from .stopping import Criterion
 
 #: Penalty over ``||A||^2`` where none is given: the ratio of the near-field radar set-up (500 / 4.4e4).

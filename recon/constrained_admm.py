@@ -21,10 +21,11 @@ from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
 from ..operators.norm import TINY
+from ..priors.prior import prox_prior, start_prior
 from .admm import RELATIVE_PENALTY
 from .linear import data_prox_with_data
 from .problem import Problem, inner, norms, per_image
-from .solver import Solver, prox_prior, start_prior
+from .solver import Solver
 from .stopping import Criterion, MagnitudeChange
 
 

@@ -22,9 +22,10 @@ from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
 from ..operators.norm import TINY
+from ..priors.prior import prox_prior, start_prior
 from .linear import data_prox
 from .problem import Problem, norms
-from .solver import Solver, prox_prior, start_prior
+from .solver import Solver
 from .start import first_image
 from .stopping import Criterion, RelativeChange
 

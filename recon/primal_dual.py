@@ -23,8 +23,9 @@ from torch import Tensor
 
 from ..operators.norm import TINY
 from ..priors import Analysis
+from ..priors.prior import prox_prior, start_prior
 from .problem import Problem, norms, plus
-from .solver import Solver, prox_prior, start_prior
+from .solver import Solver
 from .stopping import Criterion
 
 #: tau times ``||A||^2`` where no step is given; the limit is 2.

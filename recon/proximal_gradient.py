@@ -18,8 +18,9 @@ from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
 from ..operators.norm import TINY
+from ..priors.prior import prox_prior, start_prior
 from .problem import Problem, inner, norms, per_image, plus
-from .solver import Solver, prox_prior, start_prior
+from .solver import Solver
 from .stopping import Criterion
 
 

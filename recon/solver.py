@@ -13,7 +13,6 @@ from deepinv.optim import Prior as AnyPrior
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
-from ..priors import Prior
 from .loop import Callback, Checkpoint, Record, run
 from .problem import Problem
 from .stopping import Criterion, RelativeChange, relative_change
@@ -181,15 +180,3 @@ def objective(problem: Problem, state: State) -> Tensor:
 def data_residual(problem: Problem, state: State) -> Tensor:
     """``||A x - y|| / ||y||`` per image, for ``record``."""
     return problem.relative_residual(state.x)
-
-
-def start_prior(prior: AnyPrior, x: Tensor) -> tuple[Tensor, ...]:
-    """The inner state of a prior's prox; deepinv's priors have none."""
-    return prior.start(x) if isinstance(prior, Prior) else ()
-
-
-def prox_prior(
-    prior: AnyPrior, v: Tensor, gamma: float | Tensor, aux: tuple[Tensor, ...]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The proximal step of a deepinv or resolvent prior."""
-    return prior.prox_from(v, gamma, aux) if isinstance(prior, Prior) else (prior.prox(v, gamma=gamma), aux)

@@ -29,8 +29,10 @@ def first_image(problem: Problem) -> Tensor:
     if fit.is_complex() or not isinstance(problem.physics, LinearPhysics):
         return fitted(problem)
     seen = problem.physics.A(torch.ones_like(fit))
-    takes_means = bool(seen.numel()) and not seen.is_complex() and all(
-        float(t.min()) >= -SEEN * float(t.max()) for t in (seen, problem.physics.A_adjoint(seen))
+    takes_means = (
+        bool(seen.numel())
+        and not seen.is_complex()
+        and all(float(t.min()) >= -SEEN * float(t.max()) for t in (seen, problem.physics.A_adjoint(seen)))
     )
     return filled(problem.physics, problem.y) if takes_means else fitted(problem)
 
