@@ -172,7 +172,7 @@ def recorded(job: Job, m: Measurement, sampler: Sampler, found: Acquisition, gro
     mean = found.mean[None].cpu()
     misfit = Problem(seen.y, taken).relative_residual(mean)
     solution = Solution(mean, (sampler.at_the_end,), history_of(found), misfit, None, found.seconds)
-    result = assemble(job.about(), seen, sampler, solution, found.std[None])
+    result = assemble(job.about(), seen, sampler, solution, found.std[None], len(found.samples))
     about = {
         "operator": type(m.physics).__name__, "iterations": sampler.max_iter, "groups": groups,
         "order": list(found.order), "choices": [_plain(choice._asdict()) for choice in found.choices],

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,14 @@ def refuse_aliases(argv: list[str]) -> None:
 
 
 def plain(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
-    """A configuration as plain values, those that are None among them: a constructor may default to others."""
-    return json.loads(parser.dump(config, format="json", skip_unset=False))
+    """A configuration as plain values, those that are None among them: a constructor may default to others.
+
+    What has none, such as a function, is named without its address, which no two processes share.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s).*[Uu]nable to serialize")
+        dumped = parser.dump(config, format="json", skip_unset=False)
+    return json.loads(re.sub(r" at 0x[0-9a-f]+>", ">", dumped))
 
 
 def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:

@@ -19,6 +19,10 @@ from ..priors.weights_file import SUFFIX, read_description, shipped
 from .arguments import configuration_files
 from .cli import UsageError
 
+#: Operators around others, whose methods are those of the one inside.
+WRAPPERS = ("Scaled", "Restricted")
+#: Networks that take no notice of the noise level, and denoise at the mean of those of their training.
+ONE_LEVEL = ("BlindSpotNetwork", "LearnedProximalNetwork")
 PRESETS = Path(str(files(__package__) / "presets"))
 
 
@@ -44,13 +48,17 @@ def refuse_one_level(weights: str, method: dict[str, Any]) -> None:
     :raises UsageError: saying which.
     """
     noise: dict[str, Any] = {}
+    ignores = False
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        noise = dict(read_description(weights)["config"]["noise"]["init_args"])
-    low = noise.get("low")
-    if method["prior"]["init_args"].get("sigma", 0) is None and low is not None and low == noise.get("high"):
+        description = read_description(weights)
+        ignores = description.get("architecture") in ONE_LEVEL
+        noise = dict(description["config"]["noise"]["init_args"])
+    low = noise.get("low", noise.get("sigma"))
+    one = ignores or (low is not None and low == noise.get("high", low))
+    if method["prior"]["init_args"].get("sigma", 0) is None and one:
         solver = method["solver"]["class_path"].rpartition(".")[2]
         raise UsageError(
-            f"--prior: found {weights!r}, trained for noise of {low:g} alone, expected weights for all the levels that "
+            f"--prior: found {weights!r}, made for noise of one strength, expected weights for all the levels that "
             f"{solver} goes through, such as image-denoiser, or a --solver and --solver.step_size beside it"
         )
 
@@ -99,10 +107,10 @@ def first_modality(argv: list[str]) -> str | None:
 
 
 def modality(path: Path) -> str:
-    """Name of the operator in a measurement file."""
+    """Name of the innermost operator in a measurement file."""
     with reading(path) as file:
         group = file["physics"]
-        while text(group.attrs["operator"]) == "Scaled":
+        while text(group.attrs["operator"]) in WRAPPERS:
             group = group["physics"]
         return text(group.attrs["operator"])
 
@@ -120,10 +128,10 @@ def trained_preset(operator: str, weights: str) -> dict[str, Any]:
     """
     own = preset_path(operator, PRESETS / "trained")
     if not own.exists():
-        example = f"--prior Denoiser --prior.denoiser {weights} --prior.sigma 0.05"
+        example = f"--prior Denoiser --prior.denoiser {weights} --prior.sigma null --solver HalfQuadratic"
         raise UsageError(
-            f"--prior: found weights, {weights!r}, for which {operator} has no method; expected a class: {example} "
-            "--solver ProximalGradient, the level in the units of the image"
+            f"--prior: found weights, {weights!r}, for which {operator} has no method; expected a class: {example}, "
+            "for weights of many levels and images in the units that they were trained in"
         )
     return yaml.safe_load(own.read_text())
 

@@ -8,7 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from ..datasets import InputError, export, load_measurement, load_result
+from ..datasets.export import white
+from ..datasets.hdf5 import to_numpy
 from ..datasets.result import in_order
+from ..recon import log_compress
 from .arguments import keep_apart, new_parser, parse
 from .cli import UsageError
 from .info import own_format
@@ -19,10 +22,13 @@ def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = new_parser("export", "Write the image of a result, or the truth of a measurement, for other programs.")
     parser.add_argument("file", type=str, help="result or measurement file")
-    parser.add_argument("--out", type=str, required=True, help=".h5, .nii, .nii.gz, .npy, .cfl or .png")
+    parser.add_argument("--out", type=str, required=True, help=".h5, .nii, .nii.gz, .npy, .cfl, .tif or .png")
     parser.add_argument("--image", type=int, default=0, help="which image of the batch")
     parser.add_argument("--truth", action="store_true", help="of a result the truth, where it has one")
     parser.add_argument("--window", type=list[float] | None, help="values drawn black and white in PNG")
+    parser.add_argument(
+        "--decibels", type=float | None, help="draw PNG in decibels: so many below the peak are black, as in a B-mode"
+    )
     config = parse(parser, argv)
     keep_apart(config.out, [config.file])
     images, axes = _images(Path(config.file), config.truth)
@@ -30,10 +36,23 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"--image: found {config.image}, expected 0 to {len(images) - 1} in {config.file}")
     if config.window is not None and not (len(config.window) == 2 and config.window[0] < config.window[1]):
         raise UsageError(f"--window: found {config.window}, expected two numbers, the lower first")
-    export(config.out, images[config.image], voxel_size(axes), config.window)
+    image, window = images[config.image], config.window
+    if config.decibels is not None:
+        image, window = _in_decibels(image, config.decibels, config.out, window), (0.0, 1.0)
+    export(config.out, image, voxel_size(axes), window)
     which = f"image {config.image} of {len(images)}, " if len(images) > 1 else ""
     print(f"{config.out}: {which}{' x '.join(map(str, images.shape[1:]))} {str(images.dtype).removeprefix('torch.')}")
+    if config.out.endswith(".png") and window is None:
+        print(f"  0 is black and {white(to_numpy(image)):.4g} white; --window names others")
     return 0
+
+
+def _in_decibels(image: Tensor, decibels: float, out: str, window: list[float] | None) -> Tensor:
+    """1 at the peak, 0 so many decibels below."""
+    if not out.endswith(".png") or window is not None or not decibels > 0:
+        found = f"{decibels:g}{' beside --window' if window is not None else ''}"
+        raise UsageError(f"--decibels: found {found} for {out}, expected a number above 0, for PNG, without --window")
+    return log_compress(image.abs()[None], decibels)[0]
 
 
 def _images(path: Path, truth: bool) -> tuple[Tensor, dict[str, Any]]:

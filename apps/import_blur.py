@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..datasets import Arrays, InputError, read_arrays, recognise, save_measurement
-from ..datasets.images import as_kernel, as_photograph
+from ..datasets.images import as_kernel, as_photograph, as_volume
 from .cli import UsageError
 from .import_ import pick
 
@@ -25,9 +25,10 @@ def main(
     array: str | None = None,
     kernel_array: str | None = None,
     turn_kernel: bool = False,
+    volume: bool = False,
     noise_std: float | None = None,
 ) -> None:
-    """Make a measurement file from a blurred photograph and its kernel.
+    """Make a measurement file from a blurred photograph, or volume, and its kernel.
 
     :param source: photograph, gray or in colour, of any known format; integers of pictures become [0, 1].
     :param out: measurement file to write.
@@ -35,14 +36,16 @@ def main(
     :param array: which array of the source, if it holds several.
     :param kernel_array: which array of the kernel's file, if it holds several.
     :param turn_kernel: turn the kernel by 180 degrees, for one that was meant for correlation.
+    :param volume: source and kernel have depth, rows and columns, as stacks of a microscope.
     :param noise_std: standard deviation of the noise, in units of the photograph; estimated in reconstruction if
         not given.
     """
     from ..operators import Blur
 
-    photograph = _read(source, array, "--array", as_photograph)
-    weights = _read(kernel, kernel_array, "--kernel_array", as_kernel)
-    weights = weights.flip(0, 1) if turn_kernel else weights
+    convert = as_volume if volume else as_photograph
+    photograph = _read(source, array, "--array", convert)
+    weights = as_kernel(Path(kernel), _read(kernel, kernel_array, "--kernel_array", convert))
+    weights = weights.flip(tuple(range(weights.ndim))) if turn_kernel else weights
     if any(k > n for k, n in zip(weights.shape, photograph.shape[1:], strict=True)):
         found, most = (" x ".join(map(str, shape)) for shape in (weights.shape, photograph.shape[1:]))
         raise InputError(f"{kernel}: a kernel of {found}, expected no larger than the photograph, {most}")
@@ -52,7 +55,7 @@ def main(
     meta = {"source": Path(source).name, "kernel": Path(kernel).name, "kernel turned": turn_kernel}
     save_measurement(out, photograph[None], physics, noise_std=noise_std, meta=meta)
     size, window = (" x ".join(map(str, shape)) for shape in (photograph.shape, weights.shape))
-    print(f"{out}: a photograph of {size}, kernel {window}")
+    print(f"{out}: a {'volume' if volume else 'photograph'} of {size}, kernel {window}")
     for note in cautions(source, photograph, noise_std):
         print(f"  note: {note}")
 

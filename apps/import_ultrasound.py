@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from ..datasets import Arrays, InputError, analytic, demodulate, read_arrays, save_measurement
+from ..datasets.demodulation import SHORTEST
 from ..operators import FullMatrixCapture, Operator, PlaneWaveIQ
+from ..operators.norm import norms
 from .cli import UsageError
 from .import_ import pick
 
@@ -20,6 +22,10 @@ from .import_ import pick
 AXES = ("frame", "transmission", "element", "sample")
 #: Pixels of an image along one axis; more are a slip of units.
 LONGEST = 20_000
+#: Share of the energy that lies where it should, or should not.
+LEAST = 0.1
+#: Traces looked at for that.
+MOST = 256
 
 
 def main(
@@ -75,8 +81,11 @@ def main(
         "sampling_frequency": sampling_frequency, "carrier_frequency": carrier_frequency, "start_time": start_time,
         "speed_of_sound": speed_of_sound, "f_number": f_number,
     }  # fmt: skip
+    if n_samples <= SHORTEST:
+        raise InputError(f"{source}: found {n_samples} samples in a trace, expected more than {SHORTEST}")
     with _as_usage_error():
         physics = _operator(kind, angles, scan)
+        _check_carrier(traces, sampling_frequency, carrier_frequency, bandwidth)
         y = _complex(traces, sampling_frequency, carrier_frequency, bandwidth, start_time)[:, None]
     if tuple(y.shape[1:]) != physics.data_shape:
         option = "--angles" if kind == "plane-wave" else "--axes"
@@ -85,6 +94,14 @@ def main(
     save_measurement(out, y, physics, noise_std=noise_std, meta={"source": Path(source).name})
     samples, pixels = (" x ".join(map(str, shape)) for shape in (y.shape[2:], physics.image_shape[1:]))
     print(f"{out}: {len(y)} x {samples} complex samples, {pixels} pixels")
+    if (
+        not traces.is_complex()
+        and bandwidth
+        and (share := float(norms(y).square().sum() / norms(traces).square().sum() / 2)) < LEAST
+    ):
+        print(
+            f"  note: {share:.0%} of the traces' energy lie within the bandwidth about the carrier: are both in hertz?"
+        )
 
 
 def _operator(kind: str, angles: list[float], scan: dict[str, Any]) -> Operator:
@@ -119,6 +136,25 @@ def _sorted(path: Path, values: Tensor, axes: str, frame: int | None) -> Tensor:
             raise UsageError(f"--frame: found {frame}, expected 0 to {len(values) - 1} in {path}")
         values = values[frame : frame + 1]
     return values if values.is_complex() or values.dtype == torch.float64 else values.to(torch.float32)
+
+
+def _check_carrier(traces: Tensor, rate: float, carrier: float, bandwidth: float | None) -> None:
+    """Refuse complex traces that say, or are said, something else than they are.
+
+    Analytic signals, whose carrier is still in them, have next to nothing at negative frequencies; IQ data as much as
+    at positive ones.
+    """
+    if not traces.is_complex():
+        return
+    if bandwidth is not None:
+        raise UsageError(f"--bandwidth: found {bandwidth:g} for complex traces, expected none: they are demodulated")
+    power = torch.fft.fft(traces.flatten(0, -2)[:MOST]).abs().square().sum(0)
+    negative = float(power[power.shape[0] // 2 + 1 :].sum() / power.sum().clamp_min(1e-300))
+    if carrier == 0 and negative > LEAST:
+        raise UsageError(
+            "--carrier_frequency: found none for complex traces, of whose energy "
+            f"{negative:.0%} lie at negative frequencies, expected that of their demodulation, in hertz"
+        )
 
 
 def _complex(traces: Tensor, rate: float, carrier: float, bandwidth: float | None, start: float) -> Tensor:

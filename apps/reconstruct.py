@@ -93,7 +93,8 @@ def main(argv: list[str]) -> int:
         raise UsageError("files: found none, expected at least one measurement file")
     if config.out is None:
         raise UsageError("--out: found none, expected a folder, or a .h5 file for a single input")
-    carry_out(plan(parser, config), lambda job: reconstruct(parser, job, reporter, config), reporter)
+    jobs = plan(parser, config, [word.split("=")[0] for word in argv])
+    carry_out(jobs, lambda job: reconstruct(parser, job, reporter, config), reporter)
     return 0
 
 
@@ -142,12 +143,16 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
     return parser
 
 
-def plan(parser: ArgumentParser, config: Namespace) -> list[Job]:
-    """This process's share of the jobs; files are dealt out under torchrun."""
+def plan(parser: ArgumentParser, config: Namespace, options: list[str]) -> list[Job]:
+    """This process's share of the jobs; files are dealt out under torchrun.
+
+    :param options: those on the command line.
+    """
     settings, device = settings_of(parser, config), choose_device(config.device)
     make, prior = choose(parser, settings)
     solver = make(prior)
     check_samples(solver, config.samples)
+    refuse_unheard(solver, options)
     settings |= {} if len(solver.priors) else {"prior": None}
     out, sources = Path(config.out), [Path(f) for f in config.files]
     single = out.suffix in (".h5", ".hdf5")
@@ -257,13 +262,14 @@ def solve(
         record = {name: RECORDS[name] for name in job.settings["record"]}
         with reporter.progress(job.source, solver.max_iter) as callback:
             run = {"x0": x0, "record": record, "callback": callback, "checkpoint": checkpoint}
-            solution, std = solution_of(solver, y, physics, job.settings.get("samples", 1), **run)
+            samples = job.settings.get("samples", 1)
+            solution, std = solution_of(solver, y, physics, samples, **run)
         if "diverged" in solution.status:
             raise NumericalFailure(
                 f"{job.source}: image {solution.status.index('diverged')} diverged in iteration "
                 f"{solution.iterations}, expected finite numbers; a smaller --solver.step_size may help"
             )
-        return assemble(job.about() | {"strength": strength}, measurement, solver, solution, std)
+        return assemble(job.about() | {"strength": strength}, measurement, solver, solution, std, samples)
 
 
 def check_scale(source: Path, y: torch.Tensor) -> None:
@@ -289,6 +295,17 @@ def solution_of(
     history = {name: values.unflatten(1, (len(y), samples)).mean(2) for name, values in drawn.history.items()}
     misfit = Problem(y, physics).relative_residual(drawn.mean)
     return Solution(drawn.mean, (solver.at_the_end,) * len(y), history, misfit, None, drawn.seconds), drawn.std
+
+
+def refuse_unheard(solver: Solver, options: list[str]) -> None:
+    """Refuse weights of the prior where a sampler takes the prior as it is.
+
+    :raises UsageError: naming the option.
+    """
+    for name in ("--strength", "--prior.weight"):
+        if name in options and isinstance(solver, Sampler):
+            kind = type(solver).__name__
+            raise UsageError(f"{name}: found for {kind}, expected none: a sampler weighs its prior by the noise level")
 
 
 def refuse_beside_replay(argv: list[str], files: list[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..datasets import Measurement, Result
-from ..operators import Operator, Scaled
+from ..operators import Operator
 from ..operators.norm import TINY
 from ..recon import (
     Migration,
@@ -30,17 +30,22 @@ FAR = 0.1
 
 
 def assemble(
-    about: dict[str, Any], m: Measurement, solver: Solver, solution: Solution, std: torch.Tensor | None = None
+    about: dict[str, Any],
+    m: Measurement,
+    solver: Solver,
+    solution: Solution,
+    std: torch.Tensor | None = None,
+    samples: int = 1,
 ) -> Result:
     """Image, history and record of a finished run.
 
     :param about: what the caller knows of it.
-    :param std: of the samples whose mean the image is.
+    :param std: of the samples whose mean the image is, and how many they are.
     """
     image = solution.image.cpu()
     truth = m.truth.to(image.dtype) if m.truth is not None else None
     std = std.cpu() if std is not None else None
-    metrics = measures(solver, image, truth, m) | uncertainty(image, truth, std)
+    metrics = measures(solver, image, truth, m) | uncertainty(image, truth, std, samples)
     run = {
         "operator": type(m.physics).__name__, "solver": type(solver).__name__,
         "x_update": getattr(m.physics, "x_update", None), "noise_std": m.noise_std, "meta": dict(m.meta),
@@ -53,12 +58,19 @@ def assemble(
     return Result(image, solution.history, about | run, truth, axes_of(m.physics), std, window=window)
 
 
-def uncertainty(image: torch.Tensor, truth: torch.Tensor | None, std: torch.Tensor | None) -> dict[str, Any]:
-    """Root mean square of the standard deviation, and what the error is of it: 1 where the samples know it."""
+def uncertainty(
+    image: torch.Tensor, truth: torch.Tensor | None, std: torch.Tensor | None, samples: int
+) -> dict[str, Any]:
+    """Root mean square of the standard deviation, and what the error is of the one expected.
+
+    A mean of n samples misses a truth drawn like them by the deviation times the root of 1 + 1/n: 1 where the samples
+    know it.
+    """
     if std is None:
         return {}
     spread = _rms(std)
-    known = {} if truth is None else {"error_over_spread": (_rms(image - truth) / spread.clamp_min(TINY)).tolist()}
+    expected = spread.clamp_min(TINY) * (1 + 1 / samples) ** 0.5
+    known = {} if truth is None else {"error_over_spread": (_rms(image - truth) / expected).tolist()}
     return {"spread": spread.tolist()} | known
 
 
@@ -124,11 +136,12 @@ def weighed_by_noise(solver: Solver) -> bool:
 
 
 def unexplained(metrics: dict[str, Any], solution: Solution, m: Measurement) -> list[str]:
-    """A caution where a finished image explains next to nothing of data that are not mostly noise."""
+    """A caution where an image explains next to nothing of data that are not mostly noise, or none explains more."""
     size = torch.linalg.vector_norm(_floating(m.y).flatten(1), dim=1)
     noise = (m.noise_std or 0.0) * m.y[0].numel() ** 0.5
     shares = zip(metrics.get("relative_residual", ()), size.tolist(), solution.status, strict=False)
-    worst = max((r for r, norm, status in shares if status != "max_iter" and noise < norm / 2), default=0)
+    finished = (r for r, norm, status in shares if (status != "max_iter" or r > 1) and noise < norm / 2)
+    worst = max(finished, default=0)
     if not bool(solution.image.abs().sum() > 0) or not worst > 0.9:
         return []
     return [
@@ -156,6 +169,5 @@ def missed(solution: Solution, m: Measurement, noise_std: float) -> list[str]:
 
 def axes_of(physics: Operator) -> dict[str, torch.Tensor]:
     """Voxel coordinates of an operator that has them."""
-    inner = physics.physics if isinstance(physics, Scaled) else physics
-    grid = inner.geometry()
+    grid = physics.innermost.geometry()
     return {name: grid[name].cpu() for name in ("x", "y", "z") if isinstance(grid.get(name), torch.Tensor)}

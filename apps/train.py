@@ -273,9 +273,10 @@ def _check_channels(run: Run) -> None:
 
 
 def _check_loss(run: Run) -> None:
-    if run.loss.needs_clean and not run.noise.from_clean:
-        loss, noise = type(run.loss).__name__, type(run.noise).__name__
-        raise UsageError(f"--loss: found {loss}, which needs the clean images that {noise} has not, expected another")
+    try:
+        run.loss.check(run.noise)
+    except ValueError as error:
+        raise UsageError(f"--loss: {error}") from error
 
 
 def finished(run: Run) -> bool:
@@ -372,7 +373,7 @@ def write_weights(run: Run, tuner: SelfTuner | None) -> None:
     metrics |= quality(run, denoised(run, held_out), held_out, "validation_psnr")
     if run.noise.from_clean:
         metrics["validation_psnr_noisy"] = mean_psnr(held_out.noisy, held_out.clean)
-    about = {"config": run.settings, "data": run.data, "metrics": metrics}
+    about = {"config": run.settings, "data": run.data, "metrics": metrics, "gives": run.loss.gives}
     if tuner is not None:
         about["hyperparameters"] = tuner.model.hyperparameters.current()
     about |= {"fingerprint": run.fingerprint, "version": version("resolvent")}

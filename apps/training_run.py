@@ -106,9 +106,10 @@ def denoised(run: Run, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def quality(run: Run, estimate: Tensor, batch: Batch, psnr: str = "psnr") -> dict[str, float]:
-    """PSNR of estimates under the name ``psnr``; where no image is clean, the loss."""
+    """PSNR of estimates under the name ``psnr``; where no image is clean, the loss, all that is random in it fixed."""
     if run.noise.from_clean:
         return {psnr: mean_psnr(estimate, batch.clean)}
+    torch.manual_seed(counted(run.settings["seed"], VALIDATION).initial_seed())
     return {"validation_loss": float(run.loss(run.result, batch))}
 
 

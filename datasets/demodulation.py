@@ -17,6 +17,9 @@ import torch
 from scipy.signal import butter, hilbert, sosfiltfilt
 from torch import Tensor
 
+#: Samples that the filter asks for at either end.
+SHORTEST = 18
+
 
 def demodulate(
     rf: Any, sampling_frequency: float, carrier_frequency: float, bandwidth: float, start_time: float = 0.0
@@ -26,9 +29,11 @@ def demodulate(
     :param rf: real traces ``(..., n_samples)``, array or tensor; integers become double precision.
     :param bandwidth: two-sided, in hertz: a zero-phase Butterworth filter of order 5 has its corner at half of it.
     :param start_time: time of the first sample in seconds.
-    :raises ValueError: for complex traces, or a bandwidth not between 0 and the sampling frequency.
+    :raises ValueError: for complex traces, too few samples, or a bandwidth not between 0 and the sampling frequency.
     """
     traces = _real(rf)
+    if traces.shape[-1] <= SHORTEST:
+        raise ValueError(f"rf: found {traces.shape[-1]} samples, expected more than {SHORTEST}")
     if not 0 < bandwidth < sampling_frequency:
         raise ValueError(f"bandwidth: found {bandwidth:g} Hz, expected between 0 and {sampling_frequency:g} Hz")
     time = start_time + np.arange(traces.shape[-1]) / sampling_frequency

@@ -1,6 +1,7 @@
-"""Images for other programs: HDF5, NIfTI, npy, BART, and PNG.
+"""Images for other programs: HDF5, NIfTI, npy, BART, TIFF and PNG.
 
-Complex images stay complex in all but PNG, which shows :math:`|x|` between two values as 16-bit gray, and real images
+Complex images stay complex in all but pictures. TIFF has their magnitude, and real values as they are, in single
+precision, a volume page by page. PNG shows :math:`|x|` between two values as 16-bit gray, and real images
 as they are: a flat image by itself, of a volume the maximum along each of its axes, side by side. Three channels of a
 flat real image are red, green and blue, of 8 bits.
 """
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 from torch import Tensor
 
@@ -30,7 +32,7 @@ def export(
     voxel_size: Sequence[float] | None = None,
     window: tuple[float, float] | None = None,
 ) -> None:
-    """Write one image in the format of ``path``'s suffix: .h5, .nii, .nii.gz, .npy, .cfl (and .hdr) or .png.
+    """Write one image in the format of ``path``'s suffix: .h5, .nii, .nii.gz, .npy, .cfl (and .hdr), .tif or .png.
 
     :param image: ``(*spatial)`` or ``(C, *spatial)``; a single channel is dropped. Real ``(3, rows, columns)`` is in
         colour; a volume of that shape is ``(1, 3, rows, columns)``.
@@ -45,6 +47,8 @@ def export(
     writers: dict[str, Writer] = {
         ".h5": _write_hdf5, ".nii": _write_nifti, ".nii.gz": _write_nifti, ".npy": _write_npy, ".cfl": _write_bart,
         ".png": lambda path, values, _: _write_png(path, values, window, coloured),
+        ".tif": lambda path, values, _: _write_tiff(path, values, coloured),
+        ".tiff": lambda path, values, _: _write_tiff(path, values, coloured),
     }  # fmt: skip
     suffix = next((s for s in writers if path.name.endswith(s) and path.name != s), None)
     if suffix is None:
@@ -103,6 +107,15 @@ def _write_png(path: Path, values: np.ndarray, window: tuple[float, float] | Non
     pixels = np.round(255 * level.transpose(1, 2, 0)).astype(np.uint8) if coloured else np.round(65535 * level)
     with atomic(path) as partial, partial.open("wb") as file:
         Image.fromarray(pixels if coloured else pixels.astype(np.uint16)).save(file, format="PNG")
+
+
+def _write_tiff(path: Path, values: np.ndarray, coloured: bool) -> None:
+    if values.ndim not in (2, 3):
+        raise InputError(f"{path}: image has {values.ndim} axes, expected 2 or 3 in TIFF")
+    stored = (np.abs(values) if np.iscomplexobj(values) else values).astype(np.float32)
+    kind, stored = ("rgb", stored.transpose(1, 2, 0)) if coloured else ("minisblack", stored)
+    with atomic(path) as partial, partial.open("wb") as file:
+        tifffile.imwrite(file, stored, photometric=kind, metadata=None)
 
 
 def white(values: np.ndarray) -> float:

@@ -113,8 +113,9 @@ def read_tensor(path: Path, item: h5py.Dataset, allowance: Allowance | None = No
         raise InputError(f"{path}: {printable(item.name)} has type {printable(item.dtype)}, expected numbers")
     _check_storage(path, item, allowance or Allowance(path))
     array = item[()]
-    if item.dtype.names == ("real", "imag"):
-        array = array["real"] + 1j * array["imag"]
+    if item.dtype.names in PAIRS:
+        real, imaginary = (array[name] for name in item.dtype.names)
+        array = real + np.complex64(1j) * imaginary
     return to_tensor(np.asarray(array))
 
 

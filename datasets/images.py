@@ -110,16 +110,32 @@ def as_photograph(path: Path, found: Arrays, values: Tensor) -> Tensor:
     axis = found.facts.get("channel_axis", -1)
     colours = values.movedim(axis, 0) if values.ndim == 3 else values[None]
     if len(colours) > 4:
-        raise InputError(f"{path}: {kind} of shape {shape}, expected at most 4 colours on axis {axis}")
+        expected = f"expected at most 4 colours on axis {axis}, or --volume true"
+        raise InputError(f"{path}: {kind} of shape {shape}, {expected}")
     return (colours[:3] if len(colours) == 4 else colours).to(torch.float32) / found.facts.get("white", 1)
 
 
-def as_kernel(path: Path, found: Arrays, values: Tensor) -> Tensor:
-    """One of the arrays of a file as a kernel ``(h, w)`` float64 of sum 1, colours averaged.
+def as_volume(path: Path, found: Arrays, values: Tensor) -> Tensor:
+    """One of the arrays of a file as ``(1, depth, rows, columns)`` float32, such as a stack of pages.
 
-    :raises InputError: as :func:`as_photograph`, or if its sum is not above 0.
+    Integers of a picture become [0, 1].
+
+    :raises InputError: if it has not three axes of finite real numbers, other than colours.
     """
-    kernel = as_photograph(path, found, values).double().mean(0)
+    kind = str(values.dtype).removeprefix("torch.")
+    if values.ndim != 3 or values.is_complex() or 0 in values.shape or "channel_axis" in found.facts:
+        raise InputError(f"{path}: {kind} of shape {tuple(values.shape)}, expected real numbers (depth, rows, columns)")
+    if wrong := int((~torch.isfinite(values)).sum()):
+        raise InputError(f"{path}: found {wrong} NaN or infinite of {values.numel()} values, expected finite ones")
+    return values[None].to(torch.float32) / found.facts.get("white", 1)
+
+
+def as_kernel(path: Path, image: Tensor) -> Tensor:
+    """A picture or volume ``(C, *spatial)`` as a kernel ``(*spatial)`` float64 of sum 1, colours averaged.
+
+    :raises InputError: if its sum is not above 0.
+    """
+    kernel = image.double().mean(0)
     if not kernel.sum() > 0:
         raise InputError(f"{path}: a kernel of sum {float(kernel.sum()):g}, expected above 0")
     return kernel / kernel.sum()

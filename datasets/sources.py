@@ -44,6 +44,10 @@ class Source(abc.ABC):
     def origin(self) -> list[dict[str, Any]]:
         """What the images are: plain values that differ where the images do."""
 
+    def scene(self, index: int) -> Any:
+        """What image ``index`` is of: images of one scene are all learnt from or all held out."""
+        return index
+
 
 class Pieces(Source):
     """Random crops of images held in memory as they are stored.
@@ -118,20 +122,23 @@ class ImageFolder(Pieces):
 class Volumes(Pieces):
     """Every array of three axes in the files of a folder, or in one file: NIfTI, npz, MATLAB and others.
 
-    Each is divided by its peak magnitude; of complex volumes the magnitude is taken.
+    Of complex volumes the magnitude is taken; real values keep their sign.
 
     :param size: sides of the crops, voxels.
+    :param peak: what becomes 1, in the units of the files; the peak magnitude of each volume if None.
     :raises InputError: if a file is damaged, has no volume, or is smaller than a crop.
     """
 
-    def __init__(self, path: str | os.PathLike[str], size: int | Sequence[int] = 32):
+    def __init__(self, path: str | os.PathLike[str], size: int | Sequence[int] = 32, peak: float | None = None):
         super().__init__(size)
+        if peak is not None and not 0 < peak < math.inf:
+            raise ValueError(f"peak: found {peak}, expected a finite number above 0")
         for file in _files(path):
             volumes = {n: v for n, v in read_arrays(file).arrays.items() if v.ndim == 3}
             if not volumes:
                 raise InputError(f"{file}: found no array of three axes, expected volumes")
             for name, volume in volumes.items():
-                self.add(f"{file}:{name}", _magnitude(volume)[None], sha256(file))
+                self.add(f"{file}:{name}", _at_peak(volume, peak)[None], sha256(file))
 
 
 class Slices(Pieces):
@@ -143,6 +150,7 @@ class Slices(Pieces):
     :param axis: of the volume, 0 to 2, across which it is cut.
     :param between: shares of that axis between which the planes lie.
     :param coarser: so many voxels along either side of a plane become one pixel, their mean.
+    :param peak: as of :class:`Volumes`.
     :raises InputError: as :class:`Volumes`.
     """
 
@@ -153,6 +161,7 @@ class Slices(Pieces):
         axis: int = 2,
         between: tuple[float, float] = (0.0, 1.0),
         coarser: int = 1,
+        peak: float | None = None,
     ):
         super().__init__(size)
         if axis not in (0, 1, 2) or not 0 <= between[0] < between[1] <= 1 or coarser < 1:
@@ -161,12 +170,16 @@ class Slices(Pieces):
                 f"axis, between, coarser: found {found}, expected 0 to 2, 0 <= begin < end <= 1, 1 or more"
             )
         self.axis, self.between, self.coarser = axis, tuple(between), coarser
-        whole = Volumes(path, 1)
+        whole = Volumes(path, 1, peak)
         for name, volume, digest in zip(whole.names, whole.images, whole.digests, strict=True):
             length = volume.shape[1 + axis]
             for k in range(*(round(share * length) for share in between)):
                 plane = functional.avg_pool2d(volume.select(1 + axis, k).mT, coarser)
                 self.add(f"{name}:{k}", plane, digest)
+
+    def scene(self, index: int) -> str:
+        """The volume."""
+        return self.names[index].rpartition(":")[0]
 
     def origin(self) -> list[dict[str, Any]]:
         which = {"name": "slices", "axis": self.axis, "between": list(self.between), "coarser": self.coarser}
@@ -207,13 +220,16 @@ class WithPhase(Source):
         smooth = functional.interpolate(field, tuple(shape), mode="bicubic", align_corners=True)[0]
         return smooth + 2 * math.pi * torch.rand((), generator=generator)
 
+    def scene(self, index: int) -> Any:
+        return self.source.scene(index)
+
     def origin(self) -> list[dict[str, Any]]:
         about = {"name": "with phase", "strength": self.strength, "grid": self.grid, "gain": list(self.gain)}
         return [about, *self.source.origin()]
 
 
 class Truths(Pieces):
-    """The true images kept in measurement files, as magnitudes of peak 1.
+    """The true images kept in measurement files, at peak magnitude 1; of complex ones the magnitudes.
 
     :param files: measurement files, or one folder of them.
     :param size: sides of the crops.
@@ -227,7 +243,7 @@ class Truths(Pieces):
             if truth is None:
                 raise InputError(f"{file}: found no truth, expected measurement files that have one")
             for i, image in enumerate(truth):
-                self.add(f"{file}:{i}", _magnitude(image), sha256(file))
+                self.add(f"{file}:{i}", _at_peak(image), sha256(file))
 
 
 class Blobs(Source):
@@ -270,6 +286,9 @@ class Part(Source):
     def sample(self, index: int, generator: Generator) -> Tensor:
         return self.source.sample(self.index + self.of * index, generator)
 
+    def scene(self, index: int) -> Any:
+        return self.source.scene(self.index + self.of * index)
+
     def origin(self) -> list[dict[str, Any]]:
         return [{"name": "part", "index": self.index, "of": self.of}, *self.source.origin()]
 
@@ -296,14 +315,17 @@ def counted(*counters: int | str) -> Generator:
 
 
 def split(source: Source, every: int = 10) -> tuple[list[int], list[int]]:
-    """Indices to learn from, and those held out: every tenth image, at least one.
+    """Indices to learn from, and those held out: every tenth scene, at least one; of one scene every tenth image.
 
     :raises InputError: if there are not two images.
     """
     if len(source) < 2:
-        raise InputError(f"data: found {len(source)} image, expected at least 2, one of which is held out")
-    held_out = list(range(0, len(source), every))
-    return [i for i in range(len(source)) if i % every], held_out
+        expected = "expected at least 2, one of which is held out, or --validation"
+        raise InputError(f"data: found {len(source)} image, {expected}")
+    scenes = [source.scene(i) for i in range(len(source))]
+    number = {scene: i for i, scene in enumerate(dict.fromkeys(scenes))}
+    place = [number[scene] for scene in scenes] if len(number) > 1 else list(range(len(source)))
+    return [i for i, k in enumerate(place) if k % every], [i for i, k in enumerate(place) if k % every == 0]
 
 
 #: White of the unsigned integers that are read as these types.
@@ -339,10 +361,12 @@ def _with_channels(name: str, image: Tensor, channels: int) -> Tensor:
     return torch.einsum("c,chw->hw", torch.tensor(LUMINANCE), unit_range(image))[None]
 
 
-def _magnitude(volume: Tensor) -> Tensor:
-    magnitude = volume.abs().float()
-    peak = float(magnitude.max()) if magnitude.numel() else 0.0
-    return magnitude / peak if math.isfinite(peak) and peak > 0 else magnitude
+def _at_peak(image: Tensor, peak: float | None = None) -> Tensor:
+    """Real values, or magnitudes of complex ones, of which ``peak``, or the largest magnitude, becomes 1."""
+    values = image.abs().float() if image.is_complex() else image.float()
+    if peak is None:
+        peak = float(values.abs().max()) if values.numel() else 0.0
+    return values / peak if math.isfinite(peak) and peak > 0 else values
 
 
 def _by(sides: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from deepinv.physics import PoissonGaussianNoise
 from torch import Tensor
 
@@ -55,6 +56,15 @@ class Exposure(Operator):
     def squared_norm(self) -> float:
         """``||A||^2``."""
         return self.exposure**2
+
+    def estimate_noise(self, y: Tensor) -> Tensor:
+        """Standard deviation of shot and read noise together, per image ``(B,)``: that of the mean brightness."""
+        mean = y.flatten(1).mean(1).clamp_min(0)
+        return (self.gain * mean + self.read_noise**2).sqrt()
+
+    def column_norms(self) -> Tensor:
+        """The exposure, ``(C, *spatial)``."""
+        return torch.full(self.image_shape, self.exposure, dtype=torch.float64)
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
         r"""``argmin_x gamma/2 ||A x - y||^2 + 1/2 ||x - z||^2``.

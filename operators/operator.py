@@ -104,6 +104,11 @@ class Operator(LinearPhysics):
         """The constructor's arguments, from which a file rebuilds this operator."""
 
     @property
+    def innermost(self) -> Operator:
+        """The operator whose grid and default method this one shares: itself, unless it wraps another."""
+        return self
+
+    @property
     def window(self) -> tuple[slice, ...]:
         """The part of each spatial axis that was measured from within; all, unless images reach beyond the data."""
         return tuple(slice(0, n) for n in self.image_shape[1:])

@@ -33,6 +33,10 @@ class Restricted(Operator):
         return {"physics": self.physics, "keep": self.keep}
 
     @property
+    def innermost(self) -> Operator:
+        return self.physics.innermost
+
+    @property
     def window(self) -> tuple[slice, ...]:
         return self.physics.window
 

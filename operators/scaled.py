@@ -31,6 +31,10 @@ class Scaled(Operator):
         return {"physics": self.physics, "scale": self.scale}
 
     @property
+    def innermost(self) -> Operator:
+        return self.physics.innermost
+
+    @property
     def window(self) -> tuple[slice, ...]:
         return self.physics.window
 

@@ -19,6 +19,8 @@ from .losses import Batch, TrainingLoss
 from .network import Network
 
 #: Sides of the masked convolutions and the dilations behind them: no sum of steps leads back to the pixel.
+#: Pixels in steps of which sides are multiples: those of the interleaved and of the subsampled images.
+CELLS = 10
 BRANCHES = ((3, 2), (5, 3))
 #: Pixels reflected around an image to be denoised.
 MARGIN = 32
@@ -155,4 +157,7 @@ class BlindSpot(TrainingLoss):
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         if not isinstance(network, BlindSpotNetwork):
             raise ValueError(f"loss: found BlindSpot for a {type(network).__name__}, expected a BlindSpotNetwork")
+        if any(n % CELLS for n in batch.noisy.shape[2:]):
+            sides = " x ".join(map(str, batch.noisy.shape[2:]))
+            raise ValueError(f"images: found {sides} pixels, expected sides that are multiples of {CELLS}: --data.size")
         return blind_spot_loss(network, batch.noisy, min(batch.progress / RISE, 1.0))

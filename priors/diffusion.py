@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -106,11 +107,14 @@ class InTimeDiffusion(Diffusion):
     :param schedule: the one that it was trained for.
     """
 
+    #: What the network gives.
+    gives: ClassVar[str]
+
     def __init__(
         self, network: nn.Module | InTime | str, schedule: Schedule | None = None, weight: float | Tensor = 1.0
     ):
         super().__init__(schedule, weight)
-        self.network = load_denoiser(network) if isinstance(network, str) else network
+        self.network = load_denoiser(network, self.gives) if isinstance(network, str) else network
 
     def mean(self, x: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
         x, t, a, s = on_path(self.schedule, x, signal, noise)
@@ -129,6 +133,8 @@ class VelocityDiffusion(InTimeDiffusion):
     Parameters as :class:`InTimeDiffusion`.
     """
 
+    gives = "a velocity"
+
     def from_output(self, output: Tensor, x: Tensor, t: Tensor, a: Tensor, s: Tensor) -> Tensor:
         a_rate, s_rate = self.schedule.rates(t)
         return (s_rate * x - s * output) / (a * s_rate - a_rate * s)
@@ -139,6 +145,8 @@ class ScoreDiffusion(InTimeDiffusion):
 
     Parameters as :class:`InTimeDiffusion`.
     """
+
+    gives = "a score"
 
     def from_output(self, output: Tensor, x: Tensor, t: Tensor, a: Tensor, s: Tensor) -> Tensor:
         return (x + s.square() * output) / a

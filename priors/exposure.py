@@ -34,7 +34,7 @@ class ExposurePrior(Prior):
 
     def __init__(self, denoiser: nn.Module | Callable[[Tensor, Tensor], Tensor] | str):
         super().__init__()
-        self.denoiser = load_denoiser(denoiser) if isinstance(denoiser, str) else denoiser
+        self.denoiser = load_denoiser(denoiser, ProgressiveExposure.gives) if isinstance(denoiser, str) else denoiser
 
     def estimate(self, y: Tensor, exposure: float) -> Tensor:
         """The brightness, from raw images ``(B, C, *spatial)`` at an exposure."""
@@ -87,10 +87,18 @@ class ProgressiveExposure(TrainingLoss):
     :param steps: of the process, 1 for a plain denoiser.
     """
 
+    gives = "images of longer exposure"
+
     def __init__(self, gain: float = 2e-4, steps: int = 2):
         if not 0 < gain < math.inf or steps < 1:
             raise ValueError(f"gain, steps: found {gain}, {steps}, expected a number above 0, at least 1")
         self.gain, self.steps = gain, steps
+
+    def check(self, noise: Corruption) -> None:
+        super().check(noise)
+        if not isinstance(noise, ShortExposure) or noise.gain != self.gain:
+            found = f"{type(noise).__name__}{f' of gain {noise.gain:g}' if isinstance(noise, ShortExposure) else ''}"
+            raise ValueError(f"found ProgressiveExposure for {found}, expected ShortExposure of gain {self.gain:g}")
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         here, errors = batch.sigma, []

@@ -8,16 +8,19 @@ unless another one says otherwise.
 from __future__ import annotations
 
 import abc
+import inspect
 from typing import ClassVar, NamedTuple, Self
 
 import deepinv
 import torch
 from torch import Tensor, nn
 
+from .corruption import Corruption, OnPath
 from .diffusion import VelocityDiffusion
 from .network import Network
 from .prior import broadcast
 from .schedule import FlowMatching, Schedule
+from .weights_file import DENOISED
 
 
 class Batch(NamedTuple):
@@ -44,10 +47,23 @@ class TrainingLoss(abc.ABC):
 
     #: Whether it looks at the clean images.
     needs_clean: ClassVar[bool] = True
+    #: What its networks give.
+    gives: ClassVar[str] = DENOISED
 
     @abc.abstractmethod
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         """The loss, a number that can be differentiated."""
+
+    def check(self, noise: Corruption) -> None:
+        """Refuse noise that this loss is not for.
+
+        :raises ValueError: saying why.
+        """
+        name, kind = type(self).__name__, type(noise).__name__
+        if self.needs_clean and not noise.from_clean:
+            raise ValueError(f"found {name}, which needs the clean images that {kind} has not, expected another")
+        if isinstance(noise, OnPath):
+            raise ValueError(f"found {name} for {kind}, whose strength is a time, expected VelocityMatching")
 
     def estimate(self, network: Network, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The clean images, as a network of this loss has them."""
@@ -76,6 +92,14 @@ class ScoreMatching(TrainingLoss):
     noise level counts alike. Vincent (2011); weight of Song and Ermon (NeurIPS 2019).
     """
 
+    def check(self, noise: Corruption) -> None:
+        super().check(noise)
+        if getattr(noise, "low", 1) <= 0:
+            name = type(noise).__name__
+            raise ValueError(
+                f"found ScoreMatching, which divides by the level, for {name} from 0, expected low above 0"
+            )
+
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         error = network(batch.noisy, batch.sigma) - batch.clean
         return (error / broadcast(batch.sigma, error)).square().mean()
@@ -90,8 +114,17 @@ class VelocityMatching(TrainingLoss):
     :param schedule: the path; :class:`~resolvent.priors.FlowMatching` if None.
     """
 
+    gives = VelocityDiffusion.gives
+
     def __init__(self, schedule: Schedule | None = None):
         self.schedule = schedule or FlowMatching()
+
+    def check(self, noise: Corruption) -> None:
+        path = getattr(noise, "schedule", None) if isinstance(noise, OnPath) else None
+        if path is None or type(path) is not type(self.schedule) or vars(path) != vars(self.schedule):
+            found = f"{type(noise).__name__}{f' of {type(path).__name__}' if path else ''}"
+            expected = f"OnPath of the same schedule, {type(self.schedule).__name__}"
+            raise ValueError(f"found VelocityMatching for {found}, expected {expected}")
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         t = broadcast(batch.sigma, batch.noisy)
@@ -107,30 +140,39 @@ class SelfSupervised(TrainingLoss):
     """A loss of deepinv that sees noisy images alone, such as ``SureGaussianLoss`` or ``R2RLoss``.
 
     The clean image of a batch is not looked at. deepinv's loss is told its noise level itself, so that the
-    training's range should be that one level.
+    training's range should be that one level. ``R2RLoss`` adds noise to its inputs: the network is told the level of
+    both, sigma / sqrt(1 - alpha), and is best trained at a range of levels around those that it will meet.
 
-    :param loss: called as ``loss(x_net=, y=, physics=, model=)``; one without a state of its own.
+    :param loss: called as ``loss(x_net=, y=, physics=, model=)``; one without a state of its own, whose network
+        denoises what it is given.
+    :raises ValueError: for another one, such as ``ScoreLoss`` or ``SplittingLoss``.
     """
 
     needs_clean = False
 
     def __init__(self, loss: deepinv.loss.Loss):
+        name, asked = type(loss).__name__, inspect.signature(loss.forward).parameters
+        adapts = type(loss).adapt_model is not deepinv.loss.Loss.adapt_model
+        if "x" in asked or getattr(loss, "unsure", False) or (adapts and not isinstance(loss, deepinv.loss.R2RLoss)):
+            why = "needs clean images" if "x" in asked else "has a state" if not adapts else "changes the network"
+            raise ValueError(f"loss: found {name}, which {why}, expected SureGaussianLoss, R2RLoss or the like")
         self.loss = loss
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         sigma = batch.sigma.reshape(-1, *[1] * (batch.noisy.ndim - 1))
         physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(sigma))
-        model = self.loss.adapt_model(_Reconstructor(network).train(network.training))
+        alpha = self.loss.alpha if isinstance(self.loss, deepinv.loss.R2RLoss) else 0.0
+        model = self.loss.adapt_model(_Reconstructor(network, (1 - alpha) ** -0.5).train(network.training))
         x_net = model(batch.noisy, physics, update_parameters=True)
         return self.loss(x_net=x_net, y=batch.noisy, physics=physics, model=model).mean()
 
 
 class _Reconstructor(nn.Module):
-    """A denoiser as deepinv's losses call it."""
+    """A denoiser as deepinv's losses call it, on inputs ``more`` times as noisy as the data."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, more: float):
         super().__init__()
-        self.network = network
+        self.network, self.more = network, more
 
     def forward(self, y: Tensor, physics: deepinv.physics.Physics, **_: object) -> Tensor:
-        return self.network(y, physics.noise_model.sigma)
+        return self.network(y, self.more * physics.noise_model.sigma)

@@ -54,6 +54,8 @@ class ResidualMatching(TrainingLoss):
     :param schedule: the path; :class:`Cosine` if None.
     """
 
+    gives = ConditionalVelocity.gives
+
     def __init__(self, scale: float = 50 / 255, schedule: Schedule | None = None):
         if not 0 < scale < float("inf"):
             raise ValueError(f"scale: found {scale}, expected a finite number above 0")

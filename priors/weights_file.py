@@ -32,6 +32,8 @@ from .network import Described, Network
 #: Grows when a description changes so that older programs cannot read it.
 FORMAT = 1
 SUFFIX = ".safetensors"
+#: What most networks give; others say so in their description.
+DENOISED = "clean images"
 #: Unit of rounding of half precision.
 ROUNDING = 2.0**-11
 
@@ -75,14 +77,18 @@ def _numbers(tensors: Iterable[Tensor]) -> dict[str, int]:
     return dict(count)
 
 
-def load_denoiser(path_or_name: str | os.PathLike[str]) -> Network:
+def load_denoiser(path_or_name: str | os.PathLike[str], gives: str = DENOISED) -> Network:
     """The network of a file, or one of :func:`shipped` by name; frozen, in evaluation mode.
 
+    :param gives: what it is to give, as its training's loss says.
     :raises ValueError: if there is no such file.
-    :raises WeightsError: if it is damaged, newer than this version, or of no known network.
+    :raises WeightsError: if it is damaged, newer than this version, of no known network, or gives something else.
     """
     path = resolve(path_or_name)
     description, tensors = _read(path)
+    if description.get("gives", gives) != gives:
+        found = str(description["gives"])[:80]
+        raise WeightsError(f"{path}: found a network that gives {found}, expected one that gives {gives}")
     network = _empty(path, description)
     _check_shapes(path, network, tensors)
     network.load_state_dict(tensors)

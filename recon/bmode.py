@@ -38,7 +38,11 @@ def scan_convert(image: Tensor, ranges: Tensor, angles: Tensor, x: Tensor, z: Te
     :param angles: from the z axis towards larger x, in radians, increasing, ``(n_angles,)``.
     :param x: lateral coordinates in metres, the apex at 0, ``(n_x,)``; likewise depths ``z``.
     :returns: ``(B, C, n_z, n_x)``.
+    :raises ValueError: for axes that do not increase, or are not as long as the image's.
     """
+    for name, axis, length in (("ranges", ranges, image.shape[-2]), ("angles", angles, image.shape[-1])):
+        if tuple(axis.shape) != (length,) or not bool((axis.diff() > 0).all()):
+            raise ValueError(f"{name}: found {tuple(axis.shape)} values, expected {length} that increase")
     depth, across = torch.meshgrid(z, x, indexing="ij")
     row = _fractional_index(torch.hypot(across, depth), ranges)
     column = _fractional_index(torch.atan2(across, depth), angles)

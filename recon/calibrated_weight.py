@@ -43,7 +43,11 @@ class CalibratedWeight:
 
 @torch.no_grad()
 def velocity_errors(prior: Diffusion, images: Tensor, times: Tensor, generator: Generator | None = None) -> Tensor:
-    """e at each of ``times``, shape ``(T,)``, from images ``(B, C, *spatial)`` that were not learnt from."""
+    """e at each of ``times``, shape ``(T,)``, from images ``(B, C, *spatial)`` that were not learnt from.
+
+    :raises ValueError: for a time at which the prior has no finite velocity, such as that of noise alone for one made
+        of a denoiser.
+    """
     errors = []
     for t in times.tolist():
         at = torch.tensor(t, dtype=torch.float64)
@@ -53,4 +57,6 @@ def velocity_errors(prior: Diffusion, images: Tensor, times: Tensor, generator: 
         n = noise_like(images, generator)
         target = a_rate * images + s_rate * n
         errors.append((prior.velocity(a * images + s * n, t) - target).abs().square().mean())
+        if not bool(torch.isfinite(errors[-1])):
+            raise ValueError(f"times: found {t:g}, where the prior has no finite velocity, expected others")
     return torch.stack(errors)

@@ -28,11 +28,13 @@ def gcnr(inside: Tensor, outside: Tensor, bins: int = 256) -> GCNR:
     """Contrast of two sets of real samples of any shape, in ``bins`` bins over their common range.
 
     :param inside: samples of the first region, such as ``image[mask]``; likewise ``outside``.
-    :raises ValueError: for complex or empty regions.
+    :raises ValueError: for complex or empty regions, and values that are not finite, such as decibels of zeros.
     """
     for name, region in (("inside", inside), ("outside", outside)):
         if region.is_complex() or region.numel() == 0:
             raise ValueError(f"{name}: found {region.numel()} samples of {region.dtype}, expected real samples")
+        if bad := int((~torch.isfinite(region)).sum()):
+            raise ValueError(f"{name}: found {bad} NaN or infinite of {region.numel()} samples, expected finite ones")
     regions = [region.detach().flatten().cpu().double() for region in (inside, outside)]
     low, high = min(float(r.min()) for r in regions), max(float(r.max()) for r in regions)
     first, second = (torch.histc(region, bins, low, high) / len(region) for region in regions)

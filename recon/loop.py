@@ -71,9 +71,10 @@ def run(
     record: Mapping[str, Record],
     callback: Callback | None,
     checkpoint: Checkpoint | None,
+    seconds: float = 0.0,
 ) -> Progress:
-    """Iterate ``solver.step`` from ``state`` until every image is done."""
-    progress = Progress(0, state, ["running"] * len(state.x))
+    """Iterate ``solver.step`` from ``state``, made in so many ``seconds``, until every image is done."""
+    progress = Progress(0, state, ["running"] * len(state.x), seconds=seconds)
     progress = repeat(partial(_advance, solver, problem, stop, record), progress, max_iter, callback, checkpoint)
     _finish(progress, solver.at_the_end)
     return progress

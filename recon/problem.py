@@ -40,8 +40,8 @@ class Problem:
 
     @cached_property
     def lipschitz(self) -> float:
-        """``||A||^2`` to one percent, the Lipschitz constant of the data term's gradient."""
-        return squared_norm(self.physics, self.back_projection, rtol=1e-2)
+        """``||A||^2`` to one percent, of the data term's gradient the Lipschitz constant; 1 for A = 0."""
+        return squared_norm(self.physics, self.back_projection, rtol=1e-2) or 1.0
 
     @property
     def noise_std(self) -> float | None:

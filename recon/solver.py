@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -139,11 +140,11 @@ class Solver(deepinv.models.Reconstructor):
         :param callback: called after every iteration; returning False ends the run.
         :param checkpoint: where progress is kept and taken up again.
         """
-        problem = Problem(y, physics, self.priors)
+        began, problem = time.perf_counter(), Problem(y, physics, self.priors)
         begin = self.init(problem, x0) if state is None else self.restart(problem, state)
         progress = run(
             self, problem, begin, stop=self.stop, max_iter=self.max_iter, record=record or {},
-            callback=callback, checkpoint=checkpoint,
+            callback=callback, checkpoint=checkpoint, seconds=time.perf_counter() - began,
         )  # fmt: skip
         return Solution(
             image=progress.state.x,

@@ -35,6 +35,24 @@ def test_pictures_become_values_from_0_to_1(levels, white, colours, kernel, tmp_
     assert torch.allclose(m.y[0], torch.from_numpy(expected / np.float32(white)).float())
 
 
+def test_stacks_are_volumes_where_that_is_said(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    stack = rng.integers(0, 65535, (6, 8, 9)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "s.tif", stack, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "psf.tif", rng.random((5, 3, 2)).astype(np.float32), photometric="minisblack")
+    options = [tmp_path / "s.tif", "--kernel", tmp_path / "psf.tif", "--out", tmp_path / "m.h5"]
+    assert main(["import", "blur", *map(str, options)]) == INPUT
+    assert "or --volume true" in capsys.readouterr().err
+    m = imported(*options, "--volume", "true", "--turn_kernel", "true")
+    assert m.physics.image_shape == (1, 10, 10, 10) and m.y.shape == (1, 1, 6, 8, 9)
+    psf = torch.from_numpy(tifffile.imread(tmp_path / "psf.tif")).double()
+    assert torch.allclose(m.physics.kernel[0], psf.flip(0, 1, 2) / psf.sum())
+    assert torch.allclose(m.y[0, 0], torch.from_numpy(stack / np.float32(65535)))
+    np.save(tmp_path / "flat.npy", np.ones((8, 9)))
+    flat = ["import", "blur", str(tmp_path / "flat.npy"), *map(str, options[1:]), "--volume", "true"]
+    assert main(flat) == INPUT and "expected real numbers (depth, rows, columns)" in capsys.readouterr().err
+
+
 def test_transparency_is_left_out(kernel, tmp_path):
     values = np.random.default_rng(0).integers(0, 255, (5, 7, 4)).astype(np.uint8)
     Image.fromarray(values).save(tmp_path / "p.png")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from commands import refused
 from scipy.io import loadmat, savemat
 
 from resolvent.apps.cli import INPUT, OK, USAGE, main
@@ -17,6 +18,27 @@ SCAN = ["--sampling_frequency", "4e6", "--pitch", "3e-4", "--x_range", "[-1e-3,1
 def imported(*argv):
     assert main(["import", "ultrasound", *map(str, argv)]) == OK
     return load_measurement(argv[argv.index("--out") + 1])
+
+
+def test_what_carrier_and_bandwidth_give_away(tmp_path, capsys):
+    """IQ data without their carrier, a bandwidth for them, hertz that were megahertz; analytic signals pass."""
+    t = np.arange(200) / 4e6
+    rf = np.cos(2 * np.pi * 1e6 * t) * np.exp(-(((t - 25e-6) / 3e-6) ** 2)) * np.ones((1, 4, 1))
+    iq = demodulate(rf, 4e6, 1e6, 5e5).numpy()
+    for name, values in {"rf": rf, "iq": iq, "analytic": analytic(rf).numpy(), "short": rf[..., :10]}.items():
+        np.save(tmp_path / f"{name}.npy", values)
+
+    def command(name, *more):
+        return ["import", "ultrasound", str(tmp_path / f"{name}.npy"), *SCAN, "--out", str(tmp_path / "m.h5"), *more]
+
+    refused(capsys, command("iq"), USAGE, "--carrier_frequency: found none for complex traces")
+    refused(capsys, command("iq", "--carrier_frequency", "1e6", "--bandwidth", "5e5"), USAGE, "--bandwidth: found 5")
+    refused(capsys, command("short", "--carrier_frequency", "1e6", "--bandwidth", "5e5"), INPUT, "found 10 samples")
+    for name, *more in (["iq", "--carrier_frequency", "1e6"], ["analytic"],
+                        ["rf", "--carrier_frequency", "1e6", "--bandwidth", "5e5"]):  # fmt: skip
+        assert main(command(name, *more)) == OK and "note" not in capsys.readouterr().out
+    assert main(command("rf", "--carrier_frequency", "1", "--bandwidth", "5e5")) == OK
+    assert "note: 0% of the traces' energy" in capsys.readouterr().out
 
 
 @pytest.fixture

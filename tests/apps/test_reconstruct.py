@@ -14,7 +14,7 @@ import torch
 
 from resolvent.apps.cli import INPUT, INTERRUPTED, TERMINATED, USAGE, main
 from resolvent.datasets import load_measurement, load_result, save_measurement
-from resolvent.operators import SPEED_OF_LIGHT, Blur, Dense, NearFieldMIMO
+from resolvent.operators import SPEED_OF_LIGHT, Blur, Dense, NearFieldMIMO, Restricted, Scaled
 from resolvent.priors.weights_file import shipped
 from resolvent.recon import BackProjection, MomentMatching
 
@@ -113,7 +113,7 @@ def test_weights_by_name_leave_the_rest_to_be_chosen(photograph, tmp_path):
 def test_weights_for_one_noise_level_are_refused_where_many_are_gone_through(photograph, tmp_path, capsys):
     argv = ["reconstruct", str(photograph), "--prior", "learned-proximal", "--report", "false", "--out"]
     assert main([*argv, str(tmp_path / "a.h5")]) == 2
-    assert "'learned-proximal', trained for noise of 0.1 alone, expected weights" in capsys.readouterr().err
+    assert "'learned-proximal', made for noise of one strength, expected weights" in capsys.readouterr().err
     assert main([*argv, str(tmp_path / "a.h5"), "--solver", "ADMM", "--solver.max_iter", "1"]) == 0
 
 
@@ -239,6 +239,23 @@ def wait_until(condition, seconds=60):
         time.sleep(0.05)
 
 
+def test_operators_around_others_have_their_method_and_grid(scene, tmp_path):
+    """As the operator inside them: its preset, its voxels' places."""
+    m = load_measurement(scene)
+    keep = torch.ones(m.physics.data_shape)
+    keep[:, 0] = 0
+    inside = Scaled(Restricted(m.physics, keep), 2.0)
+    save_measurement(tmp_path / "part.h5", inside.A(m.truth), inside, m.truth, noise_std=m.noise_std)
+    results = []
+    for path in (scene, tmp_path / "part.h5"):
+        out = str(tmp_path / f"{path.stem}-out.h5")
+        assert main(["reconstruct", str(path), "--out", out, "--report", "false", "--solver.max_iter", "2"]) == 0
+        results.append(load_result(out))
+    whole, part = (result.record["config"] for result in results)
+    assert whole["solver"] == part["solver"] and whole["prior"] == part["prior"]
+    assert all(torch.equal(results[0].axes[name], results[1].axes[name]) for name in "xyz")
+
+
 def sampled(tmp_path, *more, samples="24"):
     """A Gaussian image, half of whose pixels were measured, drawn from its posterior; the result."""
     (tmp_path / "normal_prior.py").write_text(
@@ -267,6 +284,9 @@ def test_several_samples_are_their_mean_and_spread(tmp_path, monkeypatch, capsys
     assert all(0.4 < ratio < 2.5 for ratio in metrics["error_over_spread"]) and len(metrics["spread"]) == 2
     assert result.record["status"] == ["completed"] * 2 and result.record["iterations"] == 60
     assert result.history["relative_change"].shape == (60, 2) and result.record["config"]["samples"] == 24
+    rms = [(x - m).square().mean().sqrt() for x, m in zip(result.image, result.truth, strict=True)]
+    expected = [r / s / (1 + 1 / 24) ** 0.5 for r, s in zip(rms, metrics["spread"], strict=True)]
+    assert metrics["error_over_spread"] == pytest.approx([float(e) for e in expected], rel=1e-5)
     page = out.with_suffix(".html").read_text()
     assert "Uncertainty" in page and "rms error / std" in page
     capsys.readouterr()

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from commands import refused
+from deepinv.loss import R2RLoss
 from safetensors.torch import load_file
 from skimage.io import imsave
+from torch import nn
 from torch.testing import assert_close
 
 from resolvent.apps import train as verb
@@ -20,14 +22,17 @@ from resolvent.datasets import load_result, save_measurement
 from resolvent.operators import Dense, Exposure
 from resolvent.priors import (
     ConditionalVelocity,
+    Denoiser,
     DenoiserDiffusion,
+    SelfSupervised,
     TrainingCheckpoint,
     VelocityDiffusion,
     downsampling,
     load_denoiser,
 )
+from resolvent.priors.losses import Batch
 from resolvent.priors.self_tuning import Alignment
-from resolvent.priors.weights_file import read_description
+from resolvent.priors.weights_file import WeightsError, read_description
 from resolvent.recon import MeanReverting
 
 TINY = [
@@ -406,6 +411,8 @@ def test_losses_of_deepinv_by_name(tmp_path, pictures, loss):
     for out in ("a", "b"):
         assert main(["train", "image-denoiser", "--out", str(tmp_path / out), *options, *noise, *own]) == 0
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    description = (tmp_path / "a" / "weights.json").read_text()
+    assert " at 0x" not in description and '"gives": "clean images"' in description
 
 
 def test_tensorboard_is_an_extra(tmp_path, capsys):
@@ -450,7 +457,11 @@ def test_preset_of_super_resolution(tmp_path, pictures):
     assert main(["train", "super-resolution", "--data.path", str(pictures), "--data.size", "16", *out]) == 0
     metrics = read_description(tmp_path / "weights.safetensors")["metrics"]
     assert np.isfinite(metrics["validation_psnr"]) and metrics["validation_psnr_noisy"] > 0
-    sampler = MeanReverting(ConditionalVelocity(str(tmp_path / "weights.safetensors"), 0.1), 3)
+    made = ConditionalVelocity(str(tmp_path / "weights.safetensors"))
+    assert made.scale == 0.1
+    with pytest.raises(WeightsError, match="gives a velocity of residuals, expected one that gives clean images"):
+        Denoiser(str(tmp_path / "weights.safetensors"))
+    sampler = MeanReverting(made, 3)
     physics = downsampling((1, 16, 16), 4)
     found = sampler.sample(physics.A(torch.rand(2, 1, 16, 16)), physics, 2)
     assert found.mean.shape == (2, 1, 16, 16) and found.samples.isfinite().all()
@@ -498,6 +509,75 @@ def test_noisy_images_alone_are_enough(loss, tmp_path):
     assert metrics.keys() == {"validation_loss", "validation_images"}
     last = log(tmp_path / "net")[-1]
     assert last["step"] == 3 and np.isfinite(last["validation_loss"]) and "psnr" not in last
+
+
+def test_validation_sees_the_same_randomness(tmp_path):
+    """A network that does not learn has one loss."""
+    data = ["--data.path", str(noisy_pictures(tmp_path / "noisy")), "--data.size", "20", "--validate_every", "1"]
+    measured = [
+        "--noise",
+        "AsMeasured",
+        "--noise.sigma",
+        "0.1",
+        "--loss",
+        "SelfSupervised",
+        *NETWORKS["SelfSupervised"],
+    ]
+    rates = ["--learning_rate", "0", "--final_learning_rate", "0", "--steps", "3", "--batch_size", "2"]
+    out = ["--device", "cpu", "--log_every", "1", "--out", str(tmp_path / "net")]
+    assert main(["train", "image-denoiser", *data, *measured, *rates, *out]) == 0
+    assert len({line["validation_loss"] for line in log(tmp_path / "net")}) == 1
+
+
+CONTRADICTIONS = {
+    "time": (["image-flow", "--noise", "Gaussian"], "found VelocityMatching for Gaussian, expected OnPath"),
+    "schedule": (["image-flow", "--noise.schedule", "Cosine"], "for OnPath of Cosine, expected OnPath of the same"),
+    "level": (["image-denoiser", "--noise", "OnPath"], "found MeanSquare for OnPath, whose strength is a time"),
+    "zero": (["image-denoiser", "--loss", "ScoreMatching"], "for Gaussian from 0, expected low above 0"),
+    "gain": (["low-light", "--loss.gain", "0.1"], "for ShortExposure of gain 0.0002, expected ShortExposure"),
+    "score": (["image-denoiser", "--loss", "SelfSupervised", "--loss.loss", "deepinv.loss.ScoreLoss"],
+              "found ScoreLoss, which changes the network"),
+    "state": (["image-denoiser", "--loss", "SelfSupervised", "--loss.loss", "deepinv.loss.SureGaussianLoss",
+               "--loss.loss.sigma", "0.1", "--loss.loss.unsure", "true"], "SureGaussianLoss, which has a state"),
+    "clean": (["image-denoiser", "--loss", "SelfSupervised", "--loss.loss", "deepinv.loss.SupLoss"],
+              "found SupLoss, which needs clean images"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_losses_and_noise_that_contradict_each_other(case, tmp_path, pictures, capsys):
+    options, message = CONTRADICTIONS[case]
+    data = ["--data.path", str(pictures), "--data.size", "16", "--out", str(tmp_path / "o")]
+    refused(capsys, ["train", *options, *data], USAGE, message)
+
+
+def test_blind_spots_need_whole_cells(tmp_path, pictures, capsys):
+    options = ["--noise", "AsMeasured", "--noise.sigma", "0.1", "--loss", "BlindSpot", *NETWORKS["BlindSpot"]]
+    data = ["--data.path", str(pictures), "--data.size", "16", "--batch_size", "2", "--out", str(tmp_path / "o")]
+    refused(
+        capsys, ["train", "image-denoiser", *options, *data], INPUT, "found 16 x 16 pixels, expected sides that are"
+    )
+
+
+def test_recorrupted_images_are_denoised_at_the_level_that_they_have():
+    """One gain per level: that of the noise of both, 1 / (1 + sigma^2 / (1 - alpha)) for images of variance 1."""
+
+    class Gain(nn.Module):
+        def forward(self, x, sigma):
+            return x / (1 + torch.as_tensor(sigma).reshape(-1, 1, 1, 1) ** 2)
+
+    def risk(scale):
+        class Scaled(Gain):
+            def forward(self, x, sigma):
+                return scale * super().forward(x, sigma)
+
+        torch.manual_seed(0)
+        clean = torch.randn(4, 1, 400, 400)
+        sigma = torch.full((4,), 0.5)
+        batch = Batch(clean, clean + 0.5 * torch.randn_like(clean), sigma)
+        return float(SelfSupervised(R2RLoss(alpha=0.5))(Scaled(), batch))
+
+    assert risk(1.0) < min(risk(0.97), risk(1.03))
 
 
 def test_clean_images_are_missed(tmp_path, capsys):

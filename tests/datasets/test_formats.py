@@ -69,6 +69,16 @@ def test_matlab5(compress, tmp_path):
     assert found.arrays["s.fs"].item() == 5e6 and found.facts["s.deep.name"] == "probe"
 
 
+def test_pairs_of_integers_are_complex(tmp_path):
+    pairs = np.zeros((3, 4), [("r", "<i2"), ("i", "<i2")])
+    pairs["r"], pairs["i"] = np.arange(12).reshape(3, 4), -5
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["iq"], file["rf"] = pairs, np.ones(3, np.float32)
+    found = read_arrays(tmp_path / "a.h5").arrays
+    assert found["iq"].dtype == torch.complex64 and found["rf"].shape == (3,)
+    assert np.array_equal(found["iq"].numpy(), pairs["r"] + 1j * pairs["i"])
+
+
 def test_matlab73_is_turned_round(tmp_path):
     """As MATLAB itself writes: axes reversed, complex pairs, cells as references, 512 bytes in front."""
     z, inner = random(2, 3, 4, dtype=np.complex128), np.arange(6.0).reshape(2, 3)
@@ -359,6 +369,15 @@ def test_png_of_an_image_that_is_not_finite_shows_the_rest(tmp_path):
     image[2, 3] = torch.nan
     export(tmp_path / "a.png", image)
     assert read_arrays(tmp_path / "a.png").arrays["image"].max() == 65535
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7), (3, 5, 7), (1, 4, 5, 7)])
+@pytest.mark.parametrize("kind", [torch.float32, torch.complex64])
+def test_tiff_keeps_real_values(kind, shape, tmp_path):
+    image = torch.from_numpy(random(*shape)) if kind.is_complex else torch.from_numpy(random(*shape).real.copy())
+    export(tmp_path / "a.tif", image)
+    found, expected = read_arrays(tmp_path / "a.tif").arrays["image"], image.abs() if kind.is_complex else image
+    assert_close(found, expected[0] if shape[0] == 1 else expected)
 
 
 def test_png_shows_the_magnitude_between_two_values(tmp_path):

@@ -68,6 +68,26 @@ def test_held_out_images_are_not_learnt_from():
     assert held_out == [0, 10, 20] and sorted(learnt + held_out) == list(range(25))
 
 
+def test_planes_of_a_volume_are_held_out_together(tmp_path):
+    for i in range(3):
+        np.save(tmp_path / f"{i}.npy", np.random.default_rng(i).random((8, 9, 4)))
+    learnt, held_out = split(Slices(tmp_path, 4))
+    assert held_out == [0, 1, 2, 3] and sorted(learnt + held_out) == list(range(12))
+    learnt, held_out = split(Slices(tmp_path / "0.npy", 4), every=2)
+    assert (learnt, held_out) == ([1, 3], [0, 2])
+
+
+@pytest.mark.parametrize("peak, expected", [(None, [-1.0, 0.04, 0.5]), (2000.0, [-0.5, 0.02, 0.25])])
+def test_real_values_keep_their_sign(peak, expected, tmp_path):
+    np.save(tmp_path / "ct.npy", np.resize(np.array([-1000, 40, 500], np.int16), (4, 4, 4)))
+    found = Volumes(tmp_path, 4, peak).sample(0, counted(0)).unique()
+    assert_close(found, torch.tensor(expected))
+    np.save(tmp_path / "ct.npy", np.full((4, 4, 4), -3j, np.complex64))
+    assert_close(Volumes(tmp_path, 4).sample(0, counted(0)), torch.ones(1, 4, 4, 4))
+    with pytest.raises(ValueError, match="peak: found -1"):
+        Volumes(tmp_path, 4, -1)
+
+
 def test_blobs_are_magnitudes():
     source = Blobs((6, 5, 7), count=3, first_seed=11)
     assert_close(source.sample(2, counted(0)), blobs((6, 5, 7), 13, "random").abs()[0])

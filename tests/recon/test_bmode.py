@@ -63,6 +63,15 @@ def test_scan_conversion_is_exact_where_linear_interpolation_is():
     assert 0.2 < inside.double().mean() < 0.8
 
 
+@pytest.mark.parametrize("name", ["ranges", "angles"])
+def test_scan_conversion_refuses_axes_of_other_images(name):
+    axes = {"ranges": torch.linspace(0.01, 0.05, 8), "angles": torch.linspace(-0.3, 0.3, 6)}
+    x, z, image = torch.linspace(-0.01, 0.01, 5), torch.linspace(0.01, 0.05, 7), torch.rand(1, 1, 8, 6)
+    for wrong in (axes[name][:-1], axes[name].flip(0)):
+        with pytest.raises(ValueError, match=f"{name}: found"):
+            scan_convert(image, **(axes | {name: wrong}), x=x, z=z)
+
+
 def test_scan_conversion_puts_a_smooth_function_in_its_place():
     """``cos(80 x + 60 z)``, sampled in polar coordinates, comes back to second order in the spacing."""
     r, t = RANGES[:, None], ANGLES

@@ -92,6 +92,14 @@ def test_moments_of_the_operator():
     assert float(dark.std()) == pytest.approx(0.03, rel=0.02)
 
 
+def test_noise_of_the_mean_brightness():
+    physics, x = Exposure(0.1, 0.01, 0.005, (1, 200, 200)), torch.full((1, 1, 200, 200), 2.0)
+    torch.manual_seed(0)
+    y = physics(x)
+    assert float(physics.estimate_noise(y)) == pytest.approx(float((y - physics.A(x)).std()), rel=0.02)
+    assert torch.equal(physics.column_norms(), torch.full((1, 200, 200), 0.1, dtype=torch.float64))
+
+
 def test_file_and_copy_keep_the_operator(tmp_path):
     operator = Exposure(0.2, 0.01, 0.03, (1, 4, 5))
     copied, x = pickle.loads(pickle.dumps(operator)), torch.rand(1, 1, 4, 5)

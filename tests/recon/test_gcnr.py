@@ -48,6 +48,15 @@ def test_limits_and_sample_counts():
     assert gcnr(torch.tensor([0.0, 1, 1, 1]), torch.tensor([0.0, 0, 0, 1]), bins=2).value == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("bad", [torch.nan, -torch.inf])
+def test_values_that_are_not_finite_are_refused(bad):
+    values, others = torch.rand(50), torch.rand(50)
+    values[3] = bad
+    for inside, outside, name in ((values, others, "inside"), (others, values, "outside")):
+        with pytest.raises(ValueError, match=f"{name}: found 1 NaN or infinite of 50 samples"):
+            gcnr(inside, outside)
+
+
 def test_refusals():
     with pytest.raises(ValueError, match=r"inside: found 2 samples of torch\.complex64, expected real samples"):
         gcnr(torch.ones(2, dtype=torch.complex64), torch.ones(2))

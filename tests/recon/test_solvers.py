@@ -382,6 +382,12 @@ def test_a_batch_of_no_images_and_arguments_that_are_none(name):
         solver(y, physics, init=y)
 
 
+@pytest.mark.parametrize("name", SOLVERS)
+def test_an_operator_that_measures_nothing(name):
+    physics = Dense(torch.zeros(36, 36, dtype=F64), (1, 6, 6))
+    assert not SOLVERS[name](L1(0.3), max_iter=3)(torch.zeros(1, 36, dtype=F64), physics).any()
+
+
 # -- both ways with deepinv -------------------------------------------------------------------------
 def blur():
     kernel = torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(1))
