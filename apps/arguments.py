@@ -48,6 +48,8 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     except SystemExit:
         sys.stdout.flush()
         raise
+    if config.get("files") == []:
+        config.files = list(listed_files(argv))
     for name, value in vars(config.as_flat()).items():
         if name.rpartition(".")[2] == "seed" and isinstance(value, int):
             check_seed(value)
@@ -58,6 +60,15 @@ def configuration_files(argv: list[str]) -> Iterator[str]:
     """What a command line names by ``--config``."""
     words = [word for argument in argv for word in argument.split("=", 1)]
     return (value for option, value in itertools.pairwise(words) if option == "--config")
+
+
+def listed_files(argv: list[str]) -> Iterator[str]:
+    """``files`` of the configuration files, as ``--print_config`` writes them; a parser takes its line's alone."""
+    for name in configuration_files(argv):
+        with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError):
+            found = yaml.safe_load(Path(name).read_text())
+            listed = found.get("files") if isinstance(found, dict) else None
+            yield from (str(file) for file in (listed if isinstance(listed, list) else []))
 
 
 def refuse_aliases(argv: list[str]) -> None:

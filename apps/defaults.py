@@ -16,7 +16,7 @@ import yaml
 from ..datasets import InputError
 from ..datasets.hdf5 import reading, text
 from ..priors.weights_file import SUFFIX, read_description, shipped
-from .arguments import configuration_files
+from .arguments import configuration_files, listed_files
 from .cli import UsageError
 
 #: Operators around others, whose methods are those of the one inside.
@@ -95,11 +95,11 @@ def _arguments(value: Any) -> bool:
 
 
 def first_modality(argv: list[str]) -> str | None:
-    """The operator of the first measurement file on the command line, if there is one that can be read."""
+    """The operator of the first measurement file on the command line, or in its ``--config``, that can be read."""
     options, files = argv, []
     if "--" in argv:
         options, files = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
-    for argument in [a for a in options if not a.startswith("-")] + files:
+    for argument in [a for a in options if not a.startswith("-")] + files + list(listed_files(argv)):
         with contextlib.suppress(InputError, KeyError):
             if Path(argument).is_file():
                 return modality(Path(argument))

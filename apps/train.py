@@ -320,6 +320,8 @@ def carry_out(run: Run, tuner: SelfTuner | None, config: Namespace, asked: list[
             say(config, "trained", weights=str(run.out / "weights.safetensors"))
     except NotFinite as error:
         raise NumericalFailure(f"{error}; the last good checkpoint is kept, a smaller --learning_rate helps") from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise InputError(
             f"{run.out}: cannot be written ({error}), expected a folder with space; the last checkpoint is kept"

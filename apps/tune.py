@@ -25,7 +25,7 @@ from torch import Tensor
 from .. import operators, priors, recon  # noqa: F401  (their classes are named on the command line)
 from ..datasets import InputError
 from ..operators.files import atomic, remove_partials
-from ..operators.tensor_file import save_tensors
+from ..operators.tensor_file import load_tensors, save_tensors
 from ..priors.training import anywhere, processes
 from ..recon import Diverged, RelativeChange, Solver
 from ..recon.bilevel import Method, Search, State, UpperLevel, UpperLoss
@@ -41,6 +41,10 @@ from .tuning_checkpoint import TuningCheckpoint, nothing
 from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_level
 
 #: What of the command line, beside the reconstruction's own, determines the parameters.
+#: A rise of the loss, relative, that is said.
+RISEN = 1e-3
+#: Why a method ended before it was done, and the option that says so.
+CUT = {"max_steps": "steps", "budget": "budget"}
 SETTINGS = ("parameter", "method", "loss", "steps", "budget", "least_eigenvalue")
 #: The method and the loss where none is chosen.
 DEFAULTS = {
@@ -145,6 +149,8 @@ def check(config: Namespace) -> None:
         raise UsageError("--parameter: found none, expected the name of what is tuned, such as prior.weight")
     if config.steps < 1:
         raise UsageError(f"--steps: found {config.steps}, expected at least 1")
+    if not config.least_eigenvalue >= 0:
+        raise UsageError(f"--least_eigenvalue: found {config.least_eigenvalue:g}, expected a number not below 0")
     if not config.budget > 0:
         raise UsageError(f"--budget: found {config.budget:g}, expected more than 0")
 
@@ -167,8 +173,9 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     scans = [load_scan(path, tuned, method_settings["strength"], device) for path in paths]
     learnt, watched = scans[: len(config.files)], scans[len(config.files) :]
     try:
-        upper = upper_level(learnt, tuned, made.loss)
-        held_out = upper_level(watched, tuned, made.loss) if watched else None
+        along = not isinstance(made.method, Search)
+        upper = upper_level(learnt, tuned, made.loss, along)
+        held_out = upper_level(watched, tuned, made.loss, along) if watched else None
         relative = Relative(upper)
     except InputError:
         raise
@@ -216,7 +223,7 @@ def carry_out(run: Run, config: Namespace, asked: list[int]) -> None:
             f"{error} The last good checkpoint is kept; a larger --method.eps, a smaller --method.step_size or another "
             "start of the parameters helps"
         ) from error
-    except InputError:
+    except (InputError, BrokenPipeError):
         raise
     except ValueError as error:
         raise UsageError(f"--parameter: {error}") from error
@@ -266,10 +273,19 @@ def descend(
     if done == 0:
         checkpoint.save(done, state, rows)
     if done < config.steps:
+        began = float(run.upper.value(state.x, state.theta))
         found = run.method.minimise(
             run.upper, state=state, max_steps=config.steps - done, budget=config.budget, callback=watch
         )
         state = found.state
+        if found.status in CUT and isinstance(run.method, Search):
+            say(config, "note", text=f"the search was cut off by --{CUT[found.status]}, the rest of it not tried")
+        if float(run.upper.value(state.x, state.theta)) > began * (1 + RISEN):
+            say(
+                config,
+                "note",
+                text="the loss is higher than at the start; log.jsonl has what was seen on the way",
+            )
     checkpoint.save(done, state, rows)
     return done, state, stopped
 
@@ -353,6 +369,7 @@ def write(run: Run, config: Namespace, state: State) -> None:
     settings = {k: v for k, v in run.settings.items() if k not in (*SETTINGS, "files")}
     tensors = {name: t for name, t in values.items() if t.ndim}
     if tensors:
+        tensors = kept_tensors(settings.get("parameters")) | tensors
         path = run.out / "tuned.safetensors"
         save_tensors(path, tensors)
         settings["parameters"] = str(path.resolve())
@@ -367,6 +384,11 @@ def write(run: Run, config: Namespace, state: State) -> None:
     with atomic(run.out / "tuned.yaml") as partial:
         partial.write_text(head + yaml.safe_dump(settings, sort_keys=False))
     say(config, "tuned", file=str(run.out / "tuned.yaml"), parameters={n: _plain(v) for n, v in values.items()})
+
+
+def kept_tensors(path: str | None) -> dict[str, Tensor]:
+    """Those of an earlier run from whose ``tuned.yaml`` this one began."""
+    return {} if path is None else load_tensors(path)[0]
 
 
 def at_rest(spec: dict[str, Any], solver: Solver, eps: float) -> dict[str, Any]:

@@ -86,9 +86,9 @@ class Tuned:
 class ScaledReconstruction(Reconstruction):
     """A reconstruction whose prior's weight is multiplied by a strength of its own."""
 
-    def __init__(self, tuned: Tuned, problem: Problem, strength: float | Tensor):
+    def __init__(self, tuned: Tuned, problem: Problem, strength: float | Tensor, least_eigenvalue: float):
         self.tuned, self.strength = tuned, strength
-        super().__init__(problem, tuned.parameters.names, (), tuned.least_eigenvalue, fitted(problem))
+        super().__init__(problem, tuned.parameters.names, (), least_eigenvalue, fitted(problem))
         self.parameters = tuned.parameters
 
     def at(self, theta: Tensor) -> Problem:
@@ -104,6 +104,9 @@ def tuned_of(
 
     :raises UsageError: for a name that is not there, or of something without a derivative.
     """
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"--parameter: found {twice} twice, expected it once")
     if prior is None:
         raise UsageError("--prior: found none, expected the prior whose parameters are tuned")
     prior = prior.to(device, torch.float64).requires_grad_(False)
@@ -197,7 +200,8 @@ def part_of(scan: Scan, tuned: Tuned, loss: UpperLoss, theta: Tensor) -> Part:
     if not 0 < unit < float("inf"):
         raise InputError(f"{scan.path}: found data of norm {unit:g}, expected some that are not zero")
     if tuned.smooth:
-        lower = ScaledReconstruction(tuned, problem, scan.strength)
+        least = tuned.least_eigenvalue if posed.physics is m.physics else 0.0  # of another operator nothing is known
+        lower = ScaledReconstruction(tuned, problem, scan.strength, least)
         return Part(lower, posed.measure, unit, lower.start())
     fixed = FixedPoint(
         posed.y,
@@ -210,9 +214,10 @@ def part_of(scan: Scan, tuned: Tuned, loss: UpperLoss, theta: Tensor) -> Part:
     return Part(fixed, measure, unit, fixed.start())
 
 
-def upper_level(scans: Sequence[Scan], tuned: Tuned, loss: UpperLoss) -> UpperLevel:
+def upper_level(scans: Sequence[Scan], tuned: Tuned, loss: UpperLoss, derivatives: bool = True) -> UpperLevel:
     """The mean loss of all files' images.
 
+    :param derivatives: whether the method goes along them.
     :raises UsageError: if a solver of smooth problems has one that is not strongly convex.
     """
     theta = tuned.parameters.gather().detach()
@@ -225,9 +230,11 @@ def upper_level(scans: Sequence[Scan], tuned: Tuned, loss: UpperLoss) -> UpperLe
         mu = float(joint.strong_convexity(theta))
         raise UsageError(
             f"--solver: found a problem with strong convexity {mu:.3g}, expected above 0 for a certificate: add "
-            "Tikhonov to the prior by Sum, state --least_eigenvalue of A^H A, or take a proximal solver such as FISTA"
+            "Tikhonov to the prior by Sum, state --least_eigenvalue of A^H A (a loss that keeps data back has another "
+            "A), or take a proximal solver such as FISTA"
         )
-    demand_dependence(joint.parts[0], theta, tuned.parameters.names)
+    if derivatives:
+        demand_dependence(joint.parts[0], theta, tuned.parameters.names)
     for name in tuned.parameters.names:
         if name.startswith("solver."):
             demand_effect(joint.parts[0], theta, name)

@@ -8,6 +8,7 @@ Boyd, Parikh, Chu, Peleato and Eckstein, Found. Trends Mach. Learn. 3:1 (2011).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ..operators.norm import TINY
 from ..priors.prior import prox_prior, start_prior
-from .linear import Fit, fit_data, resumed_fit, start_fit
+from .linear import Fit, fit_data, left, resumed_fit, start_fit
 from .problem import Problem, norms
 from .solver import Solver
 from .stopping import Criterion
@@ -46,6 +47,8 @@ class ADMM(Solver):
     :param cg_iterations: conjugate gradient steps at most in one data step.
     :param cg_rtol: their relative residual, as the last two steps foretell it.
     """
+
+    takes = (1, math.inf)
 
     def __init__(
         self,
@@ -76,25 +79,33 @@ class ADMM(Solver):
 
     def step(self, problem: Problem, state: ADMMState) -> ADMMState:
         gamma, n = self._gamma(problem), len(self.priors)
-        centre = sum((z - u for z, u in zip(state.splits, state.duals, strict=True))) / n if n > 1 else (
-            state.splits[0] - state.duals[0]
-        )  # fmt: skip
-        fit = fit_data(problem, centre, gamma / n, state.fit, self.cg_iterations, self.cg_rtol)
+        fit = fit_data(problem, self._centre(state), gamma / n, state.fit, self.cg_iterations, self.cg_rtol)
         lifted = [fit.x + u for u in state.duals]
         shaped = [prox_prior(p, v, gamma, a) for p, v, a in zip(self.priors, lifted, state.aux, strict=True)]
         splits = tuple(z for z, _ in shaped)
         duals = tuple(v - z for v, z in zip(lifted, splits, strict=True))
         return ADMMState(splits[0], fit, splits, duals, tuple(a for _, a in shaped))
 
+    def _centre(self, state: ADMMState) -> Tensor:
+        """The mean of ``z_i - u_i``."""
+        differences = [z - u for z, u in zip(state.splits, state.duals, strict=True)]
+        return differences[0] if len(differences) == 1 else torch.stack(differences).mean(0)
+
     def change(self, before: ADMMState, now: ADMMState) -> Tensor:
         """Of the image, or the largest ``||x - z_i||``: thresholded to zero an image rests while its dual grows."""
-        size = torch.maximum(norms(now.fit.x), norms(now.x)).clamp_min(TINY)
-        gaps = [norms(now.fit.x - z) / size for z in now.splits]
+        gaps = [norms(now.fit.x - z) / _size(now) for z in now.splits]
         return torch.stack([super().change(before, now), *gaps]).amax(0)
 
     def optimality(self, problem: Problem, state: ADMMState) -> Tensor:
-        """The larger of primal ``||x - z_i||`` and dual ``||z_i - z_i'||`` residuals of a step over ``||z_1||``."""
+        """The largest of what is left of a step, relative: ``||x - z_i||``, ``||z_i - z_i'||``, the data step's own."""
         after = self.step(problem, state)
         primal = [norms(after.fit.x - z) for z in after.splits]
         dual = [norms(z - old) for z, old in zip(after.splits, state.splits, strict=True)]
-        return torch.stack(primal + dual).amax(0) / norms(state.x).clamp_min(TINY)
+        inexact = left(problem, self._centre(state), self._gamma(problem) / len(self.priors), after.fit)
+        return torch.maximum(torch.stack(primal + dual).amax(0) / _size(state), inexact)
+
+
+def _size(state: ADMMState) -> Tensor:
+    """What lengths are compared with: the images', or where they vanish that of a thousandth of the duals."""
+    images = torch.maximum(norms(state.fit.x), norms(state.x))
+    return torch.stack([images, *(1e-3 * norms(u) for u in state.duals)]).amax(0).clamp_min(TINY)

@@ -10,6 +10,7 @@ is linear conjugate gradients.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ class ConjugateGradient(Solver):
     """Minimise ``1/2 ||A x - y||^2`` plus smooth priors (with value and gradient; none is least squares)."""
 
     needs = "grad"
+
+    takes = (0, math.inf)
 
     def __init__(
         self,

@@ -13,7 +13,6 @@ IEEE Trans. Comput. Imaging 10:762 (2024).
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -48,7 +47,8 @@ class ConstrainedADMM(Solver):
     the paper for scenes of peak 1; around the prior, :class:`~resolvent.priors.Normalised` makes it relative.
 
     :param prior: a prior with a prox, such as ``Magnitude(Denoiser(...))``.
-    :param epsilon: expected norm of the noise; ``sqrt(M) sigma`` from the operator's noise model if None.
+    :param epsilon: expected norm of the noise; ``sqrt(M) sigma`` of the M data measured, from the operator's noise
+        model, if None.
     :param kappa: penalty of the image split, in the units of ``||A||^2`` (500 for the unnormalised
         operator of the paper, whose squared norm is 4.4e4); that ratio times ``||A||^2`` if None.
     :param cg_iterations: conjugate gradient steps at most where the x-update has no closed form.
@@ -74,12 +74,12 @@ class ConstrainedADMM(Solver):
     def _penalty(self, problem: Problem) -> float:
         return RELATIVE_PENALTY * problem.lipschitz if self.kappa is None else self.kappa
 
-    def _radius(self, problem: Problem) -> float:
+    def _radius(self, problem: Problem) -> float | Tensor:
         if self.epsilon is not None:
             return self.epsilon
         if problem.noise_std is None:
             raise ValueError("epsilon: found none, and no noise level above 0 of the data; expected one of them")
-        return math.sqrt(problem.y[0].numel()) * problem.noise_std
+        return problem.samples.to(problem.y.real.dtype).sqrt() * problem.noise_std
 
     def init(self, problem: Problem, x0: Tensor | None) -> ConstrainedState:
         """From ``x0``, or from ``A^H y`` scaled to fit the data best."""
@@ -104,6 +104,12 @@ class ConstrainedADMM(Solver):
         z, gamma = state.v1 + state.d1, 1 / self._penalty(problem)
         return data_prox_with_data(towards, z, gamma, state.x, self.cg_iterations, self.cg_rtol)
 
+    def change(self, before: ConstrainedState, now: ConstrainedState) -> Tensor:
+        """Of the image, or the larger split: the first image is the point at which the first step is taken."""
+        image = norms(now.x - now.v1) / norms(now.x).clamp_min(TINY)
+        data = norms(now.data - now.v2) / norms(now.data).clamp_min(TINY)
+        return torch.stack([super().change(before, now), image, data]).amax(0)
+
     def weight_unit(self, problem: Problem) -> float:
         """1: epsilon says how strong the prior is; its weight is a threshold that only shapes the way there."""
         return 1.0
@@ -119,6 +125,6 @@ class ConstrainedADMM(Solver):
         return torch.maximum(split, excess.clamp_min(0))
 
 
-def _shorten(q: Tensor, radius: float) -> Tensor:
+def _shorten(q: Tensor, radius: float | Tensor) -> Tensor:
     """Project onto the ball of ``radius``, per image."""
     return q * per_image((radius / norms(q).clamp_min(TINY)).clamp_max(1), q)

@@ -14,6 +14,7 @@ P. F. Fischer, Comput. Methods Appl. Mech. Eng. 163:193 (1998), with one image.
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -22,7 +23,11 @@ from torch import Tensor
 
 from ..operators import Operator, has_exact_prox
 from ..operators.krylov import Map, implicitly
+from ..operators.norm import TINY
 from .problem import Problem, inner, norms, per_image, plus
+
+#: Relative residual of a data step from which its derivative is said to be that of another step.
+INEXACT = 1e-3
 
 
 class Known(NamedTuple):
@@ -70,8 +75,18 @@ def fit_data(problem: Problem, z: Tensor, gamma: float | Tensor, fit: Fit, max_i
         x, change = last.image + found.x, Known(found.seen, found.product)
         last = Known(last.image + change.image, last.product + change.product)
     if rhs.requires_grad:
-        x = implicitly(x, rhs - system(x), lambda v: _solved(system, v, max_iter, rtol, near))
+        residual = rhs - system(x)
+        _warn_inexact(residual.detach(), rhs.detach(), rtol)
+        x = implicitly(x, residual, lambda v: _solved(system, v, max_iter, rtol, near))
     return Fit(x, (last, change))
+
+
+def left(problem: Problem, z: Tensor, gamma: float | Tensor, fit: Fit) -> Tensor:
+    """``||b - S x|| / ||b||`` per image of the proximal step at ``z``; 0 of a closed form."""
+    if not fit.known:
+        return fit.x.real.new_zeros(len(fit.x))
+    rhs = z + gamma * problem.back_projection
+    return norms(rhs - fit.known[0].product) / norms(rhs).clamp_min(TINY)
 
 
 def along(change: Known, rhs: Tensor) -> Known:
@@ -83,6 +98,14 @@ def along(change: Known, rhs: Tensor) -> Known:
     trusted = (length > 0) & (length >= 0.999 * own)
     t = torch.where(trusted, inner(change.image, rhs) / length.clamp_min(torch.finfo(length.dtype).tiny), 0)
     return Known(per_image(t, rhs) * change.image, per_image(t, rhs) * change.product)
+
+
+def _warn_inexact(residual: Tensor, rhs: Tensor, rtol: float) -> None:
+    """The derivative is that of the exact step, whatever conjugate gradients left of it."""
+    worst = float((norms(residual) / norms(rhs).clamp_min(TINY)).max())
+    if worst > max(INEXACT, 10 * rtol):
+        text = f"data step: found a residual of {worst:.1g}, but its derivative is of the exact one; more cg_iterations"
+        warnings.warn(text, stacklevel=2)
 
 
 def _solved(system: Map, rhs: Tensor, max_iter: int, rtol: float, near: Map) -> Tensor:
@@ -155,6 +178,9 @@ def conjugate_gradient(
     :param near: a preconditioner: an approximation of the inverse of ``system``, Hermitian positive definite too.
     :param scale: ``(B,)``; the norms of the right-hand sides if None.
     """
+    if max_iter < 1 or not rtol >= 0:
+        found = f"cg_iterations, cg_rtol: found {max_iter}, {rtol}"
+        raise ValueError(f"{found}, expected at least 1 and a number not below 0")
     x, r = start, rhs - product
     p = s = near(r)
     rs, rr = inner(r, s), inner(r, r)

@@ -14,6 +14,7 @@ for 1 / tau >= ||A||^2 / 2 + ||sum_i sigma_i K_i^H K_i||), at one A^H A and one 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -59,6 +60,8 @@ class PrimalDual(Solver):
     :param step_size: tau, below ``2 / ||A||^2``; 1.8 of 2 if None. A smaller one moves the duals faster:
         ``sigma_i = 1 / (m tau ||K_i||^2)`` for m duals.
     """
+
+    takes = (0, math.inf)
 
     def __init__(
         self,

@@ -54,6 +54,11 @@ class Problem:
         return None if sigma is None else float(torch.as_tensor(sigma).square().mean().sqrt()) or None
 
     @cached_property
+    def samples(self) -> Tensor:
+        """How many data are measured, per image ``(B,)``: those that are not zero for every image."""
+        return (measured(self.physics, self.back_projection) != 0).flatten(1).sum(1)
+
+    @cached_property
     def estimated_noise(self) -> float | None:
         """The noise level that the operator finds in the data, if it can; root mean square of those of a batch."""
         found = self.physics.estimate_noise(self.y) if isinstance(self.physics, Operator) else None
@@ -111,6 +116,17 @@ class Problem:
                 raise NotImplementedError(f"{type(prior).__name__} has no value, so this problem has no objective")
             value = value + prior.fn(x).reshape(-1)
         return value
+
+
+@torch.no_grad()
+def measured(physics: LinearPhysics, like: Tensor) -> Tensor:
+    """1 where the operator measures anything, 0 where its data are zero for every image; ``(B, *data_shape)``, real.
+
+    :param like: images ``(B, C, *spatial)``; their values are not used.
+    """
+    generator = torch.Generator().manual_seed(0)
+    data = physics.A(torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device))
+    return (data != 0).to(data.real.dtype)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

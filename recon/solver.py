@@ -65,10 +65,13 @@ class Solver(deepinv.models.Reconstructor):
     :param max_iter: iterations at most.
     :param stop: when to stop earlier; :class:`RelativeChange` at 1e-4 if None.
     :raises TypeError: if a prior lacks what the algorithm :attr:`needs` of it.
+    :raises ValueError: if there are more or fewer than it :attr:`takes`.
     """
 
     #: What the algorithm asks of its priors: ``prox`` or ``grad``.
     needs: ClassVar[str] = "prox"
+    #: How many priors it takes, at least and at most.
+    takes: ClassVar[tuple[int, float]] = (1, 1)
     #: Status of the images still running after ``max_iter`` iterations.
     at_the_end: ClassVar[str] = "max_iter"
 
@@ -77,6 +80,10 @@ class Solver(deepinv.models.Reconstructor):
         if max_iter < 1:
             raise ValueError(f"max_iter: found {max_iter}, expected at least 1")
         priors = () if prior is None else (prior,) if isinstance(prior, AnyPrior) else tuple(prior)
+        least, most = self.takes
+        if not least <= len(priors) <= most:
+            expected = "at least one" if most > 1 else "one: Sum makes one of several, ADMM and PrimalDual take them"
+            raise ValueError(f"prior: found {len(priors)} for {type(self).__name__}, expected {expected}")
         for p in priors:
             if not self.accepts(p):
                 raise TypeError(

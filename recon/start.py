@@ -18,7 +18,6 @@ from .problem import Problem
 SEEN = 1e-5
 
 
-@torch.no_grad()
 def first_image(problem: Problem) -> Tensor:
     """Where a method that only refines should begin, its denoiser finding no dark pixel that the data never saw.
 
@@ -42,7 +41,6 @@ def fitted(problem: Problem) -> Tensor:
     return matched(problem.physics, problem.back_projection, problem.y)
 
 
-@torch.no_grad()
 def filled(physics: LinearPhysics, y: Tensor) -> Tensor:
     """Measured pixels from the data, the others from the nearest measured one; for inpainting.
 

@@ -17,6 +17,7 @@ from .losses import (
     Known,
     MeanSquare,
     Measure,
+    Posed,
     ProjectedSURE,
     StructuralDissimilarity,
     UpperLoss,
@@ -35,6 +36,7 @@ __all__ = [
     "HOAG", "MAID", "SURE", "AcceleratedMAID", "Bounds", "Brent", "Constants", "DiscrepancyPrinciple", "Energy",
     "FixedAccuracy", "FixedPoint", "Grid", "HeldOut", "Hypergradient", "Joint", "Known", "Learned", "Loss",
     "LowerLevel", "LowerSolution", "MeanSquare", "Measure", "Method", "OptunaSearch", "Parameters", "Part",
-    "ProjectedSURE", "Reconstruction", "Search", "SquaredError", "State", "StructuralDissimilarity", "UpperLevel",
-    "UpperLoss", "geometric", "hypergradient", "implicit", "implicit_solve", "polynomial", "sharpened", "substitute",
+    "Posed", "ProjectedSURE", "Reconstruction", "Search", "SquaredError", "State", "StructuralDissimilarity",
+    "UpperLevel", "UpperLoss", "geometric", "hypergradient", "implicit", "implicit_solve", "polynomial", "sharpened",
+    "substitute",
 ]  # fmt: skip

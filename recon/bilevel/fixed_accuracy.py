@@ -37,8 +37,12 @@ class FixedAccuracy(Method):
         max_trials: int = 30,
         max_trial_gradients: int = 500,
     ):
-        if not eps > 0:
-            raise ValueError(f"eps: found {eps}, expected a number above 0")
+        lengths = {"eps": eps, "delta": eps if delta is None else delta, "step_size": step_size or 1.0}
+        for name, value in lengths.items():
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{name}: found {value}, expected a finite number above 0")
+        if max_trials < 1:
+            raise ValueError(f"max_trials: found {max_trials}, expected at least 1")
         self.eps, self.delta, self.step_size = eps, eps if delta is None else delta, step_size
         self.shrink, self.grow, self.decrease = shrink, grow, decrease
         self.max_trials, self.max_trial_gradients = max_trials, max_trial_gradients

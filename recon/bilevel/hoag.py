@@ -43,8 +43,9 @@ class HOAG(Method):
         limits: tuple[float, float] = (-6.0, 6.0),
         max_lower: int = 10_000,
     ):
-        if not eps > 0:
-            raise ValueError(f"eps: found {eps}, expected a number above 0")
+        for name, value in (("eps", eps), ("step_size", 1.0 if step_size is None else step_size)):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{name}: found {value}, expected a finite number above 0")
         self.eps, self.schedule, self.step_size = eps, schedule or geometric(), step_size
         self.limits, self.max_lower = limits, max_lower
 

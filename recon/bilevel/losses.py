@@ -24,7 +24,7 @@ from torch.nn.functional import avg_pool2d, avg_pool3d
 
 from ...operators import Operator, Restricted, squared_norm
 from ..linear import conjugate_gradient
-from ..problem import inner, norms
+from ..problem import inner, measured, norms
 
 #: Added to the seeds of probes.
 DISPLACEMENT = 7_778_742_049
@@ -151,7 +151,7 @@ class SURE(UpperLoss):
         return Posed(stacked, physics, Measure(loss, bend, True))
 
     def _directions(self, known: Known) -> list[Tensor]:
-        return [direction * measured(known) for direction in probes(known.y, self.probes, self.seed)]
+        return [direction * _measured(known) for direction in probes(known.y, self.probes, self.seed)]
 
 
 class ProjectedSURE(SURE):
@@ -256,7 +256,7 @@ class HeldOut(UpperLoss):
     def pose(self, known: Known) -> Posed:
         if not isinstance(known.physics, Operator):
             raise ValueError(f"physics: found {type(known.physics).__name__}, expected an operator of resolvent's")
-        taken = measured(known)
+        taken = _measured(known)
         back = self.kept_back(taken) * taken
         rest, held = (Restricted(known.physics, part) for part in (taken - back, back))
         count, target = float(back.sum()), back * known.y
@@ -269,6 +269,9 @@ class HeldOut(UpperLoss):
 
     def kept_back(self, taken: Tensor) -> Tensor:
         """1 for what is kept back of the data ``taken``, alike along the other axes."""
+        if not all(-taken.ndim <= axis <= taken.ndim and axis for axis in self.axes):
+            found, last = list(self.axes), taken.ndim
+            raise ValueError(f"axes: found {found}, expected 1 to {last}, or -{last} to -1 from the end, of the data")
         axes = {axis % (taken.ndim + 1) - 1 for axis in self.axes}
         others = [axis for axis in range(taken.ndim) if axis not in axes]
         units = taken.amax(others, keepdim=True) if others else taken
@@ -312,15 +315,13 @@ def probes(y: Tensor, count: int, seed: int) -> list[Tensor]:
     return [torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y.device) for _ in range(count)]
 
 
-def measured(known: Known) -> Tensor:
-    """1 where the operator measures anything, 0 where its data are zero for every image; ``(*data_shape)``, real."""
-    image = known.physics.A_adjoint(known.y[:1])
-    data = known.physics.A(probes(image, 1, 0)[0])[0]
-    return (data != 0).to(data.real.dtype)
+def _measured(known: Known) -> Tensor:
+    """1 for what is measured, ``(*data_shape)``."""
+    return measured(known.physics, known.physics.A_adjoint(known.y[:1]))[0]
 
 
 def _samples(known: Known) -> int:
-    return int(measured(known).sum())
+    return int(_measured(known).sum())
 
 
 def _truth(loss: UpperLoss, known: Known) -> Tensor:

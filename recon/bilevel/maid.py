@@ -100,7 +100,7 @@ class MAID(Method):
         for name, value in (("shrink", shrink), ("refine", refine), ("descent", descent), ("decrease", decrease)):
             if not 0 < value < 1:
                 raise ValueError(f"{name}: found {value}, expected a number between 0 and 1")
-        for name, value in (("grow", grow), ("coarsen", coarsen)):
+        for name, value in (("grow", grow), ("coarsen", coarsen), ("max_trials", max_trials)):
             if not value >= 1:
                 raise ValueError(f"{name}: found {value}, expected at least 1")
         self.eps, self.delta, self.step_size = eps, delta, step_size

@@ -53,6 +53,9 @@ class Search(Method):
         """The next parameters ``(p,)``; None at the end."""
 
     def init(self, upper: UpperLevel, theta: Tensor) -> State:
+        for name, ends in (("low", self.low), ("high", self.high)):
+            if ends.ndim and ends.shape != theta.shape:
+                raise ValueError(f"{name}: found {len(ends)} values, expected one, or one for each of {len(theta)}")
         state = self.begin(upper, theta, self.eps, self.eps, 0.0)
         return state._replace(memory=Visited(theta[None], upper.value(state.x, theta)[None], upper.lower.start()))
 

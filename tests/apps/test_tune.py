@@ -34,6 +34,9 @@ BRENT = ["--method", "Brent", "--method.eps", "1e-5"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+GRID = ["--method", "Grid", "--method.high", "0", "--method.points", "4", "--method.eps", "1e-3"]
+
+
 def scan(path, seed=0, truth=True, images=1, noise_std=0.1):
     """A box in noise, whose operator is the identity."""
     generator, x = torch.Generator().manual_seed(seed), torch.zeros(images, *SHAPE)
@@ -350,6 +353,13 @@ def test_two_processes_are_one(tmp_path, method):
         ({"parameter": []}, "--parameter: found none"),
         ({"steps": 0}, "--steps: found 0, expected at least 1"),
         ({"more": ["--budget", "-1"]}, "--budget: found -1, expected more than 0"),
+        ({"more": ["--least_eigenvalue", "-3"]}, "--least_eigenvalue: found -3, expected a number not below 0"),
+        ({"parameter": ["prior.weight", "prior.weight"]}, "--parameter: found prior.weight twice, expected it once"),
+        ({"more": ["--loss", "HeldOut"]}, "(a loss that keeps data back has another A)"),
+        ({"more": ["--method", "MAID", "--method.max_trials", "0"]}, "max_trials: found 0, expected at least 1"),
+        ({"more": ["--method", "HOAG", "--method.step_size", "-1"]}, "step_size: found -1.0, expected a finite number"),
+        ({"more": ["--method", "FixedAccuracy", "--method.eps", "0.1", "--method.delta", "-1"]}, "delta: found -1.0"),
+        ({"more": [*GRID, "--method.low", "[-3,-2]"]}, "low: found 2 values, expected one, or one for each of 1"),
         ({"more": ["--least_eigenvalue", "0"]}, "--solver: found a problem with strong convexity 0, expected above 0"),
         ({"more": ["--method", "Nothing"]}, "Nothing"),
         ({"more": ["--method", "MAID", "--method.eps", "-1"]}, "eps: found -1.0, expected a finite number above 0"),
@@ -362,6 +372,48 @@ def test_two_processes_are_one(tmp_path, method):
 def test_refused_options(tmp_path, box, capsys, change, message):
     more = change.pop("more", [])
     refused(capsys, command([box], tmp_path / "out", *more, **change), USAGE, message)
+
+
+def test_a_second_search_keeps_the_tensors_of_the_first(tmp_path, box):
+    method = ["--prior", "FieldsOfExperts", "--prior.kernel", "3", *SMOOTH[SMOOTH.index("--solver") :]]
+    assert main(command([box], tmp_path / "a", parameter=["prior.filters"], method=method, steps=1)) == 0
+    again = ["--config", str(tmp_path / "a" / "tuned.yaml"), "--least_eigenvalue", "1"]
+    assert main(command([box], tmp_path / "b", parameter=["prior.log_weights"], method=again, steps=1)) == 0
+    first, second = (load_file(tmp_path / name / "tuned.safetensors") for name in "ab")
+    assert set(second) == {"prior.filters", "prior.log_weights"}
+    assert torch.equal(first["prior.filters"], second["prior.filters"])
+
+
+def test_searches_without_derivatives_take_weights_that_have_none(tmp_path, box, capsys, monkeypatch):
+    """Hard thresholding; and a grid that the steps cut off says so."""
+    (tmp_path / "hard.py").write_text(
+        "import torch\nfrom resolvent.priors import Prior\n\n\nclass L0(Prior):\n"
+        "    def _prox(self, v, gamma):\n        return torch.where(v.abs() ** 2 > 2 * gamma, v, 0)\n\n"
+        "    def _value(self, x):\n        return (x != 0).to(x.real.dtype)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    method = ["--prior", "hard.L0", "--prior.weight", "0.01", "--solver", "FISTA", "--strength", "1"]
+    argv = command([box], tmp_path / "out", *GRID, "--method.low", "-6", method=method, steps=3)
+    assert main(argv) == 0
+    assert "the search was cut off by --steps" in capsys.readouterr().out
+    losses = {line["tried_loss"] for line in log(tmp_path / "out")[1:]}
+    assert len(losses) == 3
+
+
+def test_a_printed_configuration_is_taken(tmp_path, box, capsys):
+    argv = command([box], tmp_path / "out", steps=1)
+    with pytest.raises(SystemExit):
+        main([*argv, "--print_config"])
+    (tmp_path / "all.yaml").write_text(capsys.readouterr().out)
+    assert main(["tune", "--config", str(tmp_path / "all.yaml")]) == 0
+    assert (tmp_path / "out" / "tuned.yaml").exists()
+
+
+def test_a_loss_that_rose_is_said(tmp_path, box, capsys):
+    method = [*SPARSE[:2], "--prior.weight", "0.0001", *SPARSE[4:]]
+    hoag = ["--method", "HOAG", "--method.eps", "0.01", "--method.step_size", "1e5"]
+    assert main(command([box], tmp_path / "out", *hoag, method=method, steps=2)) == 0
+    assert "the loss is higher than at the start" in capsys.readouterr().out
 
 
 def test_refused_data(tmp_path, capsys):

@@ -388,6 +388,88 @@ def test_an_operator_that_measures_nothing(name):
     assert not SOLVERS[name](L1(0.3), max_iter=3)(torch.zeros(1, 36, dtype=F64), physics).any()
 
 
+# -- what strangers tried ---------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["ProximalGradient", "FISTA", "HalfQuadratic", "ConstrainedADMM"])
+def test_solvers_of_one_prior_refuse_several(name):
+    kinds = SOLVERS | {"HalfQuadratic": HalfQuadratic, "ConstrainedADMM": ConstrainedADMM}
+    for priors, found in (([L1(0.05), NonNegative()], 2), (None, 0), ([], 0)):
+        with pytest.raises(ValueError, match=f"prior: found {found} for {name}, expected one: Sum makes one"):
+            kinds[name](priors)
+    with pytest.raises(ValueError, match="prior: found 0 for ADMM, expected at least one"):
+        ADMM([])
+
+
+@pytest.mark.parametrize("numbers", [{"cg_iterations": 0}, {"cg_iterations": -1}, {"cg_rtol": -1.0}])
+def test_conjugate_gradients_of_no_steps_are_refused(numbers):
+    physics = dense(kind=Dense)
+    with pytest.raises(ValueError, match="cg_iterations, cg_rtol: found"):
+        ADMM(L1(0.05), **numbers)(measured(physics), physics)
+
+
+def ill_conditioned(n=40):
+    generator = torch.Generator().manual_seed(0)
+    u, v = (torch.linalg.qr(torch.randn(n, n, dtype=F64, generator=generator))[0] for _ in range(2))
+    matrix = u @ torch.diag(torch.logspace(0, -2, n, dtype=F64)) @ v
+    return Dense(matrix, (1, 5, 8)), torch.randn(1, n, dtype=F64, generator=generator)
+
+
+def test_certificate_of_inexact_data_steps():
+    """Conjugate gradients that are content with where they begin do not make a certificate small."""
+    physics, y = ill_conditioned()
+    system = physics.matrix.T @ physics.matrix + 1e-4 * torch.eye(40, dtype=F64)
+    exact = torch.linalg.solve(system, physics.matrix.T @ y[0]).reshape(1, 1, 5, 8)
+    found = {}
+    for rtol in (1e-5, 1e-12):
+        solver = ADMM(Tikhonov(1e-4), max_iter=4000, stop=FixedPointResidual(1e-8), cg_rtol=rtol, cg_iterations=200)
+        solution = solver.solve(y, physics)
+        found[rtol] = float(solution.certificate), relative(solution.image, exact)
+    assert found[1e-5][0] > 100 * found[1e-12][0] and found[1e-5][1] > 100 * found[1e-12][1]
+
+
+def test_admm_knows_an_image_that_is_zero():
+    physics = dense(kind=Dense)
+    y = measured(physics)
+    weight = 1.01 * float(physics.A_adjoint(y).abs().max())
+    solution = ADMM(L1(weight), max_iter=2000).solve(y, physics)
+    assert set(solution.status) == {"converged"} and not solution.image.any()
+    assert float(solution.certificate.max()) < 1e-3
+
+
+def test_constrained_admm_counts_the_data_that_are_measured():
+    mask = torch.zeros(8, 8)
+    mask[:, ::4] = 1
+    physics = CartesianMRI(mask, noise_model=GaussianNoise(0.1))
+    problem = Problem(torch.zeros(2, 1, 8, 8, dtype=C64), physics)
+    assert_close(ConstrainedADMM(L1(0.1))._radius(problem), torch.full((2,), 0.1 * 16**0.5))
+
+
+def test_constrained_admm_does_not_rest_at_its_first_image():
+    physics = dense(m=8, kind=Dense)
+    y = measured(physics)
+    epsilon = 0.5 * float(torch.linalg.vector_norm(y.flatten(1), dim=1).min())
+    exact = {"cg_rtol": 1e-12, "cg_iterations": 99}
+    solution = ConstrainedADMM(L1(0.1), epsilon, max_iter=5000, stop=RelativeChange(1e-9), **exact).solve(y, physics)
+    assert set(solution.status) == {"converged"} and solution.iterations > 10
+    assert float(solution.certificate.max()) < 1e-6
+
+
+def test_half_quadratic_has_its_derivative_in_the_data():
+    physics = dense(F64, kind=Dense)
+    y, d = measured(physics, F64)[:1], torch.randn(1, *physics.data_shape, dtype=F64)
+    solver = HalfQuadratic(Tikhonov(0.05), noise_std=0.1, max_iter=5, cg_iterations=200, cg_rtol=1e-13)
+    leaf = y.clone().requires_grad_()
+    solver(leaf, physics).sum().backward()
+    with torch.no_grad():
+        slope = (solver(y + 1e-4 * d, physics).sum() - solver(y - 1e-4 * d, physics).sum()) / 2e-4
+    assert float((leaf.grad * d).sum()) == pytest.approx(float(slope), rel=1e-6)
+
+
+def test_derivatives_of_inexact_data_steps_are_warned_of():
+    physics, y = ill_conditioned()
+    with pytest.warns(UserWarning, match="data step: found a residual"):
+        ConstrainedADMM(L1(0.05), 0.5, max_iter=3, cg_iterations=2)(y.requires_grad_(), physics)
+
+
 # -- both ways with deepinv -------------------------------------------------------------------------
 def blur():
     kernel = torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(1))

@@ -148,6 +148,9 @@ def test_only_what_is_measured_is_kept_back():
     assert int(lines.sum()) == 2 and bool((mask[0][lines] == 1).all())
     with pytest.raises(ValueError, match=r"fraction: found 0\.1 of 4 units"):
         HeldOut(0.1).pose(case)
+    for axis in (0, 4, -4):
+        with pytest.raises(ValueError, match=r"expected 1 to 3, or -3 to -1 from the end"):
+            HeldOut(0.5, axes=(axis,)).pose(case)
 
 
 def test_discrepancy_is_met_within_the_noise():
