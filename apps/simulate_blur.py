@@ -41,7 +41,11 @@ def main(
     """
     scene = _camera() if image is None else _read(Path(image), as_photograph)
     at_least_one(factor=factor)
-    blur = KERNELS[kernel](seed, factor) if kernel in KERNELS else _read(Path(kernel), as_kernel)
+    blur = (
+        KERNELS[kernel](seed, factor)
+        if kernel in KERNELS
+        else as_kernel(Path(kernel), _read(Path(kernel), as_photograph))
+    )
     if any(k > n for k, n in zip(blur.shape, scene.shape[1:], strict=True)):
         found, picture = (" x ".join(map(str, shape)) for shape in (blur.shape, scene.shape[1:]))
         raise UsageError(f"--kernel: found {found}, expected no more than the picture's {picture}")

@@ -86,7 +86,7 @@ class ConditionalVelocity(Conditional):
         schedule: Schedule | None = None,
     ):
         super().__init__(schedule)
-        scale = _stated(network).get("scale", 50 / 255) if scale is None else scale
+        scale = float(_stated(network).get("scale", 50 / 255) if scale is None else scale)
         if not 0 < scale < float("inf"):
             raise ValueError(f"scale: found {scale}, expected a finite number above 0")
         self.network = load_denoiser(network, self.gives) if isinstance(network, str) else network

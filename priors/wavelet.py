@@ -26,12 +26,14 @@ class InWavelets(OfCoefficients):
     :param levels: how many; as many as the image allows if None.
     """
 
-    squared_norm = 1.0
-
     def __init__(self, prior: Prior, wavelet: str = "db4", levels: int | None = None):
         super().__init__(prior)
         orthogonal_filters(wavelet)
         self.wavelet, self.levels = wavelet, levels
+
+    @property
+    def squared_norm(self) -> float:
+        return 1.0
 
     def transform_of(self, x: Tensor) -> Wavelet:
         return _wavelet(tuple(x.shape[1:]), self.wavelet, self.levels)

@@ -55,6 +55,8 @@ class ConstrainedADMM(Solver):
     :param cg_rtol: their relative residual, as the last two steps foretell it.
     """
 
+    takes = (1, 1)
+
     def __init__(
         self,
         prior: AnyPrior,

@@ -55,6 +55,7 @@ class HalfQuadratic(Solver):
     :param cg_rtol: their relative residual, as the last two steps foretell it.
     """
 
+    takes = (1, 1)
     at_the_end = "completed"
 
     def __init__(

@@ -29,8 +29,6 @@ class Migration(Solver):
     :param prior: unused; every solver's first parameter.
     """
 
-    takes = (0, 0)
-
     def __init__(self, prior: AnyPrior | None = None):
         super().__init__(None, max_iter=1, stop=RelativeChange(1.0))
 

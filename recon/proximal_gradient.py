@@ -38,6 +38,8 @@ class ProximalGradient(Solver):
     :param step_size: gamma; ``1 / ||A||^2`` if None.
     """
 
+    takes = (1, 1)
+
     def __init__(
         self,
         prior: AnyPrior,

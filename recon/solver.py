@@ -71,7 +71,7 @@ class Solver(deepinv.models.Reconstructor):
     #: What the algorithm asks of its priors: ``prox`` or ``grad``.
     needs: ClassVar[str] = "prox"
     #: How many priors it takes, at least and at most.
-    takes: ClassVar[tuple[int, float]] = (1, 1)
+    takes: ClassVar[tuple[int, float]] = (0, 1)
     #: Status of the images still running after ``max_iter`` iterations.
     at_the_end: ClassVar[str] = "max_iter"
 
