@@ -32,11 +32,13 @@ def main(
     source: str,
     out: str,
     sampling_frequency: float,
-    pitch: float,
     x_range: tuple[float, float],
     z_range: tuple[float, float],
     pixel: float,
+    pitch: float | None = None,
+    elements: list[float] | None = None,
     array: str | None = None,
+    imaginary: str | None = None,
     axes: str = "transmission,element,sample",
     frame: int | None = None,
     kind: Literal["plane-wave", "full-matrix"] = "plane-wave",
@@ -53,13 +55,16 @@ def main(
     :param source: file of any known format.
     :param out: measurement file to write.
     :param sampling_frequency: of the traces, in hertz.
-    :param pitch: from element to element, in metres; the array's middle is at x = 0.
     :param x_range: of the image, from and to, in metres.
     :param z_range: depths of the image, from and to, in metres.
     :param pixel: from pixel to pixel, in metres.
+    :param pitch: from element to element, in metres; the array's middle is at x = 0.
+    :param elements: their x, in metres, one by one, in place of a pitch: for gaps and missing ones.
     :param array: which array of the file; ``data`` for the cells data{1}, data{2}, …
         together, which become the first axis.
-    :param axes: what the array's axes are, in order: of frame, transmission, element and sample.
+    :param imaginary: which array has the imaginary parts, where IQ data come as two.
+    :param axes: what the array's axes are, in order: of frame, transmission, element and sample, and part, of length
+        two, where it holds real and imaginary part.
     :param frame: of several frames, the one to take; all if not given.
     :param kind: plane waves, or a full matrix: every element fires in turn.
     :param angles: of the plane waves, in degrees, positive towards larger x.
@@ -71,12 +76,14 @@ def main(
     :param f_number: depth over the width of the receive aperture; 0 for the whole array.
     :param noise_std: total standard deviation of one complex sample, in the units of the file.
     """
-    if pitch == 0 or not math.isfinite(pitch):
-        raise UsageError(f"--pitch: found {pitch:g}, expected metres other than 0")
-    traces = _sorted(Path(source), _chosen(Path(source), read_arrays(source), array), axes, frame)
+    path, found = Path(source), read_arrays(source)
+    values = _chosen(path, found, array)
+    if imaginary is not None:
+        values = _with_imaginary(values, _chosen(path, found, imaginary))
+    traces = _sorted(path, *_without_parts(values, axes), frame)
     n_elements, n_samples = traces.shape[-2:]
     scan = {
-        "elements": pitch * (torch.arange(n_elements, dtype=torch.float64) - (n_elements - 1) / 2),
+        "elements": _elements(n_elements, pitch, elements),
         "x": _grid("--x_range", x_range, pixel), "z": _grid("--z_range", z_range, pixel), "n_samples": n_samples,
         "sampling_frequency": sampling_frequency, "carrier_frequency": carrier_frequency, "start_time": start_time,
         "speed_of_sound": speed_of_sound, "f_number": f_number,
@@ -102,6 +109,44 @@ def main(
         print(
             f"  note: {share:.0%} of the traces' energy lie within the bandwidth about the carrier: are both in hertz?"
         )
+
+
+def _elements(count: int, pitch: float | None, elements: list[float] | None) -> Tensor:
+    """Where they are along x, in metres."""
+    if (pitch is None) == (elements is None):
+        found = "none" if pitch is None else "it beside --elements"
+        raise UsageError(f"--pitch: found {found}, expected one of the two")
+    if pitch is not None:
+        if pitch == 0 or not math.isfinite(pitch):
+            raise UsageError(f"--pitch: found {pitch:g}, expected metres other than 0")
+        return pitch * (torch.arange(count, dtype=torch.float64) - (count - 1) / 2)
+    places = torch.tensor(elements, dtype=torch.float64)
+    if len(places) != count or not bool(places.isfinite().all()):
+        raise UsageError(f"--elements: found {len(places)} positions, expected {count} finite ones, as the data have")
+    return places
+
+
+def _with_imaginary(real: Tensor, imaginary: Tensor) -> Tensor:
+    """Two real arrays as a complex one."""
+    if real.shape != imaginary.shape or real.is_complex() or imaginary.is_complex():
+        found = f"{tuple(imaginary.shape)} beside {tuple(real.shape)}"
+        raise UsageError(f"--imaginary: found an array of shape {found}, expected two real ones of one shape")
+    return torch.complex(_floating(real), _floating(imaginary))
+
+
+def _without_parts(values: Tensor, axes: str) -> tuple[Tensor, str]:
+    """Complex traces of an array with an axis of real and imaginary part, and its other axes."""
+    names = [name.strip() for name in axes.split(",")]
+    if "part" not in names or values.ndim != len(names):
+        return values, axes
+    axis = names.index("part")
+    if values.shape[axis] != 2 or values.is_complex():
+        raise UsageError(f"--axes: found part for an axis of length {values.shape[axis]}, expected 2, real")
+    return _with_imaginary(*values.unbind(axis)), ",".join(name for name in names if name != "part")
+
+
+def _floating(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.to(torch.float32)
 
 
 def _operator(kind: str, angles: list[float], scan: dict[str, Any]) -> Operator:

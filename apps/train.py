@@ -22,6 +22,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from .. import datasets, priors  # noqa: F401  (their classes are named on the command line)
 from ..datasets import InputError, Source
+from ..datasets.hdf5 import sha256
 from ..datasets.sources import counted, split
 from ..operators.files import atomic, remove_partials
 from ..priors import (
@@ -33,12 +34,13 @@ from ..priors import (
     TrainingCheckpoint,
     TrainingLoss,
     cosine,
+    load_denoiser,
     repeat,
     save_weights,
     train,
 )
 from ..priors.training import NotFinite, Step, processes
-from ..priors.weights_file import description_of, read_description
+from ..priors.weights_file import description_of, read_description, resolve
 from .arguments import brief, instantiate, new_parser, parse, plain
 from .cli import Interrupted, NumericalFailure, UsageError
 from .defaults import chosen_keys
@@ -67,6 +69,8 @@ def main(argv: list[str]) -> int:
     config = parse(parser, argv)
     if config.out is None:
         raise UsageError("--out: found none, expected a folder")
+    if config.start is not None and any(word.startswith("--network") for word in argv):
+        raise UsageError("--network: found beside --start, expected none: the network is that of the weights")
     with process_group(config):
         run = make(parser, config)
         tuner = self_tuner(run, config) if config.tune else None
@@ -88,6 +92,7 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("--config", action="config", help="YAML with any of these options; may be given several times, later wins")
     add("--out", type=str | None, help="folder for the weights, the log and the checkpoint")
     add("--network", type=Network, help="network class and its arguments")
+    add("--start", type=str | None, help="weights to go on from, file or name; the network is theirs, not the preset's")
     add("--data", type=Source, help="source of clean images, class and arguments: --data ImageFolder --data.path DIR")
     add("--validation", type=Source | None, help="source held out; every tenth image of --data if not given")
     add("--noise", type=Corruption, help="noise class and its arguments: --noise Gaussian --noise.high 0.2")
@@ -166,7 +171,11 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     device = choose_device(config.device)
     learnt, held_out = shares(made.data, made.validation)
     learnt, tuned_on = apart(learnt) if config.tune else (learnt, [])
-    network = channels_last(made.network.to(device))
+    network = made.network
+    if config.start is not None:
+        network, about = started(config.start, made.loss.gives)
+        settings |= about
+    network = channels_last(network.to(device))
     average = MovingAverage(network, config.average) if config.average else None
     run = Run(
         network, made.data, learnt, held_out, made.noise, made.loss, average, settings, Path(config.out), device,
@@ -175,6 +184,19 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     _check_channels(run)
     _check_loss(run)
     return run
+
+
+def started(path_or_name: str, gives: str) -> tuple[Network, dict[str, Any]]:
+    """The network of trained weights, to be trained further, and what the settings say of it.
+
+    :raises InputError: if there is none that gives what the loss's do.
+    """
+    try:
+        network, path = load_denoiser(path_or_name, gives), resolve(path_or_name)
+    except ValueError as error:
+        raise InputError(f"--start: {error}") from error
+    about = {"network": network.description, "start": {"file": path.name, "sha256": sha256(path)}}
+    return network.requires_grad_(True), about
 
 
 def channels_last(network: Network) -> Network:

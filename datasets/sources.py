@@ -97,7 +97,9 @@ class Pieces(Source):
 
 
 class ImageFolder(Pieces):
-    """The pictures (PNG, JPEG, WebP, BMP, TIFF) of a folder, of any and different sizes.
+    """The pictures (PNG, JPEG, WebP, BMP, TIFF) of a folder, of any and different sizes, or arrays of two axes (npy).
+
+    Integers of pictures become [0, 1], arrays keep their values.
 
     :param path: the folder; other folders and hidden files in it are passed over.
     :param size: side of the square crops, pixels.
@@ -111,9 +113,10 @@ class ImageFolder(Pieces):
             raise ValueError(f"channels: found {channels}, expected 1 or 3")
         for file in _files(path):
             found = read_arrays(file)
-            image = found.arrays.get("image")
-            if image is None:
-                raise InputError(f"{file}: found no picture, expected PNG, JPEG, WebP, BMP or TIFF")
+            image = found.arrays.get("image", next(iter(found.arrays.values())) if len(found.arrays) == 1 else None)
+            if image is None or ("image" not in found.arrays and image.ndim != 2):
+                raise InputError(f"{file}: found no picture, expected PNG, JPEG, WebP, BMP, TIFF or an array (H, W)")
+            image = image if "image" in found.arrays or image.is_complex() else image.float()
             if image.ndim == 3 and "channel_axis" not in found.facts:
                 raise InputError(f"{file}: found a stack of {len(image)} pages, expected one picture in a file")
             self.add(str(file), _with_channels(str(file), image, channels), sha256(file))

@@ -41,6 +41,33 @@ def test_what_carrier_and_bandwidth_give_away(tmp_path, capsys):
     assert "note: 0% of the traces' energy" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("axes", ["element,sample,part", "part,element,sample"])
+def test_iq_data_in_two_parts(axes, tmp_path):
+    """As two arrays, or along an axis of their own: the same complex traces."""
+    rng = np.random.default_rng(0)
+    iq = rng.standard_normal((4, 50)) + 1j * rng.standard_normal((4, 50))
+    np.save(tmp_path / "p.npy", np.stack([iq.real, iq.imag], axes.split(",").index("part")))
+    np.savez(tmp_path / "two.npz", i=iq.real, q=iq.imag)
+    carrier = ["--carrier_frequency", "1e6", *SCAN, "--out", tmp_path / "m.h5"]
+    split = imported(tmp_path / "p.npy", "--axes", axes, *carrier)
+    two = imported(tmp_path / "two.npz", "--array", "i", "--imaginary", "q", "--axes", "element,sample", *carrier)
+    for m in (split, two):
+        assert torch.equal(m.y[0, 0, 0], torch.from_numpy(iq))
+
+
+def test_elements_one_by_one(traces, tmp_path, capsys):
+    np.save(tmp_path / "t.npy", traces[0])
+    scan = [w for w in SCAN if w not in ("--pitch", "3e-4")]
+    argv = [tmp_path / "t.npy", "--axes", "element,sample", *scan, "--out", tmp_path / "m.h5"]
+    m = imported(*argv, "--elements", "[-1e-3,-4e-4,0,9e-4]")
+    assert m.physics.elements.tolist() == [-1e-3, -4e-4, 0, 9e-4]
+    command = ["import", "ultrasound", *map(str, argv)]
+    refused(capsys, command, USAGE, "--pitch: found none, expected one of the two")
+    refused(capsys, [*command, "--elements", "[0]", "--pitch", "1"], USAGE, "--pitch: found it beside --elements")
+    refused(capsys, [*command, "--elements", "[0,1]"], USAGE, "--elements: found 2 positions, expected 4")
+    refused(capsys, [*command[:4], "element,part", *command[5:], "--pitch", "1"], USAGE, "found part for an axis of")
+
+
 @pytest.fixture
 def traces():
     """3 transmissions, 4 elements, 50 samples."""

@@ -511,6 +511,24 @@ def test_noisy_images_alone_are_enough(loss, tmp_path):
     assert last["step"] == 3 and np.isfinite(last["validation_loss"]) and "psnr" not in last
 
 
+def test_training_goes_on_from_weights(tmp_path, capsys):
+    """The network is that of the weights; without a step of any length it stays."""
+    first = trained(tmp_path / "a", 3)
+    weights = str(tmp_path / "a" / "weights.safetensors")
+    data = ["--data.shape", "[8,8,8]", "--data.count", "12", "--batch_size", "4", "--device", "cpu", "--steps", "2"]
+    argv = ["train", "magnitude-denoiser", *data, "--start", weights, "--out", str(tmp_path / "b")]
+    assert main([*argv, "--learning_rate", "0", "--final_learning_rate", "0"]) == 0
+    again, about = (
+        load_file(tmp_path / "b" / "weights.safetensors"),
+        read_description(tmp_path / "b" / "weights.safetensors"),
+    )
+    kernels = [name for name, t in first.items() if t.ndim > 1]
+    assert kernels and all(torch.equal(first[name], again[name]) for name in kernels)
+    assert about["config"]["start"]["file"] == "weights.safetensors" and len(about["config"]["start"]["sha256"]) == 64
+    refused(capsys, [*argv, "--network.widths", "[2,3]"], USAGE, "--network: found beside --start")
+    refused(capsys, [*argv[:-1], str(tmp_path / "c"), "--start", "nowhere"], INPUT, "--start: nowhere: found no file")
+
+
 def test_validation_sees_the_same_randomness(tmp_path):
     """A network that does not learn has one loss."""
     data = ["--data.path", str(noisy_pictures(tmp_path / "noisy")), "--data.size", "20", "--validate_every", "1"]

@@ -68,6 +68,14 @@ def test_held_out_images_are_not_learnt_from():
     assert held_out == [0, 10, 20] and sorted(learnt + held_out) == list(range(25))
 
 
+def test_arrays_of_two_axes_are_pictures(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((5, 6), -2.5))
+    assert_close(ImageFolder(tmp_path, 4).sample(0, counted(0)), torch.full((1, 4, 4), -2.5))
+    np.save(tmp_path / "a.npy", np.zeros((5, 6, 7)))
+    with pytest.raises(InputError, match="found no picture, expected PNG, JPEG, WebP, BMP, TIFF or an array"):
+        ImageFolder(tmp_path, 4)
+
+
 def test_planes_of_a_volume_are_held_out_together(tmp_path):
     for i in range(3):
         np.save(tmp_path / f"{i}.npy", np.random.default_rng(i).random((8, 9, 4)))
