@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import importlib
 import inspect
 import itertools
 import json
@@ -21,6 +22,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from ..datasets.errors import InputError
+from ..operators.files import first_line
 from .cli import UsageError
 
 # Hundreds of classes are below torch's Module; one search for a name among them serves the whole command line.
@@ -157,7 +159,9 @@ def brief(error: Any) -> str:
     )
     expected = _kinds(message)
     if given and expected:
-        return f"{key}: found {given.group(1)!r}, expected {expected}{_weights(given.group(1))}"
+        return (
+            f"{key}: found {given.group(1)!r}, expected {expected}{_weights(given.group(1))}{_failing(given.group(1))}"
+        )
     name = re.search(r"Expected a dot import path string: (\S+)", message)
     if name:
         return f"{key}: found {name.group(1)!r}, expected one of the classes that --help lists"
@@ -202,6 +206,20 @@ def _weights(value: str) -> str:
     if value in near or value.endswith(SUFFIX):
         return f"; weights are what a class takes: --prior Denoiser --prior.denoiser {value}"
     return f", or the weights {near[0]}" if near else ""
+
+
+def _failing(name: str) -> str:
+    """Why a module of one's own that a name leads to cannot be imported, if it is there."""
+    module = name.rpartition(".")[0]
+    if not module or not all(part.isidentifier() for part in name.split(".")):
+        return ""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        return "" if error.name in (module, module.partition(".")[0]) else f"; importing {module}: {first_line(error)}"
+    except Exception as error:
+        return f"; importing {module}: {type(error).__name__}, {first_line(error)}"
+    return ""
 
 
 def _kinds(message: str) -> str:

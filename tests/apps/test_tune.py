@@ -400,6 +400,13 @@ def test_searches_without_derivatives_take_weights_that_have_none(tmp_path, box,
     assert len(losses) == 3
 
 
+def test_a_module_of_ones_own_that_cannot_be_imported(tmp_path, box, capsys, monkeypatch):
+    (tmp_path / "wrong.py").write_text("import nothing_of_this_name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    argv = ["reconstruct", box, "--out", str(tmp_path / "o.h5"), "--prior", "wrong.P"]
+    refused(capsys, argv, USAGE, "; importing wrong: No module named 'nothing_of_this_name'")
+
+
 def test_a_printed_configuration_is_taken(tmp_path, box, capsys):
     argv = command([box], tmp_path / "out", steps=1)
     with pytest.raises(SystemExit):
