@@ -14,7 +14,7 @@ from torch import Tensor
 from ..datasets import Arrays, InputError, analytic, demodulate, read_arrays, save_measurement
 from ..datasets.demodulation import SHORTEST
 from ..operators import FullMatrixCapture, Operator, PlaneWaveIQ
-from ..operators.norm import norms
+from ..operators.norm import TINY, norms
 from .cli import UsageError
 from .import_ import pick
 
@@ -88,8 +88,6 @@ def main(
         "sampling_frequency": sampling_frequency, "carrier_frequency": carrier_frequency, "start_time": start_time,
         "speed_of_sound": speed_of_sound, "f_number": f_number,
     }  # fmt: skip
-    if n_samples <= SHORTEST:
-        raise InputError(f"{source}: found {n_samples} samples in a trace, expected more than {SHORTEST}")
     with _as_usage_error():
         physics = _operator(kind, angles, scan)
         _check_carrier(traces, sampling_frequency, carrier_frequency, bandwidth)
@@ -101,14 +99,15 @@ def main(
     save_measurement(out, y, physics, noise_std=noise_std, meta={"source": Path(source).name})
     samples, pixels = (" x ".join(map(str, shape)) for shape in (y.shape[2:], physics.image_shape[1:]))
     print(f"{out}: {len(y)} x {samples} complex samples, {pixels} pixels")
-    if (
-        not traces.is_complex()
-        and bandwidth
-        and (share := float(norms(y).square().sum() / norms(traces).square().sum() / 2)) < LEAST
-    ):
-        print(
-            f"  note: {share:.0%} of the traces' energy lie within the bandwidth about the carrier: are both in hertz?"
-        )
+    for note in cautions(traces, y) if carrier_frequency else ():
+        print(f"  note: {note}")
+
+
+def cautions(traces: Tensor, y: Tensor) -> Iterator[str]:
+    """What demodulated traces look like whose carrier or bandwidth are others: less energy, half as much at most."""
+    share = float(norms(y).square().sum() / norms(traces).square().sum().clamp_min(TINY) / 2)
+    if not traces.is_complex() and share < LEAST:
+        yield f"{share:.0%} of the traces' energy lie within the bandwidth about the carrier: are both in hertz?"
 
 
 def _elements(count: int, pitch: float | None, elements: list[float] | None) -> Tensor:
@@ -210,6 +209,9 @@ def _complex(traces: Tensor, rate: float, carrier: float, bandwidth: float | Non
         return analytic(traces)
     if bandwidth is None:
         raise UsageError("--bandwidth: found none, expected hertz, since --carrier_frequency asks for demodulation")
+    if traces.shape[-1] <= SHORTEST:
+        found = f"--carrier_frequency: found traces of {traces.shape[-1]} samples"
+        raise UsageError(f"{found}, expected more than {SHORTEST} to demodulate")
     return demodulate(traces, rate, carrier, bandwidth, start)
 
 

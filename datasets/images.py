@@ -105,8 +105,7 @@ def as_photograph(path: Path, found: Arrays, values: Tensor) -> Tensor:
     shape, kind = tuple(values.shape), str(values.dtype).removeprefix("torch.")
     if values.ndim not in (2, 3) or values.is_complex() or 0 in shape:
         raise InputError(f"{path}: {kind} of shape {shape}, expected real numbers (H, W), or that in colours")
-    if wrong := int((~torch.isfinite(values)).sum()):
-        raise InputError(f"{path}: found {wrong} NaN or infinite of {values.numel()} values, expected finite ones")
+    _refuse_infinite(path, values)
     axis = found.facts.get("channel_axis", -1)
     colours = values.movedim(axis, 0) if values.ndim == 3 else values[None]
     if len(colours) > 4:
@@ -125,9 +124,13 @@ def as_volume(path: Path, found: Arrays, values: Tensor) -> Tensor:
     kind = str(values.dtype).removeprefix("torch.")
     if values.ndim != 3 or values.is_complex() or 0 in values.shape or "channel_axis" in found.facts:
         raise InputError(f"{path}: {kind} of shape {tuple(values.shape)}, expected real numbers (depth, rows, columns)")
+    _refuse_infinite(path, values)
+    return values[None].to(torch.float32) / found.facts.get("white", 1)
+
+
+def _refuse_infinite(path: Path, values: Tensor) -> None:
     if wrong := int((~torch.isfinite(values)).sum()):
         raise InputError(f"{path}: found {wrong} NaN or infinite of {values.numel()} values, expected finite ones")
-    return values[None].to(torch.float32) / found.facts.get("white", 1)
 
 
 def as_kernel(path: Path, image: Tensor) -> Tensor:

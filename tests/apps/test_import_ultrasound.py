@@ -33,7 +33,12 @@ def test_what_carrier_and_bandwidth_give_away(tmp_path, capsys):
 
     refused(capsys, command("iq"), USAGE, "--carrier_frequency: found none for complex traces")
     refused(capsys, command("iq", "--carrier_frequency", "1e6", "--bandwidth", "5e5"), USAGE, "--bandwidth: found 5")
-    refused(capsys, command("short", "--carrier_frequency", "1e6", "--bandwidth", "5e5"), INPUT, "found 10 samples")
+    refused(
+        capsys,
+        command("short", "--carrier_frequency", "1e6", "--bandwidth", "5e5"),
+        USAGE,
+        "found traces of 10 samples",
+    )
     for name, *more in (["iq", "--carrier_frequency", "1e6"], ["analytic"],
                         ["rf", "--carrier_frequency", "1e6", "--bandwidth", "5e5"]):  # fmt: skip
         assert main(command(name, *more)) == OK and "note" not in capsys.readouterr().out
