@@ -102,8 +102,9 @@ def along(change: Known, rhs: Tensor) -> Known:
 
 def _warn_inexact(residual: Tensor, rhs: Tensor, rtol: float) -> None:
     """The derivative is that of the exact step, whatever conjugate gradients left of it."""
-    worst = float((norms(residual) / norms(rhs).clamp_min(TINY)).max())
-    if worst > max(INEXACT, 10 * rtol):
+    left_over = norms(residual) / norms(rhs).clamp_min(TINY)
+    if bool((left_over > max(INEXACT, 10 * rtol)).any()):
+        worst = float(left_over.max())
         text = f"data step: found a residual of {worst:.1g}, but its derivative is of the exact one; more cg_iterations"
         warnings.warn(text, stacklevel=2)
 
