@@ -16,9 +16,9 @@ from .kspace_files import (
     CoilAxis,
     about,
     chosen_kspace,
-    estimated_maps,
+    level_of,
+    maps_of,
     one_image,
-    read_maps,
     sorted_axes,
     white,
     whitening_of,
@@ -74,16 +74,12 @@ def main(
         notes.append("the shortest axis was taken for the coils and the others for a volume; --coil_axis, --batch_axis")
     full, lines, sampled = _cropped(full, lines, sampled, crop)
     kspace = full * sampled
-    if maps is None:
-        sensitivities = estimated_maps(path, _filled(kspace, lines))
-    else:
-        sensitivities = white(whitening, read_maps(maps, kspace), 1 - kspace.ndim)
+    sensitivities = maps_of(path, maps, _filled(kspace, lines), whitening)
     scale = _peak(kspace) if normalise else 1.0
     image = _of_all_samples(full, sensitivities) / scale if truth else None
-    level = 1.0 if prewhiten and noise_std is None else noise_std
     physics = CartesianMRI(sampled, sensitivities)
-    level = None if level is None else level / scale
-    save_measurement(out, kspace / scale, physics, image, level, about(path, found, scale))
+    level, meta = level_of(noise_std, whitening, scale), about(path, found, scale)
+    save_measurement(out, kspace / scale, physics, image, level, meta)
     images, coils, *spatial = kspace.shape
     grid, factor = " x ".join(map(str, spatial)), acceleration(sampled)
     print(f"{out}: {images} x {coils} coils x {grid} k-space, acceleration {factor:.3g}")

@@ -17,10 +17,11 @@ from .import_ import pick
 from .kspace_files import (
     CoilAxis,
     about,
+    check_axes,
     chosen_kspace,
-    estimated_maps,
+    level_of,
+    maps_of,
     one_image,
-    read_maps,
     white,
     whitening_of,
 )
@@ -72,15 +73,11 @@ def main(
     positions, spatial, taken = _per_voxel(places.flatten(0, -2), unit, size, found)
     density = density_compensation(positions, (1, *spatial))
     coils = _gridded(y, NonCartesianMRI(positions, (1, *spatial), density=density))
-    if maps is None:
-        sensitivities = estimated_maps(path, centred_fft(coils, tuple(range(2, coils.ndim))))
-    else:
-        sensitivities = white(whitening, read_maps(maps, coils), 1 - coils.ndim)
+    sensitivities = maps_of(path, maps, centred_fft(coils, tuple(range(2, coils.ndim))), whitening)
     scale = float(torch.linalg.vector_norm(coils, dim=1).max()) or 1.0 if normalise else 1.0
-    level = 1.0 if prewhiten and noise_std is None else noise_std
     physics = NonCartesianMRI(positions, (1, *spatial), sensitivities, density)
-    level = None if level is None else level / scale
-    save_measurement(out, y / scale, physics, noise_std=level, meta=about(path, found, scale))
+    level, meta = level_of(noise_std, whitening, scale), about(path, found, scale)
+    save_measurement(out, y / scale, physics, noise_std=level, meta=meta)
     grid, shape = " x ".join(map(str, spatial)), " x ".join(map(str, places.shape[:-1]))
     print(f"{out}: {len(y)} x {y.shape[1]} coils x {shape} samples, positions in {taken}, images of {grid} voxels")
 
@@ -117,9 +114,7 @@ def _along(
         candidates = [found.facts["coil_axis"]]
     else:
         candidates = [None, *axes]
-    for option, chosen in (("--coil_axis", candidates[0]), ("--batch_axis", batch)):
-        if chosen is not None and not -values.ndim <= chosen < values.ndim:
-            raise UsageError(f"{option}: found {chosen}, expected an axis of shape {tuple(values.shape)}")
+    check_axes(values, candidates[0], batch)
     sorted_ = [batched(values, a if a is None else a % values.ndim, batch) for a in candidates]
     fitting = [v.flatten(2) for v in sorted_ if _fits(v.shape[2:], places.shape[:-1])]
     if not fitting or not all(torch.equal(v, fitting[0]) for v in fitting):

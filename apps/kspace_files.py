@@ -43,9 +43,7 @@ def sorted_axes(path: Path, found: Arrays, values: Tensor, coil_axis: CoilAxis, 
     axis = None if axis == "none" else axis
     if axis is not None and coil_axis == "auto":
         values = values.reshape(*values.shape, *[1] * (axis + 1 - values.ndim))
-    for option, chosen in (("--coil_axis", axis), ("--batch_axis", batch)):
-        if chosen is not None and not -values.ndim <= chosen < values.ndim:
-            raise UsageError(f"{option}: found {chosen}, expected an axis of shape {tuple(values.shape)}")
+    check_axes(values, axis, batch)
     axis, batch = (None if a is None else a % values.ndim for a in (axis, batch))
     if axis is not None and axis == batch:
         raise UsageError(f"--batch_axis: found {batch}, the axis of the coils, expected another")
@@ -78,6 +76,16 @@ def _shortest(values: Tensor, batch: int | None) -> int | None:
     return min(axes, key=lambda a: values.shape[a]) if len(axes) > 2 else None
 
 
+def check_axes(values: Tensor, coil_axis: int | None, batch_axis: int | None) -> None:
+    """Refuse axes that ``values`` has not.
+
+    :raises UsageError: naming the option.
+    """
+    for option, chosen in (("--coil_axis", coil_axis), ("--batch_axis", batch_axis)):
+        if chosen is not None and not -values.ndim <= chosen < values.ndim:
+            raise UsageError(f"{option}: found {chosen}, expected an axis of shape {tuple(values.shape)}")
+
+
 def one_image(path: Path, kspace: Tensor, slice: int | None) -> Tensor:
     """The chosen one of several images, or all."""
     if slice is None:
@@ -105,9 +113,22 @@ def white(matrix: Tensor | None, coils: Tensor, axis: int) -> Tensor:
     return coils if matrix is None else mixed(matrix, coils, axis)
 
 
-def read_maps(path: str, coil_images: Tensor) -> Tensor:
-    """Maps like ``(images, coils, *spatial)``, or one set for all images."""
-    expected, found = (tuple(coil_images.shape), tuple(coil_images.shape[1:])), read_arrays(path)
+def level_of(noise_std: float | None, whitening: Tensor | None, scale: float) -> float | None:
+    """The noise level of data divided by ``scale``: the stated one, or 1 of prewhitened coils."""
+    level = 1.0 if noise_std is None and whitening is not None else noise_std
+    return None if level is None else level / scale
+
+
+def maps_of(source: Path, given: str | None, kspace: Tensor, whitening: Tensor | None) -> Tensor | None:
+    """Sensitivities of a file, the coils mixed as the data's are, or estimated from Cartesian k-space."""
+    if given is None:
+        return _estimated(source, kspace)
+    return white(whitening, _read_maps(given, kspace), 1 - kspace.ndim)
+
+
+def _read_maps(path: str, kspace: Tensor) -> Tensor:
+    """One set for all images, or one for each, of k-space ``(images, coils, *spatial)``."""
+    expected, found = (tuple(kspace.shape), tuple(kspace.shape[1:])), read_arrays(path)
     maps = next((v for v in _arranged(Path(path), found) if tuple(v.shape) in expected), None)
     if maps is None:
         shapes = ", ".join(str(tuple(v.shape)) for v in found.arrays.values())
@@ -116,7 +137,7 @@ def read_maps(path: str, coil_images: Tensor) -> Tensor:
         )
     if not (bool(torch.isfinite(maps).all()) and bool(maps.any())):
         raise InputError(f"{path}: found maps that are zero, or not finite, expected others")
-    return maps.to(coil_images.dtype)
+    return maps.to(kspace.dtype)
 
 
 def _arranged(path: Path, found: Arrays) -> Iterator[Tensor]:
@@ -128,7 +149,7 @@ def _arranged(path: Path, found: Arrays) -> Iterator[Tensor]:
                 yield sorted_axes(path, found, values, "auto", None).squeeze(0)
 
 
-def estimated_maps(source: Path, kspace: Tensor) -> Tensor | None:
+def _estimated(source: Path, kspace: Tensor) -> Tensor | None:
     """Maps image by image from Cartesian k-space; None for a single coil."""
     if kspace.shape[1] == 1:
         return None
