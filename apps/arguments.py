@@ -70,7 +70,7 @@ def listed_files(argv: list[str]) -> Iterator[str]:
         with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError):
             found = yaml.safe_load(Path(name).read_text())
             listed = found.get("files") if isinstance(found, dict) else None
-            yield from (str(file) for file in (listed if isinstance(listed, list) else []))
+            yield from (file for file in (listed if isinstance(listed, list) else []) if isinstance(file, str))
 
 
 def refuse_aliases(argv: list[str]) -> None:

@@ -356,6 +356,14 @@ def test_a_function_is_no_solver(good, tmp_path, capsys, monkeypatch):
     assert not Path("RAN").exists()
 
 
+def test_aliases_in_a_list_of_files_are_not_unfolded(tmp_path, capsys):
+    """Nine to the power of thirteen names in fifteen lines."""
+    rows = ['a0: &a0 ["x", "x"]', *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 14))]
+    (tmp_path / "many.yaml").write_text("\n".join([*rows, "files: *a13", ""]))
+    command = ["reconstruct", "--config", str(tmp_path / "many.yaml"), "--out", str(tmp_path / "o")]
+    refused(capsys, command, USAGE, "found an alias")
+
+
 def test_aliases_are_refused(good, tmp_path, capsys):
     (tmp_path / "c.yaml").write_text("prior: &p\n  class_path: TV\n  init_args: *p\n")
     command = ["reconstruct", str(good), "--out", str(tmp_path / "o"), "--config", str(tmp_path / "c.yaml")]
