@@ -148,6 +148,18 @@ def test_coils_are_prewhitened_by_the_scans_of_noise(tmp_path, capsys):
             INPUT, "found no scans of noise among array")  # fmt: skip
 
 
+def test_png_in_decibels(tmp_path, capsys):
+    """Half of 40 dB below the peak is half as bright."""
+    image = torch.tensor([[1.0, 0.1], [0.01, 1e-6]], dtype=torch.complex64)[None, None]
+    save_result(tmp_path / "r.h5", Result(image))
+    export_it = ["export", str(tmp_path / "r.h5"), "--decibels", "40", "--out"]
+    assert main([*export_it, str(tmp_path / "a.png")]) == OK
+    found = read_arrays(tmp_path / "a.png").arrays["image"]
+    assert_close(found / 65535, torch.tensor([[1.0, 0.5], [0.0, 0.0]]), atol=1e-4, rtol=0)
+    refused(capsys, [*export_it, str(tmp_path / "a.npy")], USAGE, "--decibels: found 40 for")
+    refused(capsys, [*export_it, str(tmp_path / "a.png"), "--window", "[0,1]"], USAGE, "found 40 beside --window")
+
+
 WRONG = {
     "which array": (["two.npz"], USAGE, "--array: found none, expected one of a, b"),
     "no such array": (["k.npy", "--array", "x"], USAGE, "--array: found 'x', expected one of array"),

@@ -14,7 +14,7 @@ import torch
 
 from resolvent.apps.cli import INPUT, INTERRUPTED, TERMINATED, USAGE, main
 from resolvent.datasets import load_measurement, load_result, save_measurement
-from resolvent.operators import SPEED_OF_LIGHT, Blur, Dense, NearFieldMIMO, Restricted, Scaled
+from resolvent.operators import SPEED_OF_LIGHT, Blur, Dense, Exposure, NearFieldMIMO, Restricted, Scaled
 from resolvent.priors.weights_file import shipped
 from resolvent.recon import BackProjection, MomentMatching
 
@@ -237,6 +237,36 @@ def wait_until(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("option", ["--strength", "--prior.weight"])
+def test_samplers_refuse_weights_that_they_do_not_hear(option, tmp_path, capsys):
+    save_measurement(tmp_path / "m.h5", torch.rand(1, 64), Dense(torch.eye(64), (1, 8, 8)), noise_std=0.1)
+    prior = ["--prior", "DenoiserDiffusion", "--prior.denoiser", "image-score", "--solver", "DiffPIR"]
+    argv = ["reconstruct", str(tmp_path / "m.h5"), "--out", str(tmp_path / "o.h5"), *prior, option, "3"]
+    assert main(argv) == USAGE
+    assert f"{option}: found for DiffPIR, expected none" in capsys.readouterr().err
+
+
+def test_a_single_step_takes_its_time(scene, tmp_path):
+    out = str(tmp_path / "bp.h5")
+    assert main(["reconstruct", str(scene), "--solver", "BackProjection", "--report", "false", "--out", out]) == 0
+    m, started = load_measurement(scene), time.perf_counter()
+    m.physics.back_project(m.y)
+    assert load_result(out).record["seconds"] > 0.05 * (time.perf_counter() - started)
+
+
+def test_low_light_has_a_method_of_its_own(tmp_path):
+    """Total variation, which takes noise out of the picture and leaves it there."""
+    physics = Exposure(0.3, 0.01, 0.005, (1, 32, 32))
+    truth = torch.full((1, 1, 32, 32), 0.3)
+    truth[..., 8:24, 8:24] = 0.9
+    torch.manual_seed(0)
+    y = physics(truth)
+    save_measurement(tmp_path / "m.h5", y, physics, truth)
+    assert main(["reconstruct", str(tmp_path / "m.h5"), "--out", str(tmp_path / "o.h5"), "--report", "false"]) == 0
+    image = load_result(tmp_path / "o.h5").image
+    assert float((image - truth).square().mean()) < 0.3 * float((y / 0.3 - truth).square().mean())
 
 
 def test_operators_around_others_have_their_method_and_grid(scene, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from resolvent.operators import Dense
-from resolvent.priors import Cosine, GaussianPrior
+from resolvent.priors import Cosine, DenoiserDiffusion, FlowMatching, GaussianPrior
 from resolvent.recon import FLAIR, CalibratedWeight, Problem, velocity_errors
 from resolvent.recon.flair import remaining
 
@@ -57,6 +57,12 @@ def test_error_curve_of_a_gaussian():
     assert_close(found, expected, rtol=0.02, atol=0)
     assert gaussian_error(c, 1.0) == pytest.approx(float(torch.trace(c)) / N)
     assert gaussian_error(c, 1e-4) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_time_without_a_velocity_is_named():
+    prior = DenoiserDiffusion(lambda x, sigma: x / (1 + sigma**2), FlowMatching())
+    with pytest.raises(ValueError, match="times: found 1, where the prior has no finite velocity"):
+        velocity_errors(prior, torch.randn(4, 1, 8, 8), torch.tensor([0.5, 1.0]))
 
 
 def test_weight_is_the_inverse_error():
