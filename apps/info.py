@@ -11,6 +11,7 @@ import torch
 from ..datasets import Arrays, InputError, load_measurement, load_result, printable, read_arrays, recognise
 from ..datasets.hdf5 import begins, is_hdf5, reading, text
 from ..datasets.kspace import acceleration, batched, calibration_block, sampling_mask
+from ..operators import Operator
 from ..priors.weights_file import read_description
 from .arguments import new_parser, parse
 
@@ -66,15 +67,24 @@ def describe_measurement(path: Path) -> dict[str, Any]:
     m = load_measurement(path)
     facts: dict[str, Any] = {"operator": type(m.physics).__name__, "data": _array(m.y)}
     facts["image"] = " x ".join(map(str, (len(m.y), *m.physics.image_shape)))
-    for name, value in m.physics.geometry().items():
-        if isinstance(value, torch.Tensor):
-            facts[name] = _array(value, m.physics.units.get(name, ""))
-        elif value is not None:
-            facts[name] = f"{value} {m.physics.units.get(name, '')}".strip()
+    facts |= _geometry(m.physics)
     facts["x_update"] = getattr(m.physics, "x_update", "CG")
     facts["noise_std"] = m.noise_std if m.noise_std is not None else "not stated"
     facts["truth"] = "known" if m.truth is not None else "not known"
     return facts | {f"meta.{k}": v for k, v in m.meta.items()}
+
+
+def _geometry(physics: Operator) -> dict[str, Any]:
+    """The operator's arguments; those of an operator within it by dotted names."""
+    facts: dict[str, Any] = {}
+    for name, value in physics.geometry().items():
+        if isinstance(value, torch.Tensor):
+            facts[name] = _array(value, physics.units.get(name, ""))
+        elif isinstance(value, Operator):
+            facts |= {name: type(value).__name__} | {f"{name}.{k}": v for k, v in _geometry(value).items()}
+        elif value is not None:
+            facts[name] = f"{value} {physics.units.get(name, '')}".strip()
+    return facts
 
 
 def describe_result(path: Path) -> dict[str, Any]:

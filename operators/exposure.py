@@ -59,7 +59,7 @@ class Exposure(Operator):
 
     def estimate_noise(self, y: Tensor) -> Tensor:
         """Standard deviation of shot and read noise together, per image ``(B,)``: that of the mean brightness."""
-        mean = y.real.flatten(1).mean(1).clamp_min(0)
+        mean = y.real.flatten(1).nanmean(1).clamp_min(0)
         return (self.gain * mean + self.read_noise**2).sqrt()
 
     def column_norms(self) -> Tensor:

@@ -15,10 +15,13 @@ RAYLEIGH, NORMAL = math.sqrt(math.log(2)), 0.6745
 
 
 def deviation(noise: Tensor) -> Tensor:
-    """Standard deviation of each image's noise ``(B, ...)``, shape ``(B,)``; 0 where there are no numbers."""
+    """Standard deviation of each image's noise ``(B, ...)``, shape ``(B,)``; 0 where there are no numbers.
+
+    What is not known is NaN, and left out.
+    """
     if not noise.numel():
         return noise.real.new_zeros(len(noise))
-    return noise.abs().flatten(1).median(1).values / (RAYLEIGH if noise.is_complex() else NORMAL)
+    return noise.abs().flatten(1).nanmedian(1).values.nan_to_num(0) / (RAYLEIGH if noise.is_complex() else NORMAL)
 
 
 def outermost(radius: Tensor) -> Tensor:

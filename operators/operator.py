@@ -158,7 +158,10 @@ class Operator(LinearPhysics):
         return None
 
     def estimate_noise(self, y: Tensor) -> Tensor | None:
-        """Standard deviation of the noise in data that state none, per image ``(B,)``, if the operator can tell."""
+        """Standard deviation of the noise in data that state none, per image ``(B,)``, if the operator can tell.
+
+        Data that are not known are NaN.
+        """
         return None
 
     def back_project(self, y: Tensor) -> Tensor:

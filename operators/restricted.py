@@ -45,6 +45,10 @@ class Restricted(Operator):
         kept = (self.keep != 0).cpu()
         return {name: torch.where(kept, groups, -1) for name, groups in self.physics.groups().items()}
 
+    def estimate_noise(self, y: Tensor) -> Tensor | None:
+        """The operator's own, of the data that are kept."""
+        return self.physics.estimate_noise(torch.where(self.keep != 0, y, torch.nan))
+
     def back_project(self, y: Tensor) -> Tensor:
         return self.physics.back_project(self.keep.to(y.real.dtype) * y)
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from deepinv.physics.functional import bicubic_filter
 from PIL import Image
 
 from resolvent.apps.cli import INPUT, OK, USAGE, main
 from resolvent.datasets import load_measurement
-from resolvent.operators import Blur
+from resolvent.operators import Blur, CircularBlur, Downsampling
 from resolvent.priors import TV
 from resolvent.recon import ADMM
 
@@ -68,6 +69,47 @@ def test_kernel_sums_to_one_and_is_turned(turned, kernel, tmp_path):
     assert torch.allclose(m.physics.kernel, expected.flip(1, 2) if turned == "true" else expected)
 
 
+def test_a_small_picture_is_one_of_a_larger_image(tmp_path):
+    np.save(tmp_path / "p.npy", np.random.default_rng(0).random((5, 7)))
+    options = ["--border", "circular", "--factor", "3", "--kernel", "bicubic"]
+    m = imported(tmp_path / "p.npy", *options, "--out", tmp_path / "b.h5")
+    assert isinstance(m.physics, Downsampling) and m.physics.image_shape == (1, 15, 21)
+    assert torch.allclose(m.physics.blur.kernel[0].float(), bicubic_filter(3)[0, 0]) and m.meta["factor"] == 3
+
+
+def test_wrapped_pictures_and_volumes_without_a_kernel(tmp_path):
+    np.save(tmp_path / "v.npy", values := np.random.default_rng(0).random((4, 5, 7)))
+    m = imported(
+        tmp_path / "v.npy", *"--border circular --volume true --kernel none".split(), "--out", tmp_path / "b.h5"
+    )
+    assert isinstance(m.physics, CircularBlur) and torch.allclose(
+        m.physics.A(m.y), torch.from_numpy(values).float(), atol=1e-6
+    )
+
+
+def test_pixels_outside_a_mask_or_saturated_are_unknown(kernel, tmp_path, capsys):
+    """A mask of a file of its own, or the picture's own transparency; what is hidden does not reach the file."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 200, (8, 9, 4)).astype(np.uint8)
+    values[..., 3] = 255 * (rng.random((8, 9)) > 0.3)
+    values[2, 3, 1] = 255
+    Image.fromarray(values).save(tmp_path / "p.png")
+    np.save(tmp_path / "mask.npy", values[..., 3] > 0)
+    inside, colours = torch.from_numpy(values[..., 3] > 0), torch.from_numpy(values[..., :3]).movedim(-1, 0)
+    argv = [tmp_path / "p.png", "--kernel", kernel, "--out", tmp_path / "b.h5"]
+    for mask in (["mask.npy"], ["p.png", "--mask_array", "alpha"]):
+        m = imported(*argv, "--mask", tmp_path / mask[0], *mask[1:])
+        assert torch.equal(m.physics.keep, inside.expand(3, -1, -1)) and isinstance(m.physics.innermost, Blur)
+        assert torch.equal(m.y[0], inside * (colours / 255))
+    assert f"{100 * (1 - float(inside.double().mean())):.2g} % unknown" in capsys.readouterr().out
+    m = imported(*argv, "--saturated", "1")
+    assert torch.equal(m.physics.keep, colours < 255) and int((~m.physics.keep).sum()) == 1
+    assert main(["info", str(tmp_path / "b.h5")]) == OK
+    facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if " " in line)
+    assert facts["physics"] == "Blur" and facts["physics.kernel"].startswith("1 x 2 x 3 float64")
+    assert isinstance(imported(*argv).physics, Blur)
+
+
 WRONG = {
     "which kernel": (["p.npy", "--kernel", "two.npz"], USAGE, "--kernel_array: found none, expected one of a, b"),
     "no such array": (["p.npy", "--array", "x", "--kernel", "p.npy"], USAGE, "--array: found 'x'"),
@@ -76,6 +118,23 @@ WRONG = {
     "no file": (["nowhere.png", "--kernel", "p.npy"], INPUT, "cannot be read"),
     "complex": (["complex.npy", "--kernel", "p.npy"], INPUT, "complex64 of shape (5, 7), expected real numbers"),
     "a volume": (["volume.npy", "--kernel", "p.npy"], INPUT, "expected at most 4 colours"),
+    "mask of another size": (
+        ["p.npy", "--kernel", "none", "--mask", "zero.npy"],
+        INPUT,
+        "zero.npy: a mask of 1 x 3 x 3",
+    ),
+    "nothing known": (["p.npy", "--kernel", "none", "--saturated", "1"], USAGE, "--saturated: found 1, expected some"),
+    "empty mask": (
+        ["zero.npy", "--kernel", "none", "--mask", "zero.npy"],
+        USAGE,
+        "--mask: found zero.npy, expected some",
+    ),
+    "a flat kernel of a volume": (
+        ["volume.npy", "--volume", "true", "--kernel", "uniform"],
+        USAGE,
+        "--kernel: found uniform, expected none or a file",
+    ),
+    "factor of a scene that goes on": (["p.npy", "--kernel", "none", "--factor", "2"], USAGE, "--border circular"),
     "zero kernel": (["p.npy", "--kernel", "zero.npy"], INPUT, "a kernel of sum 0, expected above 0"),
 }
 
@@ -131,6 +190,9 @@ def test_what_misleads_an_estimate_is_said(tmp_path, capsys, monkeypatch):
         assert main(["import", "blur", name, "--kernel", "k.npy", "--out", "m.h5", *more]) == OK
         said[name, *more] = capsys.readouterr().out
     assert [key for key, text in said.items() if "note:" in text] == [("p.jpg",), ("p.npy",)]
+    capsys.readouterr()
+    assert main(["import", "blur", "p.png", "--kernel", "none", "--out", "m.h5"]) == OK
+    assert "the finest details of a sharp photograph will count as noise" in capsys.readouterr().out
     assert "--noise_std states it" in said[("p.jpg",)] and "values up to 254" in said[("p.npy",)]
 
 

@@ -9,9 +9,9 @@ from commands import refused
 from skimage.io import imsave
 
 from resolvent.apps.cli import INPUT, OK, USAGE, main
-from resolvent.datasets import Result, load_measurement, load_result, save_result
-from resolvent.operators import Blur, CircularBlur, Downsampling
-from resolvent.recon import psnr
+from resolvent.datasets import Result, load_measurement, load_result, save_measurement, save_result
+from resolvent.operators import Blur, CircularBlur, Downsampling, Restricted
+from resolvent.recon import filled, psnr
 
 
 @pytest.fixture
@@ -98,6 +98,22 @@ def test_a_kernel_from_a_file_sums_to_one(picture, tmp_path):
     assert torch.equal(kernel, torch.tensor([[[0.25, 0.5, 0.25]]], dtype=torch.float64))
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_missing_pixels_are_filled_in_by_default(picture, stated, tmp_path):
+    """Half of the pixels with noise: better than their nearest neighbours, whether the noise is stated or found."""
+    file, result = tmp_path / "h.h5", tmp_path / "image.h5"
+    options = ["--image", str(picture), "--kernel", "none", "--missing", "0.5", "--noise_std", "0.02"]
+    assert main(["simulate", "blur", "--out", str(file), *options]) == OK
+    m = load_measurement(file)
+    assert isinstance(m.physics, Restricted) and isinstance(m.physics.innermost, Blur)
+    assert int(m.physics.keep.sum()) == 20 * 48 and bool((m.y[0, :, ~m.physics.keep] == 0).all())
+    assert float(m.physics.estimate_noise(m.y)) == pytest.approx(0.02, rel=0.15)
+    if not stated:
+        save_measurement(file, m.y, m.physics)
+    assert main(["reconstruct", str(file), "--out", str(result), "--report", "false"]) == OK
+    assert psnr(load_result(result).image, m.truth, 1.0) > psnr(filled(m.physics, m.y), m.truth, 1.0) + 3
+
+
 @pytest.mark.parametrize(
     "options, code, message",
     [
@@ -109,16 +125,18 @@ def test_a_kernel_from_a_file_sums_to_one(picture, tmp_path):
         (
             ["--image", "zero.npy", "--kernel", "uniform"],
             USAGE,
-            "--kernel: found 9 x 9, expected no more than the picture's",
+            "--kernel: found 9 x 9, expected no larger than the picture, 3 x 3",
         ),
         (
             ["--image", "zero.npy", "--border", "circular", "--kernel", "uniform"],
             USAGE,
-            "--kernel: found 9 x 9, expected no more than the picture's",
+            "--kernel: found 9 x 9, expected no larger than the picture, 3 x 3",
         ),
         (["--noise_std", "-1"], USAGE, "--noise_std: found -1"),
         (["--factor", "0"], USAGE, "--factor: found 0, expected at least 1"),
         (["--factor", "2"], USAGE, "--factor: found 2 with --border unseen, expected --border circular"),
+        (["--missing", "1"], USAGE, "--missing: found 1, expected a share from 0 to below 1"),
+        (["--image", "two.npz"], USAGE, "--array: found none, expected one of a, b"),
         (["--factor", "3", "--border", "circular"], USAGE, "--factor: found 3, expected a divisor of the lengths"),
     ],
 )
@@ -126,6 +144,7 @@ def test_bad_input_in_one_line(options, code, message, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     np.save("zero.npy", np.zeros((3, 3)))
     np.save("line.npy", np.ones(5))
+    np.savez("two.npz", a=np.ones((30, 30)), b=np.ones((30, 30)))
     (tmp_path / "empty.png").touch()
     assert main(["simulate", "blur", "--out", "b.h5", *options]) == code
     error = capsys.readouterr().err

@@ -256,6 +256,19 @@ def test_a_factor_changes_nothing_but_the_scale(physics):
     assert scaled.window == physics.window and physics.frame(image(physics)).ndim == 1 + len(physics.image_shape)
 
 
+def test_noise_is_that_of_the_data_that_are_kept(physics):
+    """Whatever stands where nothing was measured; of all data it is the operator's own."""
+    y = data(physics)
+    if physics.estimate_noise(y) is None:
+        pytest.skip("it does not know it")
+    keep = torch.rand(physics.data_shape, generator=torch.Generator().manual_seed(2)) > 0.3
+    part = Restricted(physics, keep)
+    found = part.estimate_noise(torch.where(keep, y, 1e3))
+    assert_close(found, part.estimate_noise(torch.where(keep, y, 0)))
+    assert bool(found.isfinite().all()) and bool((found < 10).all())
+    assert_close(Restricted(physics, torch.ones_like(keep)).estimate_noise(y), physics.estimate_noise(y))
+
+
 @pytest.mark.parametrize("scale", [2, 0.3, 1 - 2j, torch.tensor(1 - 2j), torch.tensor(0.5, dtype=F64)])
 def test_a_scale_of_any_kind_has_its_adjoint(scale):
     physics = Scaled(dense(C128), scale)
