@@ -34,9 +34,10 @@ def main(
     sampling_frequency: float,
     x_range: tuple[float, float],
     z_range: tuple[float, float],
-    pixel: float,
+    pixel: float | tuple[float, float],
     pitch: float | None = None,
     elements: list[float] | None = None,
+    transmitters: list[float] | None = None,
     array: str | None = None,
     imaginary: str | None = None,
     axes: str = "transmission,element,sample",
@@ -45,7 +46,7 @@ def main(
     angles: list[float] = [0.0],  # noqa: B006 (the parser shows it as the default)
     carrier_frequency: float = 0.0,
     bandwidth: float | None = None,
-    start_time: float = 0.0,
+    start_time: float | list[float] = 0.0,
     speed_of_sound: float = 1540.0,
     f_number: float = 0.0,
     noise_std: float | None = None,
@@ -57,9 +58,10 @@ def main(
     :param sampling_frequency: of the traces, in hertz.
     :param x_range: of the image, from and to, in metres.
     :param z_range: depths of the image, from and to, in metres.
-    :param pixel: from pixel to pixel, in metres.
+    :param pixel: from pixel to pixel, in metres; of both axes, or of x and of z.
     :param pitch: from element to element, in metres; the array's middle is at x = 0.
     :param elements: their x, in metres, one by one, in place of a pitch: for gaps and missing ones.
+    :param transmitters: x of the elements that fire, in metres and in their order, where a full matrix has not all.
     :param array: which array of the file; ``data`` for the cells data{1}, data{2}, …
         together, which become the first axis.
     :param imaginary: which array has the imaginary parts, where IQ data come as two.
@@ -71,7 +73,7 @@ def main(
     :param carrier_frequency: in hertz, of the pulse, with which traces are demodulated, or of IQ data. 0: real traces
         become analytic signals, which suits a full matrix.
     :param bandwidth: of the pulse, in hertz; for demodulation.
-    :param start_time: of the first sample, in seconds.
+    :param start_time: of the first sample, in seconds; of all transmissions, or of each.
     :param speed_of_sound: in metres per second.
     :param f_number: depth over the width of the receive aperture; 0 for the whole array.
     :param noise_std: total standard deviation of one complex sample, in the units of the file.
@@ -82,20 +84,18 @@ def main(
         values = _with_imaginary(values, _chosen(path, found, imaginary))
     traces = _sorted(path, *_without_parts(values, axes), frame)
     n_elements, n_samples = traces.shape[-2:]
+    across, down = pixel if isinstance(pixel, tuple) else (pixel, pixel)
     scan = {
         "elements": _elements(n_elements, pitch, elements),
-        "x": _grid("--x_range", x_range, pixel), "z": _grid("--z_range", z_range, pixel), "n_samples": n_samples,
+        "x": _grid("--x_range", x_range, across), "z": _grid("--z_range", z_range, down), "n_samples": n_samples,
         "sampling_frequency": sampling_frequency, "carrier_frequency": carrier_frequency, "start_time": start_time,
         "speed_of_sound": speed_of_sound, "f_number": f_number,
     }  # fmt: skip
     with _as_usage_error():
-        physics = _operator(kind, angles, scan)
+        physics = _operator(kind, angles, transmitters, scan)
+        _check_transmissions(kind, physics.data_shape[1], traces.shape[1])
         _check_carrier(traces, sampling_frequency, carrier_frequency, bandwidth)
-        y = _complex(traces, sampling_frequency, carrier_frequency, bandwidth, start_time)[:, None]
-    if tuple(y.shape[1:]) != physics.data_shape:
-        option = "--angles" if kind == "plane-wave" else "--axes"
-        found, expected = physics.data_shape[1], y.shape[2]
-        raise UsageError(f"{option}: found {found} transmissions, expected as many as the data have, {expected}")
+        y = _complex(traces, sampling_frequency, carrier_frequency, bandwidth, physics.start_time)[:, None]
     save_measurement(out, y, physics, noise_std=noise_std, meta={"source": Path(source).name})
     samples, pixels = (" x ".join(map(str, shape)) for shape in (y.shape[2:], physics.image_shape[1:]))
     print(f"{out}: {len(y)} x {samples} complex samples, {pixels} pixels")
@@ -148,9 +148,11 @@ def _floating(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.to(torch.float32)
 
 
-def _operator(kind: str, angles: list[float], scan: dict[str, Any]) -> Operator:
+def _operator(kind: str, angles: list[float], transmitters: list[float] | None, scan: dict[str, Any]) -> Operator:
     if kind == "full-matrix":
-        return FullMatrixCapture(**scan)
+        return FullMatrixCapture(transmitters=transmitters, **scan)
+    if transmitters is not None:
+        raise UsageError("--transmitters: found them of plane waves, expected --kind full-matrix beside them")
     return PlaneWaveIQ([math.radians(angle) for angle in angles], **scan)
 
 
@@ -182,6 +184,12 @@ def _sorted(path: Path, values: Tensor, axes: str, frame: int | None) -> Tensor:
     return values if values.is_complex() or values.dtype == torch.float64 else values.to(torch.float32)
 
 
+def _check_transmissions(kind: str, stated: int, found: int) -> None:
+    if stated != found:
+        option = "--angles" if kind == "plane-wave" else "--transmitters"
+        raise UsageError(f"{option}: found {stated} transmissions, expected as many as the data have, {found}")
+
+
 def _check_carrier(traces: Tensor, rate: float, carrier: float, bandwidth: float | None) -> None:
     """Refuse complex traces that say, or are said, something else than they are.
 
@@ -201,8 +209,11 @@ def _check_carrier(traces: Tensor, rate: float, carrier: float, bandwidth: float
         )
 
 
-def _complex(traces: Tensor, rate: float, carrier: float, bandwidth: float | None, start: float) -> Tensor:
-    """IQ data are taken as they are."""
+def _complex(traces: Tensor, rate: float, carrier: float, bandwidth: float | None, start: Tensor) -> Tensor:
+    """IQ data are taken as they are.
+
+    :param start: of all transmissions or ``(transmissions,)``.
+    """
     if traces.is_complex():
         return traces
     if carrier == 0:
@@ -212,7 +223,7 @@ def _complex(traces: Tensor, rate: float, carrier: float, bandwidth: float | Non
     if traces.shape[-1] <= SHORTEST:
         found = f"--carrier_frequency: found traces of {traces.shape[-1]} samples"
         raise UsageError(f"{found}, expected more than {SHORTEST} to demodulate")
-    return demodulate(traces, rate, carrier, bandwidth, start)
+    return demodulate(traces, rate, carrier, bandwidth, start[..., None])
 
 
 def _grid(option: str, ends: tuple[float, float], step: float) -> Tensor:

@@ -22,13 +22,13 @@ SHORTEST = 18
 
 
 def demodulate(
-    rf: Any, sampling_frequency: float, carrier_frequency: float, bandwidth: float, start_time: float = 0.0
+    rf: Any, sampling_frequency: float, carrier_frequency: float, bandwidth: float, start_time: Any = 0.0
 ) -> Tensor:
     """In-phase and quadrature data ``(..., n_samples)`` complex, of the precision of ``rf``.
 
     :param rf: real traces ``(..., n_samples)``, array or tensor; integers become double precision.
     :param bandwidth: two-sided, in hertz: a zero-phase Butterworth filter of order 5 has its corner at half of it.
-    :param start_time: time of the first sample in seconds.
+    :param start_time: time of the first sample in seconds, or an array that broadcasts against ``(...)``.
     :raises ValueError: for complex traces, too few samples, or a bandwidth not between 0 and the sampling frequency.
     """
     traces = _real(rf)
@@ -36,7 +36,7 @@ def demodulate(
         raise ValueError(f"rf: found {traces.shape[-1]} samples, expected more than {SHORTEST}")
     if not 0 < bandwidth < sampling_frequency:
         raise ValueError(f"bandwidth: found {bandwidth:g} Hz, expected between 0 and {sampling_frequency:g} Hz")
-    time = start_time + np.arange(traces.shape[-1]) / sampling_frequency
+    time = np.asarray(start_time)[..., None] + np.arange(traces.shape[-1]) / sampling_frequency
     lowpass = butter(5, bandwidth / sampling_frequency, output="sos")
     mixed = traces * np.exp(-2j * np.pi * carrier_frequency * time)
     return _tensor(2 * sosfiltfilt(lowpass, mixed), traces)

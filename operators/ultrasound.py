@@ -48,42 +48,39 @@ class Block(NamedTuple):
 
 
 class DelayAndSum(Operator):
-    """What all scans of a linear array have in common; a subclass says when each transmission reaches a pixel.
-
-    There are as many transmissions as elements, unless a subclass sets another number in its ``data_shape``.
-    """
+    """What all scans of a linear array have in common; a subclass says when each transmission reaches a pixel."""
 
     relative_scale = complex_data = True
     units: ClassVar = {
-        "angles": "rad", "elements": "m", "x": "m", "z": "m", "sampling_frequency": "Hz", "carrier_frequency": "Hz",
-        "start_time": "s", "speed_of_sound": "m/s", "memory_budget": "B",
+        "angles": "rad", "transmitters": "m", "elements": "m", "x": "m", "z": "m", "sampling_frequency": "Hz",
+        "carrier_frequency": "Hz", "start_time": "s", "speed_of_sound": "m/s", "memory_budget": "B",
     }  # fmt: skip
     without_derivative = frozenset({*units, "f_number"})
 
     def __init__(
         self,
+        n_transmissions: int,
         elements: Vector,
         x: Vector,
         z: Vector,
         n_samples: int,
         sampling_frequency: float,
-        carrier_frequency: float = 0.0,
-        start_time: float = 0.0,
-        speed_of_sound: float = 1540.0,
-        f_number: float = 0.0,
-        memory_budget: int = 2**30,
+        carrier_frequency: float,
+        start_time: float | Vector,
+        speed_of_sound: float,
+        f_number: float,
+        memory_budget: int,
         **kwargs: Any,
     ):
         lateral, across, depth = axis_values("elements", elements), _increasing("x", x), _increasing("z", z)
         if depth[0] < 0:
             raise ValueError(f"z: found {float(depth[0]):g} m, expected depths not below 0")
-        if not math.isfinite(start_time):
-            raise ValueError(f"start_time: found {start_time:g}, expected a finite number of seconds")
+        start = _starts(start_time, n_transmissions)
         samples = int(_above_zero("n_samples", n_samples))
-        super().__init__((1, len(depth), len(across)), (1, len(lateral), len(lateral), samples), **kwargs)
-        for name, values in {"elements": lateral, "x": across, "z": depth}.items():
+        super().__init__((1, len(depth), len(across)), (1, n_transmissions, len(lateral), samples), **kwargs)
+        for name, values in {"elements": lateral, "x": across, "z": depth, "start_time": start}.items():
             self.register_buffer(name, values)
-        self.n_samples, self.start_time = samples, float(start_time)
+        self.n_samples = samples
         self.sampling_frequency = _above_zero("sampling_frequency", sampling_frequency)
         self.carrier_frequency = _not_negative("carrier_frequency", carrier_frequency)
         self.speed_of_sound = _above_zero("speed_of_sound", speed_of_sound)
@@ -99,9 +96,10 @@ class DelayAndSum(Operator):
         return {"transmits": along(self.data_shape, 1), "elements": along(self.data_shape, 2)}
 
     def geometry(self) -> dict[str, Any]:
-        names = ("elements", "x", "z", "n_samples", "sampling_frequency", "carrier_frequency", "start_time",
-                 "speed_of_sound", "f_number", "memory_budget")  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        names = ("elements", "x", "z", "n_samples", "sampling_frequency", "carrier_frequency", "speed_of_sound",
+                 "f_number", "memory_budget")  # fmt: skip
+        start = self.start_time if self.start_time.ndim else float(self.start_time)
+        return {name: getattr(self, name) for name in names} | {"start_time": start}
 
     # -- linear maps ----------------------------------------------------------------------------
     def _forward_map(self, x: Tensor) -> Tensor:
@@ -187,7 +185,11 @@ class DelayAndSum(Operator):
 
     def _block(self, i: int, reach: Reach, delay: Tensor, phasor: Tensor) -> Block:
         arrival = delay.index_select(0, reach.pixels).add_(reach.delay)
-        place = arrival.sub_(self.start_time).mul_(self.sampling_frequency).clamp_(-BEFORE, self.n_samples)
+        place = (
+            arrival.sub_(self.start_time.expand(self.data_shape[1])[i])
+            .mul_(self.sampling_frequency)
+            .clamp_(-BEFORE, self.n_samples)
+        )
         sample = place.floor()
         fraction = place.sub_(sample).to(phasor.real.dtype)
         weight = phasor.index_select(0, reach.pixels).mul_(reach.phasor)
@@ -227,7 +229,7 @@ class PlaneWaveIQ(DelayAndSum):
     :param n_samples: samples of one trace.
     :param sampling_frequency: of the IQ data, in hertz.
     :param carrier_frequency: frequency the data were demodulated with, in hertz.
-    :param start_time: time of the first sample in seconds.
+    :param start_time: time of the first sample in seconds, one for all transmissions or ``(n_angles,)``.
     :param speed_of_sound: metres per second.
     :param f_number: depth over the width of the receive aperture; 0 for the whole array.
     :param memory_budget: bytes the matrix's entries may take while they are put in order, 56 per echo in single
@@ -244,7 +246,7 @@ class PlaneWaveIQ(DelayAndSum):
         n_samples: int,
         sampling_frequency: float,
         carrier_frequency: float,
-        start_time: float = 0.0,
+        start_time: float | Vector = 0.0,
         speed_of_sound: float = 1540.0,
         f_number: float = 0.0,
         memory_budget: int = 2**30,
@@ -254,10 +256,9 @@ class PlaneWaveIQ(DelayAndSum):
         if steering.abs().max() >= math.pi / 2:
             raise ValueError(f"angles: found {float(steering.abs().max()):g} rad, expected less than a right angle")
         super().__init__(
-            elements, x, z, n_samples, sampling_frequency, carrier_frequency, start_time, speed_of_sound, f_number,
-            memory_budget, **kwargs,
+            len(steering), elements, x, z, n_samples, sampling_frequency, carrier_frequency, start_time,
+            speed_of_sound, f_number, memory_budget, **kwargs,
         )  # fmt: skip
-        self.data_shape = (1, len(steering), *self.data_shape[2:])
         self.register_buffer("angles", steering)
 
     def geometry(self) -> dict[str, Any]:
@@ -270,16 +271,52 @@ class PlaneWaveIQ(DelayAndSum):
 class FullMatrixCapture(DelayAndSum):
     r"""Every element of a linear array fires in turn and all listen: ``tau_tx = |r - e_i| / c``.
 
-    Its adjoint is the total focusing method. Images are ``(B, 1, n_z, n_x)``, data ``(B, 1, n_elements, n_elements,
+    Its adjoint is the total focusing method. Images are ``(B, 1, n_z, n_x)``, data ``(B, 1, n_transmitters, n_elements,
     n_samples)`` in the order transmitter, receiver, both complex: analytic signals, whose carrier is 0, or IQ data.
 
     :param carrier_frequency: frequency the data were demodulated with, in hertz; 0 for analytic signals.
+    :param transmitters: lateral positions in metres of those that fire, in their order, where they are not all
+        elements, or others: ``(n_transmitters,)``.
 
     The other parameters are those of :class:`PlaneWaveIQ`.
     """
 
+    def __init__(
+        self,
+        elements: Vector,
+        x: Vector,
+        z: Vector,
+        n_samples: int,
+        sampling_frequency: float,
+        carrier_frequency: float = 0.0,
+        start_time: float | Vector = 0.0,
+        speed_of_sound: float = 1540.0,
+        f_number: float = 0.0,
+        memory_budget: int = 2**30,
+        transmitters: Vector | None = None,
+        **kwargs: Any,
+    ):
+        firing = axis_values("transmitters", elements if transmitters is None else transmitters)
+        super().__init__(
+            len(firing), elements, x, z, n_samples, sampling_frequency, carrier_frequency, start_time, speed_of_sound,
+            f_number, memory_budget, **kwargs,
+        )  # fmt: skip
+        self.register_buffer("transmitters", firing)
+
+    def geometry(self) -> dict[str, Any]:
+        return super().geometry() | {"transmitters": self.transmitters}
+
     def _transmit_delay(self, i: int, x: Tensor, z: Tensor) -> Tensor:
-        return torch.hypot(x - self.elements[i], z) / self.speed_of_sound
+        return torch.hypot(x - self.transmitters[i], z) / self.speed_of_sound
+
+
+def _starts(start_time: float | Vector, transmissions: int) -> Tensor:
+    """One start for all transmissions, or one for each."""
+    start = torch.as_tensor(start_time, dtype=torch.float64)
+    if start.shape not in ((), (transmissions,)) or not bool(start.isfinite().all()):
+        found = f"{start.item():g}" if start.numel() == 1 else f"shape {tuple(start.shape)}"
+        raise ValueError(f"start_time: found {found}, expected finite seconds, one or {transmissions}")
+    return start.clone()
 
 
 def _increasing(name: str, values: Vector) -> Tensor:

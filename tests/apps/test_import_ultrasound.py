@@ -95,6 +95,22 @@ def test_plane_waves(axes, traces, tmp_path):
     assert (m.physics.f_number, m.physics.start_time, m.physics.carrier_frequency) == (1.5, 6e-6, 1e6)
 
 
+def test_transmissions_may_start_and_lie_elsewhere(traces, tmp_path):
+    """Each wave's own time of the first sample, for demodulation too; three elements of four fire; oblong pixels."""
+    np.save(tmp_path / "rf.npy", traces)
+    starts, out = [6e-6, 5e-6, 4.25e-6], tmp_path / "u.h5"
+    carrier = ["--carrier_frequency", "1e6", "--bandwidth", "1e6", "--start_time", str(starts)]
+    m = imported(tmp_path / "rf.npy", *SCAN, "--angles", "[-10,0,10]", *carrier, "--out", out)
+    assert m.physics.start_time.tolist() == starts
+    for wave, trace, start in zip(m.y[0, 0], traces, starts, strict=True):
+        assert torch.allclose(wave, demodulate(trace, 4e6, 1e6, 1e6, start), atol=1e-6)
+    kind = ["--kind", "full-matrix", "--transmitters", "[-4e-4,0,1e-4]", "--pixel", "[5e-4,2e-4]"]
+    m = imported(tmp_path / "rf.npy", *SCAN, *kind, "--out", out)
+    assert m.physics.transmitters.tolist() == [-4e-4, 0, 1e-4] and m.physics.data_shape == (1, 3, 4, 50)
+    assert m.physics.x.diff().tolist() == pytest.approx([5e-4] * 4)
+    assert m.physics.z.diff().tolist() == pytest.approx([2e-4] * (len(m.physics.z) - 1)) and len(m.physics.z) > 3
+
+
 def test_cells_are_transmissions_and_analytic_without_a_carrier(traces, tmp_path):
     cells = np.empty((1, 4), object)
     cells[0, :] = [traces[0].T + i for i in range(4)]
@@ -115,14 +131,17 @@ def test_frames_are_a_batch_and_iq_data_stay(traces, tmp_path):
     assert torch.equal(imported(*argv, "--frame", "1", "--out", tmp_path / "v.h5").y, m.y[1:2])
 
 
+WAVES = ["--angles", "[0,1,2]"]
 WRONG = {
     "axes": (["--axes", "element,depth,sample"], USAGE, "--axes: found 'element,depth,sample'"),
     "too few axes": (["--axes", "element,sample"], USAGE, "expected as many axes as those of shape (3, 4, 50)"),
     "frame": (["--frame", "2"], USAGE, "--frame: found 2, expected 0 to 0"),
     "angles": (["--angles", "[0,1]"], USAGE, "--angles: found 2 transmissions, expected as many as the data have, 3"),
-    "no full matrix": (["--kind", "full-matrix"], USAGE, "--axes: found 4 transmissions"),
-    "bandwidth": (["--carrier_frequency", "1e6"], USAGE, "--bandwidth: found none, expected hertz"),
-    "too wide": (["--carrier_frequency", "1e6", "--bandwidth", "9e6"], USAGE, "--bandwidth: found 9e+06 Hz"),
+    "no full matrix": (["--kind", "full-matrix"], USAGE, "--transmitters: found 4 transmissions"),
+    "bandwidth": ([*WAVES, "--carrier_frequency", "1e6"], USAGE, "--bandwidth: found none, expected hertz"),
+    "too wide": ([*WAVES, "--carrier_frequency", "1e6", "--bandwidth", "9e6"], USAGE, "--bandwidth: found 9e+06 Hz"),
+    "starts": ([*WAVES, "--start_time", "[0,1]"], USAGE, "--start_time: found shape (2,), expected finite"),
+    "transmitters": (["--transmitters", "[0,1,2]"], USAGE, "--transmitters: found them of plane waves"),
     "depths": (["--z_range", "[2,1]"], USAGE, "--z_range: found 2 to 1 in steps of 0.0005"),
     "array": (["--array", "x"], USAGE, "--array: found 'x', expected one of array"),
     "speed": (["--speed_of_sound", "0"], USAGE, "--speed_of_sound: found 0, expected a number above 0"),

@@ -33,13 +33,14 @@ def written_out(physics, out):
     """The matrix by its formula, one entry at a time; ``out`` gives the way out in metres."""
     matrix = torch.zeros(*physics.data_shape, *physics.image_shape, dtype=C128)
     elements, grid = SCAN["elements"], [(a, b) for a in enumerate(SCAN["z"]) for b in enumerate(SCAN["x"])]
-    for i in range(3):
+    starts = physics.start_time.expand(physics.data_shape[1]).tolist()
+    for i, start in enumerate(starts):
         for j, e in enumerate(elements):
             for (row, z), (column, x) in grid:
                 delay = (out(i, x, z) + math.hypot(x - e, z)) / 1500
                 gain = abs(x - e) <= z / (2 * 0.9)
                 for t in range(40):
-                    weight = max(0.0, 1 - abs((delay - 1e-6) * 4e6 - t))
+                    weight = max(0.0, 1 - abs((delay - start) * 4e6 - t))
                     phase = torch.exp(torch.tensor(-2j * math.pi * 3e6 * delay, dtype=C128))
                     matrix[0, i, j, t, 0, row, column] = gain * weight * phase
     return matrix
@@ -50,14 +51,19 @@ def written_out(physics, out):
     [
         (plane_waves(), lambda i, x, z: x * math.sin(ANGLES[i]) + z * math.cos(ANGLES[i])),
         (full_matrix(), lambda i, x, z: math.hypot(x - SCAN["elements"][i], z)),
+        (
+            plane_waves(start_time=[1e-6, 0.0, 1.1e-6]),
+            lambda i, x, z: x * math.sin(ANGLES[i]) + z * math.cos(ANGLES[i]),
+        ),
+        (full_matrix(transmitters=[5e-4, -2e-3]), lambda i, x, z: math.hypot(x - [5e-4, -2e-3][i], z)),
     ],
-    ids=["plane waves", "full matrix"],
+    ids=["plane waves", "full matrix", "a start for each wave", "two transmitters"],
 )
 def test_is_its_formula(physics, out):
     x = torch.randn(2, *physics.image_shape, dtype=C128)
     expected = torch.einsum("cijtdzx,bdzx->bcijt", written_out(physics, out), x)
     assert_close(physics.A(x), expected, rtol=0, atol=1e-10)
-    assert expected.abs().sum((0, 1, 4)).count_nonzero() == 9
+    assert expected.abs().sum((0, 1, 4)).count_nonzero() == 3 * physics.data_shape[1]
 
 
 def test_a_full_matrix_is_reciprocal():
@@ -142,6 +148,7 @@ def test_keeping_the_entries_warns_of_nothing():
         ({"carrier_frequency": -1.0}, "carrier_frequency: found -1, expected a number not below 0"),
         ({"f_number": float("nan")}, "f_number: found nan"),
         ({"start_time": float("nan")}, "start_time: found nan"),
+        ({"start_time": [0.0, 1e-6]}, r"start_time: found shape \(2,\), expected finite seconds, one or 3"),
         ({"angles": [2.0]}, "angles: found 2 rad, expected less than a right angle"),
     ],
 )
