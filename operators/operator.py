@@ -227,6 +227,9 @@ class Operator(LinearPhysics):
         return self.__dict__ | {"_tables": {}}
 
     def _check(self, what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+        if not isinstance(tensor, Tensor):
+            found = f"{type(self).__name__}: {what} is of type {type(tensor).__name__}"
+            raise TypeError(f"{found}, expected a tensor; torch.as_tensor makes one of arrays")
         if tensor.shape[1:] != shape:
             found, expected = tuple(tensor.shape), f"(batch, {', '.join(map(str, shape))})"
             raise ValueError(f"{type(self).__name__}: {what} has shape {found}, expected {expected}")

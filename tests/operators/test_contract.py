@@ -341,6 +341,8 @@ def test_wrong_shapes_are_refused_by_name(physics):
     for bad in (data(physics)[0], data(physics)[..., :-1], data(physics)[:, None]):
         with pytest.raises(ValueError, match=rf"{name}: data has shape .* expected \(batch, "):
             physics.A_adjoint(bad)
+    with pytest.raises(TypeError, match=f"{name}: data is of type ndarray, expected a tensor"):
+        physics.A_adjoint(data(physics).numpy())
 
 
 def test_groups_are_of_what_is_measured(physics):
