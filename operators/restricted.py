@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .around import Around
 from .operator import Operator
 
 
-class Restricted(Operator):
+class Restricted(Around):
     """``physics`` with the data where ``keep`` is 0 set to zero; shapes stay.
 
     :param physics: an :class:`Operator`.
@@ -24,21 +25,11 @@ class Restricted(Operator):
         except RuntimeError as error:
             found = f"keep: found shape {tuple(keep.shape)}, expected one that broadcasts to {physics.data_shape}"
             raise ValueError(found) from error
-        super().__init__(physics.image_shape, physics.data_shape, **kwargs)
-        self.physics = physics
-        self.relative_scale, self.complex_data = physics.relative_scale, physics.complex_data
+        super().__init__(physics, **kwargs)
         self.register_buffer("keep", keep)
 
     def geometry(self) -> dict[str, Any]:
-        return {"physics": self.physics, "keep": self.keep}
-
-    @property
-    def innermost(self) -> Operator:
-        return self.physics.innermost
-
-    @property
-    def window(self) -> tuple[slice, ...]:
-        return self.physics.window
+        return super().geometry() | {"keep": self.keep}
 
     def groups(self) -> dict[str, Tensor]:
         """The operator's own, of the data that are kept."""

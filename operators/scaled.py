@@ -10,10 +10,11 @@ from typing import Any
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
+from .around import Around
 from .operator import Operator
 
 
-class Scaled(Operator):
+class Scaled(Around):
     """``scale * physics``; keeps the operator's exact proximal step.
 
     :param physics: an :class:`Operator`.
@@ -23,23 +24,11 @@ class Scaled(Operator):
     def __init__(self, physics: Operator, scale: complex | Tensor, **kwargs: Any):
         if scale == 0:
             raise ValueError("scale: found 0, expected another number")
-        super().__init__(physics.image_shape, physics.data_shape, **kwargs)
-        self.physics, self.scale = physics, scale
-        self.relative_scale, self.complex_data = physics.relative_scale, physics.complex_data
+        super().__init__(physics, **kwargs)
+        self.scale = scale
 
     def geometry(self) -> dict[str, Any]:
-        return {"physics": self.physics, "scale": self.scale}
-
-    @property
-    def innermost(self) -> Operator:
-        return self.physics.innermost
-
-    @property
-    def window(self) -> tuple[slice, ...]:
-        return self.physics.window
-
-    def groups(self) -> dict[str, Tensor]:
-        return self.physics.groups()
+        return super().geometry() | {"scale": self.scale}
 
     def _forward_map(self, x: Tensor) -> Tensor:
         return self.scale * self.physics.A(x)

@@ -1,0 +1,37 @@
+"""Operators around another one, whose grid, frame and default method they share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from torch import Tensor
+
+from .operator import Operator
+
+
+class Around(Operator):
+    """Base class: images and data are those of the operator inside.
+
+    :param physics: the :class:`Operator` inside.
+    """
+
+    def __init__(self, physics: Operator, **kwargs: Any):
+        super().__init__(physics.image_shape, physics.data_shape, **kwargs)
+        self.physics = physics
+        self.relative_scale, self.complex_data = physics.relative_scale, physics.complex_data
+
+    @abstractmethod
+    def geometry(self) -> dict[str, Any]:
+        return {"physics": self.physics}
+
+    @property
+    def innermost(self) -> Operator:
+        return self.physics.innermost
+
+    @property
+    def window(self) -> tuple[slice, ...]:
+        return self.physics.window
+
+    def groups(self) -> dict[str, Tensor]:
+        return self.physics.groups()
