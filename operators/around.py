@@ -11,13 +11,13 @@ from .operator import Operator
 
 
 class Around(Operator):
-    """Base class: images and data are those of the operator inside.
+    """Base class: images, data and, unless stated, the noise are those of the operator inside.
 
     :param physics: the :class:`Operator` inside.
     """
 
     def __init__(self, physics: Operator, **kwargs: Any):
-        super().__init__(physics.image_shape, physics.data_shape, **kwargs)
+        super().__init__(physics.image_shape, physics.data_shape, **({"noise_model": physics.noise_model} | kwargs))
         self.physics = physics
         self.relative_scale, self.complex_data = physics.relative_scale, physics.complex_data
 

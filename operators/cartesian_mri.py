@@ -72,15 +72,13 @@ class CartesianMRI(Operator):
         """Whether :meth:`prox_l2` is in closed form: without sensitivity maps."""
         return self.sensitivity_maps is None
 
-    def column_norms(self) -> Tensor:
-        """Euclidean norm of each column of A, ``(C, *spatial)``; of the first image where they differ."""
-        mask, maps = self.mask.to(torch.float64), self.sensitivity_maps
-        mask = mask if mask.ndim < 4 else mask[0, 0]
-        sampled = mask.square().mean().sqrt()
-        if maps is None:
-            return sampled.expand(self.image_shape)
-        maps = maps if maps.ndim == len(self.data_shape) else maps[0]
-        return sampled * torch.linalg.vector_norm(maps, dim=0, keepdim=True)
+    def column_norms(self, weights: Tensor | None = None) -> Tensor:
+        r"""Euclidean norm of each column of A, ``(C, *spatial)``: :math:`\sqrt{\sum_c |s_c|^2 \sum_k m_k^2 / N}`."""
+        sampled = (self.mask.to(torch.float64).square() * self._squares(weights)).mean(self._axes, keepdim=True)
+        if self.sensitivity_maps is None:
+            return sampled.sqrt().expand(*sampled.shape[: -len(self.image_shape)], *self.image_shape)
+        coils = -1 - len(self._axes)
+        return (sampled * self.sensitivity_maps.abs().square()).sum(coils, keepdim=True).sqrt()
 
     def estimate_noise(self, y: Tensor) -> Tensor:
         """Standard deviation of the noise in data that state none, per image, shape ``(B,)``.
@@ -105,7 +103,10 @@ class CartesianMRI(Operator):
         gamma = as_factor(gamma, z)
         r = z + gamma * self.A_adjoint(y)
         t = self._tables_for(r)
-        k = torch.fft.fftn(t.coils * r, dim=t.axes, norm="ortho") * (gamma * t.power / (1 + gamma * t.power))
+        share = gamma * t.power / (1 + gamma * t.power)
+        if not t.axes:  # torch.vmap of a transform along no axis transforms all
+            return r - t.coils_conj * (share * (t.coils * r))
+        k = torch.fft.fftn(t.coils * r, dim=t.axes, norm="ortho") * share
         return r - t.coils_conj * torch.fft.ifftn(k, dim=t.axes, norm="ortho")
 
     def _forward_map(self, x: Tensor) -> Tensor:
@@ -118,6 +119,8 @@ class CartesianMRI(Operator):
 
     def _normal_map(self, x: Tensor) -> Tensor:
         t = self._tables_for(x)
+        if not t.axes:
+            return self._sum(_times(_times(t.coils * x, t.normal), t.coils_conj))
         k = _times(torch.fft.fftn(t.coils * x, dim=t.axes), t.normal)
         return self._sum(_times(torch.fft.ifftn(k, dim=t.axes, norm="forward"), t.coils_conj))
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from deepinv.physics import PoissonGaussianNoise
 from torch import Tensor
 
@@ -62,9 +61,9 @@ class Exposure(Operator):
         mean = y.real.flatten(1).nanmean(1).clamp_min(0)
         return (self.gain * mean + self.read_noise**2).sqrt()
 
-    def column_norms(self) -> Tensor:
-        """The exposure, ``(C, *spatial)``."""
-        return torch.full(self.image_shape, self.exposure, dtype=torch.float64)
+    def column_norms(self, weights: Tensor | None = None) -> Tensor:
+        """The exposure, times the weights, ``(C, *spatial)``."""
+        return self.exposure * self._squares(weights).sqrt()
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
         r"""``argmin_x gamma/2 ||A x - y||^2 + 1/2 ||x - z||^2``.

@@ -24,11 +24,16 @@ if TYPE_CHECKING:
     from .near_field_mimo import NearFieldMIMO
 
 
+#: kappa over the Frobenius norm of ``A A^H`` below which single precision would lose digits of the solution.
+DELICATE = 1e-5
+
+
 class GramFactor:
     """The parts of ``A A^H`` and Cholesky factors of ``kappa I + A A^H`` for the last kappa asked for."""
 
     def __init__(self, parts: list[Tensor]):
         self.parts = parts
+        self._size = math.hypot(*(float(torch.linalg.matrix_norm(part)) for part in parts))
         self._kappa: float | None = None
         self._factors: list[Tensor] = []
 
@@ -45,6 +50,10 @@ class GramFactor:
         save_tensors(path, {str(i): part for i, part in enumerate(parts)})
         return cls(parts)
 
+    def loses(self, kappa: float | Tensor) -> bool:
+        """Whether kappa is so small that the factor is to be made in double precision."""
+        return self.parts[0].dtype == torch.complex64 and float(kappa) < DELICATE * self._size
+
     def solve(self, r: list[Tensor], kappa: float | Tensor) -> list[Tensor]:
         """``(kappa I + A A^H)^-1 r`` for the parts ``(B, M_i)`` of data."""
         return [torch.cholesky_solve(p.mT, factor).mT for p, factor in zip(r, self._factored(kappa), strict=True)]
@@ -53,7 +62,8 @@ class GramFactor:
         if isinstance(kappa, Tensor) and kappa.requires_grad:
             return [_cholesky(part, kappa) for part in self.parts]
         if not self._factors or self._kappa != float(kappa):
-            self._kappa, self._factors = float(kappa), [_cholesky(part, kappa) for part in self.parts]
+            with torch.inference_mode(False), torch.no_grad():  # kept, and perhaps for a derivative later
+                self._kappa, self._factors = float(kappa), [_cholesky(part, float(kappa)) for part in self.parts]
         return self._factors
 
 

@@ -9,11 +9,11 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
-from .norm import TINY, per_image
+from .norm import above_zero, per_image
 
 
 def matched(physics: LinearPhysics, image: Tensor, y: Tensor) -> Tensor:
     """Images ``(B, C, *spatial)``, each scaled to its data ``(B, ...)``; 0 where ``A x`` is."""
     data = physics.A(image).flatten(1)
-    scale = torch.linalg.vecdot(data, y.flatten(1)).real / data.abs().square().sum(1).clamp_min(TINY)
+    scale = torch.linalg.vecdot(data, y.flatten(1)).real / above_zero(data.abs().square().sum(1))
     return per_image(scale, image) * image

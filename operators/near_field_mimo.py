@@ -210,18 +210,19 @@ class NearFieldMIMO(Operator):
                 image = image + self._focus(engine, jk ** (p + q) * y)
         return image
 
-    def column_norms(self) -> Tensor:
-        r"""Norm of each column of ``A``: ``sqrt(K sum_tr |E_tv F_rv|^2)``, shape ``(1, X, Y, Z)`` float64.
+    def column_norms(self, weights: Tensor | None = None) -> Tensor:
+        r"""Norm of each column of ``A``: ``sqrt(sum_ktr |E_tv F_rv|^2)``, shape ``(1, X, Y, Z)`` float64.
 
         What a voxel of unit reflectivity contributes to the data; zero outside the support.
         """
         engine = self._build(torch.complex64, *self._physical(), keep=False)
+        pairs = self._as_product(self._squares(weights)[None])[0].sum(0).to(engine.device)
         blocks = []
         for i in range(engine.layout.blocks):
             voxels = engine.layout.indices(i, engine.device)
-            gains = [side.paths.amplitude(voxels).square() for side in (engine.tx, engine.rx)]
-            blocks.append(gains[0].sum(1, keepdim=True) * gains[1].sum(1, keepdim=True))
-        power = len(self.frequencies) * engine.layout.join(torch.stack(blocks))
+            tx, rx = (side.paths.amplitude(voxels).square() for side in (engine.tx, engine.rx))
+            blocks.append((tx * (pairs @ rx)).sum(1, keepdim=True))
+        power = engine.layout.join(torch.stack(blocks))
         return self._image(power.sqrt())[0]
 
     # -- exact x-update -------------------------------------------------------------------------
@@ -236,8 +237,11 @@ class NearFieldMIMO(Operator):
     @property
     def has_exact_prox(self) -> bool:
         """Whether the factorisation fits the memory budget and data are fewer than voxels."""
-        stored = sum(m * m for m in self._part_sizes)
-        return 2 * stored * 8 <= self.memory_budget and math.prod(self.data_shape) <= math.prod(self.image_shape)
+        return self._fits(torch.complex64) and math.prod(self.data_shape) <= math.prod(self.image_shape)
+
+    def _fits(self, dtype: torch.dtype) -> bool:
+        """Whether ``A A^H`` and its factor are within the memory budget."""
+        return 2 * dtype.itemsize * sum(m * m for m in self._part_sizes) <= self.memory_budget
 
     @property
     def _part_sizes(self) -> list[int]:
@@ -257,7 +261,7 @@ class NearFieldMIMO(Operator):
         .. math:: q = (\kappa I + A A^H)^{-1}(y - A z), \quad x = z + A^H q, \quad A x = y - \kappa q,
                   \qquad \kappa = 1/\gamma .
 
-        One gamma per image costs one factorisation per image.
+        One gamma per image costs one factorisation per image. A small kappa is factored in double precision.
         """
         if not self.has_exact_prox:
             return super().prox_l2_with_data(z, y, gamma)
@@ -266,12 +270,18 @@ class NearFieldMIMO(Operator):
             x, data = zip(*parts, strict=True)
             return torch.cat(x), torch.cat(data)
         kappa = 1 / (gamma.reshape(()) if isinstance(gamma, Tensor) else gamma)
-        q = self.join(self._gram_factor(z.dtype).solve(self.split(y - self.A(z)), kappa))
+        factor = self._gram_factor(_complex(z.dtype))
+        if factor.loses(kappa):
+            if not self._fits(torch.complex128):
+                x = super().prox_l2(z, y, gamma)
+                return x, self.A(x)
+            factor = self._gram_factor(torch.complex128)
+        r = (y - self.A(z)).to(factor.parts[0].dtype)
+        q = self.join(factor.solve(self.split(r), kappa)).to(y.dtype)
         return z + self.A_adjoint(q), y - kappa * q
 
     def _gram_factor(self, dtype: torch.dtype) -> GramFactor:
-        dtype = _complex(dtype)
-        return self._derived("gram", dtype, lambda: GramFactor.of(self, dtype, self.cache_dir))
+        return self._derived(f"gram, {dtype}", dtype, lambda: GramFactor.of(self, dtype, self.cache_dir))
 
     def gram(self, dtype: torch.dtype) -> list[Tensor]:
         """``A A^H`` in the coordinates of :meth:`split`: a dense matrix ``(M_i, M_i)`` for each part."""

@@ -80,13 +80,13 @@ class NonCartesianMRI(Operator):
             weights = self._derived("density", None, lambda: density_compensation(self.trajectory, self.image_shape))
         return self.A_adjoint(weights.to(y.real) * y)
 
-    def column_norms(self) -> Tensor:
-        r"""Euclidean norm of each column of A, ``(1, *spatial)``: :math:`\sqrt{M/N}\, \|s(n)\|`; of the first image."""
-        share, maps = math.sqrt(len(self.trajectory) / math.prod(self.image_shape)), self.sensitivity_maps
-        if maps is None:
-            return torch.full(self.image_shape, share, dtype=torch.float64, device=self.trajectory.device)
-        maps = maps if maps.ndim == len(self.image_shape) else maps[0]
-        return share * torch.linalg.vector_norm(maps, dim=0, keepdim=True)
+    def column_norms(self, weights: Tensor | None = None) -> Tensor:
+        r"""Euclidean norm of each column of A, ``(1, *spatial)``: :math:`\sqrt{M/N}\, \|s(n)\|`."""
+        power = self._squares(weights).sum(-1) / math.prod(self.image_shape)
+        power = power.reshape(-1, *[1] * (len(self.image_shape) - 1)).to(self.trajectory.device)
+        if self.sensitivity_maps is None:
+            return power.sqrt().expand(self.image_shape)
+        return (power * self.sensitivity_maps.abs().square()).sum(-len(self.image_shape), keepdim=True).sqrt()
 
     def estimate_noise(self, y: Tensor) -> Tensor:
         """Standard deviation of the noise in data that state none, per image, shape ``(B,)``; rather too large.

@@ -21,6 +21,11 @@ from .real_parts import real_parts
 TINY = 1e-30
 
 
+def above_zero(square: Tensor) -> Tensor:
+    """A squared norm that something is divided by, no smaller than the smallest normal number."""
+    return square.clamp_min(torch.finfo(square.dtype).tiny)
+
+
 @torch.no_grad()
 def squared_norm(physics: LinearPhysics, like: Tensor, *, rtol: float = 1e-3, max_iter: int = 60) -> float:
     r"""Return an upper estimate of ``||A||^2``, within ``rtol`` of it.

@@ -125,18 +125,24 @@ class Operator(LinearPhysics):
         """
         return {"data": torch.arange(math.prod(self.data_shape)).reshape(self.data_shape)}
 
-    def A(self, x: Tensor, **_: Any) -> Tensor:
-        """Apply ``A`` to images ``(B, *image_shape)``; data ``(B, *data_shape)``."""
+    def A(self, x: Tensor, **parameters: Any) -> Tensor:
+        """Apply ``A`` to images ``(B, *image_shape)``; data ``(B, *data_shape)``.
+
+        :param parameters: tensors of the geometry, by name, to have from now on, as deepinv's operators take them.
+        """
+        self.update_parameters(**parameters)
         self._check("image", x, self.image_shape)
         return self._differentiable(x, self._forward_map, self._adjoint_map)
 
-    def A_adjoint(self, y: Tensor, **_: Any) -> Tensor:
-        """Apply ``A^H`` to data ``(B, *data_shape)``; images ``(B, *image_shape)``."""
+    def A_adjoint(self, y: Tensor, **parameters: Any) -> Tensor:
+        """Apply ``A^H`` to data ``(B, *data_shape)``; images ``(B, *image_shape)``; ``parameters`` as of :meth:`A`."""
+        self.update_parameters(**parameters)
         self._check("data", y, self.data_shape)
         return self._differentiable(y, self._adjoint_map, self._forward_map)
 
-    def A_adjoint_A(self, x: Tensor, **_: Any) -> Tensor:
-        """Apply ``A^H A`` to images ``(B, *image_shape)``."""
+    def A_adjoint_A(self, x: Tensor, **parameters: Any) -> Tensor:
+        """Apply ``A^H A`` to images ``(B, *image_shape)``; ``parameters`` as of :meth:`A`."""
+        self.update_parameters(**parameters)
         self._check("image", x, self.image_shape)
         return self._differentiable(x, self._normal_map, self._normal_map)
 
@@ -153,9 +159,24 @@ class Operator(LinearPhysics):
         """``||A||^2``, if the operator knows it."""
         return None
 
-    def column_norms(self) -> Tensor | None:
-        """Euclidean norm of each column of A, real ``(*image_shape)``, if the operator knows them."""
+    def column_norms(self, weights: Tensor | None = None) -> Tensor | None:
+        """Euclidean norm of each column of A, of data times ``weights``, if the operator knows them.
+
+        Real ``(*image_shape)``, or ``(B, *image_shape)`` of an operator that differs from image to image.
+
+        :param weights: real, broadcasts against ``(*data_shape)``; 1 if None.
+        """
         return None
+
+    def _squares(self, weights: Tensor | None) -> Tensor:
+        """Those of the weights of :meth:`column_norms`, ``(*data_shape)`` float64."""
+        device = next((b.device for b in self.buffers()), None)
+        return (
+            torch.as_tensor(1 if weights is None else weights)
+            .to(device, torch.float64)
+            .square()
+            .expand(self.data_shape)
+        )
 
     def estimate_noise(self, y: Tensor) -> Tensor | None:
         """Standard deviation of the noise in data that state none, per image ``(B,)``, if the operator can tell.
@@ -178,15 +199,16 @@ class Operator(LinearPhysics):
     def _derived(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` computes from the geometry for ``key``: the latest of each name is kept.
 
-        Computed anew where a tensor of the geometry is another one, was changed in place, or is learned; never copied
-        or pickled.
+        Computed anew where a tensor of the geometry is another one, was changed in place (not through its ``data``,
+        of which torch keeps no count), or is learned; never copied or pickled.
         """
         if self._learned():
             return make()
         tensors = (t for m in self.modules() for t in _values(m))
         made_from = [_Version(t) for t in tensors if isinstance(t, Tensor)]
         if name not in self._tables or self._tables[name][:2] != (key, made_from):
-            self._tables[name] = key, made_from, make()
+            with torch.inference_mode(False), torch.no_grad():  # what is kept may serve a derivative later
+                self._tables[name] = key, made_from, make()
         return self._tables[name][2]
 
     def _learned(self) -> bool:
@@ -245,13 +267,14 @@ def _is_learned(value: object) -> bool:
 
 
 class _Version:
-    """A tensor as it is now: equal to another one only of the same tensor, unchanged since."""
+    """A tensor as it is now: equal to another one only of the same tensor, unchanged since as far as torch counts."""
 
     def __init__(self, tensor: Tensor):
-        self.tensor, self.count = tensor, 0 if tensor.is_inference() else tensor._version
+        self.tensor, self.count = tensor, None if tensor.is_inference() else tensor._version
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Version) and self.tensor is other.tensor and self.count == other.count
+        same = isinstance(other, _Version) and self.tensor is other.tensor and self.count == other.count
+        return same and self.count is not None
 
 
 def along(shape: tuple[int, ...], axis: int, labels: Tensor | None = None) -> Tensor:

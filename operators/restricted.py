@@ -36,6 +36,9 @@ class Restricted(Around):
         kept = (self.keep != 0).cpu()
         return {name: torch.where(kept, groups, -1) for name, groups in self.physics.groups().items()}
 
+    def column_norms(self, weights: Tensor | None = None) -> Tensor | None:
+        return self.physics.column_norms(self.keep.to(torch.float64) * (1 if weights is None else weights))
+
     def estimate_noise(self, y: Tensor) -> Tensor | None:
         """The operator's own, of the data that are kept."""
         return self.physics.estimate_noise(torch.where(self.keep != 0, y, torch.nan))

@@ -44,8 +44,8 @@ class Scaled(Around):
         known = self.physics.squared_norm()
         return None if known is None else float(abs(self.scale)) ** 2 * known
 
-    def column_norms(self) -> Tensor | None:
-        known = self.physics.column_norms()
+    def column_norms(self, weights: Tensor | None = None) -> Tensor | None:
+        known = self.physics.column_norms(weights)
         return None if known is None else abs(self.scale) * known
 
     def estimate_noise(self, y: Tensor) -> Tensor | None:

@@ -136,15 +136,13 @@ class DelayAndSum(Operator):
                 focused.index_add_(0, block.pixels, echoes)
         return image.conj().resolve_conj()
 
-    def column_norms(self) -> Tensor:
+    def column_norms(self, weights: Tensor | None = None) -> Tensor:
         r"""Norm of each column of ``A``, ``sqrt(sum_ij a^2 (h_t^2 + h_{t+1}^2))``, shape ``(1, n_z, n_x)`` float32."""
         power = torch.zeros(math.prod(self.image_shape), dtype=torch.float32, device=self.x.device)
-        length = self.n_samples + BEFORE + AFTER
+        recorded = torch.nn.functional.pad(self._squares(weights)[0].to(power), (BEFORE, AFTER)).flatten(1)
         for block in self._blocks(torch.complex64):
-            for weights, samples in ((block.near, block.samples), (block.far, block.samples + 1)):
-                place = samples % length - BEFORE
-                recorded = (place >= 0) & (place < self.n_samples)
-                power.index_add_(0, block.pixels, weights.abs().square() * recorded)
+            for entries, samples in ((block.near, block.samples), (block.far, block.samples + 1)):
+                power.index_add_(0, block.pixels, entries.abs().square() * recorded[block.transmit][samples])
         return power.sqrt().reshape(self.image_shape)
 
     # -- entries of the matrix ------------------------------------------------------------------

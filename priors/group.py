@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .prior import Prior, length, squared_length
+from .prior import Prior, group_axes, length, squared_length
 
 
 class GroupL1(Prior):
@@ -23,9 +23,9 @@ class GroupL1(Prior):
 
     def __init__(self, weight: float | Tensor = 1.0, axes: Sequence[int] = (1,)):
         super().__init__(weight)
-        if 0 in axes or not axes:
-            raise ValueError(f"axes: found {tuple(axes)}, expected image axes other than the batch axis 0")
-        self.axes = tuple(axes)
+        if not axes:
+            raise ValueError("axes: found (), expected image axes other than the batch axis 0")
+        self.axes = group_axes(axes)
 
     def _value(self, x: Tensor) -> Tensor:
         return length(x, self.axes)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .prior import Prior, length
+from .prior import Prior, group_axes, length
 
 
 class KSupport(Prior):
@@ -45,13 +45,11 @@ class KSupport(Prior):
         super().__init__(weight)
         if not k > 0:
             raise ValueError(f"k: found {k}, expected a number above 0")
-        if 0 in axes:
-            raise ValueError(f"axes: found {tuple(axes)}, expected image axes other than the batch axis 0")
         if not bool((torch.as_tensor(group_weights) > 0).all()):
             raise ValueError(
                 f"group_weights: found {float(torch.as_tensor(group_weights).min())}, expected all above 0"
             )
-        self.k, self.axes, self.group_weights = k, tuple(axes), group_weights
+        self.k, self.axes, self.group_weights = k, group_axes(axes), group_weights
 
     def _value(self, x: Tensor) -> Tensor:
         norms = length(x, self.axes)

@@ -30,7 +30,8 @@ class Prior(deepinv.optim.Prior):
     whose prox is an inner iteration overrides :meth:`start` and :meth:`prox_from` instead, so that
     the solver can hand the inner state back: a prior keeps nothing between calls.
 
-    :param weight: lambda; a number, or a tensor that broadcasts against the image's magnitude.
+    :param weight: lambda; a number, one per image ``(B,)``, or a map of two axes at least that broadcasts against the
+        image's magnitude.
     """
 
     #: Whether R is convex: Moreau's identity and firm non-expansiveness then hold.
@@ -39,6 +40,8 @@ class Prior(deepinv.optim.Prior):
     weight_over_image: bool = True
     #: Whether the weight is that of a prior inside, and an own one would do nothing: it stays 1.
     weight_inside: bool = False
+    #: Axes of ``(B, C, *spatial)`` whose entries are one group, of which a weight is one number.
+    axes: tuple[int, ...] = ()
 
     def __init__(self, weight: float | Tensor = 1.0):
         super().__init__()
@@ -55,10 +58,11 @@ class Prior(deepinv.optim.Prior):
         super().__setattr__(name, value)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """A weight that is a tensor goes where the module's own tensors go."""
+        """Numbers that are tensors go where the module's own tensors go."""
         super()._apply(fn, recurse)
-        if isinstance(vars(self).get("weight"), Tensor):
-            self.weight = fn(self.weight)
+        for name, value in list(vars(self).items()):
+            if isinstance(value, Tensor):
+                setattr(self, name, fn(value))
         return self
 
     @property
@@ -103,13 +107,28 @@ class Prior(deepinv.optim.Prior):
         """``lambda R(x)`` per image, shape ``(B,)``, real."""
         value = self._value(x)
         if isinstance(self.weight, Tensor):
-            value = (broadcast(self.weight, value) if value.ndim > 1 else self.weight.flatten()) * value
+            value = (self._weight_for(value) if value.ndim > 1 else self.weight.flatten()) * value
             return summed(value) if value.ndim > 1 else value
         return self.weight * (summed(value) if value.ndim > 1 else value)
 
     def grad(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         """``lambda`` times the gradient of R at ``x``."""
-        return broadcast(self.weight, x) * self._grad(x)
+        return self._weight_for(x) * self._grad(x)
+
+    def _weight_for(self, x: Tensor) -> float | Tensor:
+        """The weight, shaped to multiply ``x``, in its precision.
+
+        :raises ValueError: for a weight that differs within a group.
+        """
+        weight = broadcast(self.weight, x)
+        if not isinstance(weight, Tensor):
+            return weight
+        for axis in self.axes:
+            place = axis % x.ndim - x.ndim
+            if weight.ndim >= -place and weight.shape[place] > 1:
+                found = f"weight: found shape {tuple(weight.shape)}"
+                raise ValueError(f"{found}, expected length 1 along the axes {self.axes} that count as one length")
+        return weight.to(x.real.dtype)
 
     def prox(self, x: Tensor, *_: Any, gamma: float | Tensor = 1.0, **__: Any) -> Tensor:
         """Proximal step of ``gamma lambda R`` at ``x``, of any shape ``(B, C, *spatial)``."""
@@ -125,11 +144,18 @@ class Prior(deepinv.optim.Prior):
 
     def _threshold(self, gamma: float | Tensor, v: Tensor) -> float | Tensor:
         """``gamma lambda``, shaped to multiply ``v``; either may be one number per image."""
-        threshold = broadcast(gamma, v) * broadcast(self.weight, v)
+        threshold = broadcast(gamma, v) * self._weight_for(v)
         return threshold.to(v.real.dtype) if isinstance(threshold, Tensor) else threshold
 
     def scaled(self, factor: float | Tensor) -> Self:
-        """The same prior with its weight multiplied by ``factor``."""
+        """The same prior with its weight multiplied by ``factor``, a number or a tensor that broadcasts against it.
+
+        :raises ValueError: for one number per image of a weight that is a map.
+        """
+        own = self.weight
+        if isinstance(factor, Tensor) and isinstance(own, Tensor) and factor.ndim == 1 < own.ndim and len(factor) > 1:
+            found = f"factor: found shape {tuple(factor.shape)} of a weight of shape {tuple(own.shape)}"
+            raise ValueError(f"{found}, expected (B, 1, ...)")
         return substitute(self, "weight", self.weight * factor)
 
 
@@ -158,8 +184,10 @@ def squared_length(x: Tensor, axes: Sequence[int]) -> Tensor:
 
     A plain sum, since torch's norm over a short strided axis is many times slower, and so are strided real parts.
     """
-    square = real_parts(x).square()
-    total = square.sum([axis % x.ndim for axis in axes], keepdim=True) if axes else square
+    square, places = real_parts(x).square(), [axis % x.ndim for axis in axes]
+    if 0 in places:
+        raise ValueError(f"axes: found {tuple(axes)} of {x.ndim}, expected image axes other than the batch axis 0")
+    total = square.sum(places, keepdim=True) if places else square
     return total[..., 0] + total[..., 1] if x.is_complex() else total
 
 
@@ -170,10 +198,25 @@ def length(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def broadcast(value: float | Tensor, x: Tensor) -> float | Tensor:
-    """A ``(B,)`` tensor shaped to multiply ``x``; anything else unchanged."""
-    if isinstance(value, Tensor) and value.ndim == 1 and len(value) in (1, len(x)):
-        return value.reshape(-1, *[1] * (x.ndim - 1))
-    return value
+    """A ``(B,)`` tensor shaped to multiply ``x``; anything else unchanged.
+
+    :raises ValueError: for one of another length, which would otherwise lie along the last axis.
+    """
+    if not isinstance(value, Tensor) or value.ndim != 1:
+        return value
+    if len(value) not in (1, len(x)):
+        raise ValueError(f"found {len(value)} numbers for {len(x)} images, expected one for each, or a map (1, ...)")
+    return value.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def group_axes(axes: Sequence[int]) -> tuple[int, ...]:
+    """``axes`` of ``(B, C, *spatial)``, none of them the batch's.
+
+    :raises ValueError: for 0; :func:`squared_length` finds it counted from the end.
+    """
+    if 0 in axes:
+        raise ValueError(f"axes: found {tuple(axes)}, expected image axes other than the batch axis 0")
+    return tuple(axes)
 
 
 def with_phase(magnitude: Tensor, v: Tensor) -> Tensor:

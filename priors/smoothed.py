@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from ..operators.finite_differences import divergence, gradient
-from .prior import Prior, broadcast, largest, squared_length
+from .prior import Prior, group_axes, largest, squared_length
 
 
 class SmoothedL1(Prior):
@@ -33,14 +33,7 @@ class SmoothedL1(Prior):
 
     def __init__(self, weight: float | Tensor = 1.0, nu: float | Tensor = 0.01, axes: Sequence[int] = ()):
         super().__init__(weight)
-        if 0 in axes:
-            raise ValueError(f"axes: found {tuple(axes)}, expected image axes other than the batch axis 0")
-        if isinstance(weight, Tensor) and any(weight.ndim > a and weight.shape[a] > 1 for a in axes):
-            found = f"found shape {tuple(weight.shape)}"
-            raise ValueError(
-                f"weight: {found}, expected length 1 along the axes {tuple(axes)} that count as one length"
-            )
-        self.nu, self.axes = positive(nu), tuple(axes)
+        self.nu, self.axes = positive(nu), group_axes(axes)
 
     @property
     def lipschitz(self) -> Tensor:
@@ -79,7 +72,7 @@ class SmoothedTV(Prior):
 
     def grad(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         """A map of weights weighs the differences, before their divergence."""
-        return self._weighted(x, _over_axes(broadcast(self.weight, x), x))
+        return self._weighted(x, _over_axes(self._weight_for(x), x))
 
     def _grad(self, x: Tensor) -> Tensor:
         return self._weighted(x, 1.0)
@@ -104,6 +97,7 @@ def _over_axes(value: float | Tensor, x: Tensor) -> float | Tensor:
 
 def smoothed_length(x: Tensor, nu: float | Tensor, axes: Sequence[int]) -> Tensor:
     """``(|x|^2 + nu^2)^(1/2)``, the length along ``axes``, which stay with length 1."""
+    nu = nu.to(x.real.dtype) if isinstance(nu, Tensor) else nu
     return (squared_length(x, axes) + nu**2).sqrt()
 
 

@@ -18,7 +18,7 @@ import torch
 from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
-from ..operators.norm import TINY
+from ..operators.norm import TINY, above_zero
 from .problem import Problem, inner, norms, per_image
 from .solver import Solver
 from .stopping import Criterion, RelativeChange
@@ -62,7 +62,7 @@ class ConjugateGradient(Solver):
         h = 1e-4 * (norms(x) + norms(d)) / norms(d).clamp_min(TINY)
         shift = per_image(h, d) * d
         bend = inner(d, self._prior_gradient(x + shift) - self._prior_gradient(x - shift))
-        return data + bend / (2 * h).clamp_min(TINY)
+        return data + bend / above_zero(2 * h)
 
     def init(self, problem: Problem, x0: Tensor | None) -> CGState:
         x = torch.zeros_like(problem.back_projection) if x0 is None else x0
@@ -78,10 +78,10 @@ class ConjugateGradient(Solver):
     def step(self, problem: Problem, state: CGState) -> CGState:
         x, g, d = state
         slope = inner(g, d)
-        alpha = -slope / self._curvature(problem, x, d).abs().clamp_min(TINY)
+        alpha = -slope / above_zero(self._curvature(problem, x, d).abs())
         x_new = self._backtrack(problem, x, d, alpha, slope)
         g_new = self._gradient(problem, x_new)
-        beta = (inner(g_new, g_new - g) / inner(g, g).clamp_min(TINY)).clamp_min(0)
+        beta = (inner(g_new, g_new - g) / above_zero(inner(g, g))).clamp_min(0)
         d_new = per_image(beta, d) * d - g_new
         descends = inner(g_new, d_new) < 0
         return CGState(x_new, g_new, torch.where(per_image(descends, d), d_new, -g_new))

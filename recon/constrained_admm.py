@@ -19,7 +19,7 @@ import torch
 from deepinv.optim import Prior as AnyPrior
 from torch import Tensor
 
-from ..operators.norm import TINY
+from ..operators.norm import TINY, above_zero
 from ..priors.prior import prox_prior, start_prior
 from .admm import RELATIVE_PENALTY
 from .linear import data_prox_with_data
@@ -88,7 +88,7 @@ class ConstrainedADMM(Solver):
         s = problem.back_projection if x0 is None else x0
         data = problem.physics.A(s)
         if x0 is None:
-            fit = inner(data, problem.y) / inner(data, data).clamp_min(TINY)
+            fit = inner(data, problem.y) / above_zero(inner(data, data))
             s, data = per_image(fit, s) * s, per_image(fit, data) * data
         return ConstrainedState(
             s, data, s, data, torch.zeros_like(s), torch.zeros_like(data), start_prior(self.priors[0], s)

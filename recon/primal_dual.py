@@ -84,7 +84,7 @@ class PrimalDual(Solver):
 
     def _sigmas(self, problem: Problem) -> list[float]:
         terms = self._terms(problem)
-        return [1 / (len(terms) * self._tau(problem) * t.squared_norm) for t in terms]
+        return [1 / (len(terms) * self._tau(problem) * (t.squared_norm or 1.0)) for t in terms]
 
     def _primal(self) -> AnyPrior | None:
         """The prior that acts on the image itself."""

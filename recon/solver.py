@@ -146,9 +146,10 @@ class Solver(deepinv.models.Reconstructor):
         :param record: named measures for the history, such as ``{"objective": objective}``.
         :param callback: called after every iteration; returning False ends the run.
         :param checkpoint: where progress is kept and taken up again.
+        :raises ValueError: for a start of another shape, or for ``x0`` and ``state`` together.
         """
         began, problem = time.perf_counter(), Problem(y, physics, self.priors)
-        begin = self.init(problem, x0) if state is None else self.restart(problem, state)
+        begin = self._first(problem, x0, state)
         progress = run(
             self, problem, begin, stop=self.stop, max_iter=self.max_iter, record=record or {},
             callback=callback, checkpoint=checkpoint, seconds=time.perf_counter() - began,
@@ -162,6 +163,19 @@ class Solver(deepinv.models.Reconstructor):
             seconds=progress.seconds,
         )
 
+    def _first(self, problem: Problem, x0: Tensor | None, state: Any) -> Any:
+        """The state to begin with, of as many images as there are data; one image ``x0`` serves for all."""
+        if x0 is not None and state is not None:
+            raise ValueError("x0: found it beside a state, expected one of the two")
+        if state is not None:
+            return self.restart(problem, state)
+        if x0 is None:
+            return self.init(problem, None)
+        like = problem.back_projection
+        if x0.shape[1:] != like.shape[1:] or len(x0) not in (1, len(like)):
+            raise ValueError(f"x0: found shape {tuple(x0.shape)}, expected {tuple(like.shape)}, or one image for all")
+        return self.init(problem, x0.expand(like.shape))
+
     def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
         """The image alone; ``x0`` is an image to start from.
 
@@ -172,7 +186,7 @@ class Solver(deepinv.models.Reconstructor):
             raise TypeError(f"{type(self).__name__}: found the argument {next(iter(kwargs))}, expected only x0")
         problem = Problem(y, physics, self.priors)
         progress = run(
-            self, problem, self.init(problem, x0), stop=self.stop, max_iter=self.max_iter,
+            self, problem, self._first(problem, x0, None), stop=self.stop, max_iter=self.max_iter,
             record={}, callback=None, checkpoint=None,
         )  # fmt: skip
         if "diverged" in progress.status:

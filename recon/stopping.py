@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from ..operators.norm import TINY
@@ -50,7 +51,10 @@ class RelativeChange(Criterion):
 
 
 class MagnitudeChange(Criterion):
-    r""":math:`\| |x_{k+1}| - |x_k| \| / \| |x_k| \|`, not tested at the first iteration (Oral and Oktem)."""
+    r""":math:`\| |x_{k+1}| - |x_k| \| / \| |x_k| \|`, not tested at the first iteration (Oral and Oktem).
+
+    Where the image is zero, all that moves: :meth:`Solver.change`.
+    """
 
     first = 2
 
@@ -58,7 +62,9 @@ class MagnitudeChange(Criterion):
         super().__init__(tol)
 
     def measure(self, solver: Solver, problem: Problem, before: State, now: State) -> Tensor:
-        return norms(now.x.abs() - before.x.abs()) / norms(before.x).clamp_min(TINY)
+        moved = norms(now.x.abs() - before.x.abs()) / norms(before.x).clamp_min(TINY)
+        rests = norms(now.x) == 0
+        return torch.where(rests, solver.change(before, now), moved) if rests.any() else moved
 
 
 class FixedPointResidual(Criterion):
@@ -85,13 +91,13 @@ class ObjectiveGap(Criterion):
 class Discrepancy(Criterion):
     r""":math:`\|A x - y\| / \epsilon`, Morozov's principle: stop once the data are met within the noise.
 
-    :param noise_norm: epsilon, the expected norm of the noise, in the units of the data.
+    :param noise_norm: epsilon, the expected norm of the noise, in the units of the data; one number per image or one.
     :param tol: how many epsilon; a little above 1.
     """
 
-    def __init__(self, noise_norm: float, tol: float = 1.01):
+    def __init__(self, noise_norm: float | Tensor, tol: float = 1.01):
         super().__init__(tol)
-        if not noise_norm > 0:
+        if not bool((torch.as_tensor(noise_norm) > 0).all()):
             raise ValueError(f"noise_norm: found {noise_norm}, expected a number above 0")
         self.noise_norm = noise_norm
 

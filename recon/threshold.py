@@ -31,13 +31,14 @@ def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | No
         if None.
     """
     focused = physics.A_adjoint(y)
-    matched, columns = focused.abs(), _column_norms(physics, focused)
+    columns = _column_norms(physics, focused).expand(focused.shape)
     seen = columns > 0
-    sigma = _estimated(physics, y) if noise_std is None else matched.new_full((len(y),), noise_std)
+    sigma = _estimated(physics, y) if noise_std is None else columns.new_full((len(y),), noise_std)
     if sigma is None:
-        sigma = deviation(focused[:, seen] / columns[seen])
+        sigma = deviation(torch.where(seen, focused / columns, torch.nan))
     parts = 1 if focused.is_complex() else 2
-    return per_image(sigma, matched) * math.sqrt(parts * math.log(max(2, int(seen.sum())))) * columns
+    count = seen.flatten(1).sum(1).clamp_min(2).to(columns.dtype)
+    return per_image(sigma * (parts * count.log()).sqrt(), columns) * columns
 
 
 def _estimated(physics: LinearPhysics, y: Tensor) -> Tensor | None:

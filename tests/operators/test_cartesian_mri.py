@@ -134,6 +134,29 @@ def test_runs_in_deepinvs_solvers():
     close(model(y, physics), physics.A_adjoint(y), 1e-6)
 
 
+def test_masks_of_several_images_have_norms_of_their_own():
+    mask = torch.stack([sampling(6, 5), torch.ones(6, 5)])[:, None]
+    maps = randn(2, 3, 6, 5)
+    for own in (None, maps[0], maps):
+        together = CartesianMRI(mask, own)
+        each = [CartesianMRI(m, own if own is None or own.ndim == 3 else own[i]) for i, m in enumerate(mask[:, 0])]
+        close(together.column_norms(), torch.stack([p.column_norms() for p in each]))
+
+
+def test_batched_by_torch():
+    """Fully sampled, where no transform is left."""
+    physics, x = CartesianMRI(torch.ones(4, 6)), randn(3, 1, 4, 6)
+    close(torch.vmap(lambda one: physics.A_adjoint_A(one[None])[0])(x), physics.A_adjoint_A(x))
+    close(torch.vmap(lambda one: physics.prox_l2(one[None], one[None], 0.3)[0])(x), physics.prox_l2(x, x, 0.3))
+
+
+def test_takes_parameters_as_deepinv_passes_them():
+    physics, x = CartesianMRI(torch.ones(4, 6)), randn(1, 1, 4, 6)
+    mask = sampling(4, 6)
+    close(physics.A(x, mask=mask), CartesianMRI(mask).A(x))
+    close(physics.A_adjoint(x), CartesianMRI(mask).A_adjoint(x))
+
+
 def test_noise_is_estimated_where_an_image_has_nothing():
     """Smooth images of noise levels 0.1 and 0.3, sampled at random."""
     rows, columns = torch.linspace(-1, 1, 64, dtype=F64)[:, None], torch.linspace(-1, 1, 48, dtype=F64)

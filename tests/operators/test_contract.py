@@ -244,6 +244,10 @@ def test_column_norms_are_those_of_the_matrix(physics):
     expected = torch.linalg.vector_norm(physics.A(units).flatten(1), dim=1)
     assert known.shape == physics.image_shape
     assert_close(known.flatten().to(F64), expected, rtol=1e-5, atol=1e-6 * float(expected.max()))
+    weights = torch.rand(physics.data_shape, generator=torch.Generator().manual_seed(4), dtype=F64) - 0.3
+    expected = torch.linalg.vector_norm((weights * physics.A(units)).flatten(1), dim=1)
+    found = Restricted(physics, weights).column_norms()
+    assert_close(found.flatten().to(F64), expected, rtol=1e-5, atol=1e-6 * float(expected.max()))
 
 
 def test_a_factor_changes_nothing_but_the_scale(physics):
@@ -256,6 +260,24 @@ def test_a_factor_changes_nothing_but_the_scale(physics):
         if own is not None:
             assert_close(torch.as_tensor(its), abs(c) ** power * torch.as_tensor(own))
     assert scaled.window == physics.window and physics.frame(image(physics)).ndim == 1 + len(physics.image_shape)
+
+
+def test_a_stated_noise_is_that_of_the_operator_inside(physics):
+    inner = copy.deepcopy(physics)
+    inner.noise_model = GaussianNoise(0.1)
+    for outer in (Scaled(inner, 2.0), Restricted(inner, torch.ones(inner.data_shape))):
+        assert outer.noise_model is inner.noise_model
+    own = GaussianNoise(0.3)
+    assert Scaled(inner, 2.0, noise_model=own).noise_model is own
+
+
+def test_what_is_kept_in_inference_mode_serves_training(physics):
+    x, y = image(physics), data(physics)
+    with torch.inference_mode():
+        physics.A_adjoint_A(x), physics.prox_l2(x, y, 0.3)
+    moving = y.clone().requires_grad_()
+    physics.prox_l2(x, moving, 0.3).abs().sum().backward()
+    assert bool(moving.grad.isfinite().all())
 
 
 def test_noise_is_that_of_the_data_that_are_kept(physics):

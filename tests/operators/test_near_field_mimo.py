@@ -238,6 +238,20 @@ def test_one_gamma_per_image():
         assert relative(data_of[i : i + 1], data_alone) < 1e-12
 
 
+@pytest.mark.parametrize("relative_kappa", [1e-5, 1e-7, 1e-9])
+def test_a_weak_pull_keeps_its_digits_in_single_precision(relative_kappa):
+    """From kappa = 1e-7 |A|^2 the factor of ``kappa I + A A^H`` in single precision has none, or is not definite."""
+    physics = radar(pairs=PAIRS)
+    z, y = image(physics), data(physics)
+    gamma = 1 / (relative_kappa * float(torch.linalg.matrix_norm(physics.gram(C128)[0], 2)))
+    x, expected = physics.prox_l2(z.to(C64), y.to(C64), gamma), physics.prox_l2(z, y, gamma)
+    assert x.dtype == C64 and relative(x.to(C128), expected) < 2e-4
+    small = radar(pairs=PAIRS, memory_budget=2 * 8 * len(physics.gram(C64)[0]) ** 2)
+    assert small.has_exact_prox
+    if relative_kappa == 1e-5:
+        assert relative(small.prox_l2(z.to(C64), y.to(C64), gamma).to(C128), expected) < 0.05
+
+
 def test_too_large_a_factor_falls_back_to_iterations():
     exact, iterative = radar(pairs=PAIRS), radar(pairs=PAIRS, memory_budget=3000)
     assert exact.has_exact_prox and not iterative.has_exact_prox

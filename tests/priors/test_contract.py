@@ -505,6 +505,13 @@ def test_on_the_accelerator(case):
         (lambda: SmoothedTV(nu=-1.0), "nu: found -1.0"),
         (lambda: FieldsOfExperts(kernel=4), "kernel: found 4"),
         (lambda: SmoothedTV(dim=3).fn(torch.ones(1, 1, 4, 4)), "dim: found 3 and an image with 2"),
+        (lambda: GroupL1(torch.ones(2, 1, 1)).prox(torch.ones(1, 2, 3, 3)), r"weight: found shape \(2, 1, 1\)"),
+        (lambda: GroupL1(torch.ones(2, 1, 1)).fn(torch.ones(1, 2, 3, 3)), r"weight: found shape \(2, 1, 1\)"),
+        (lambda: SmoothedL1(torch.ones(2, 1, 1), axes=(1,)).grad(torch.ones(1, 2, 3, 3)), "weight: found shape"),
+        (lambda: GroupL1(axes=(-4,)).prox(torch.ones(2, 1, 3, 3)), r"axes: found \(-4,\) of 4"),
+        (lambda: KSupport(axes=(-4,)).prox(torch.ones(2, 1, 3, 3)), r"axes: found \(-4,\) of 4"),
+        (lambda: L1(torch.ones(3)).prox(torch.ones(2, 1, 3, 3)), "found 3 numbers for 2 images"),
+        (lambda: L1(torch.ones(1, 3, 3)).scaled(torch.ones(3)), r"factor: found shape \(3,\)"),
         (lambda: Denoiser(halve, []), r"sigma: found \[\]"),
     ],
 )
@@ -745,3 +752,17 @@ def test_a_prior_without_parts_says_so():
     for call in (prior.fn, prior.grad, prior.prox):
         with pytest.raises(NotImplementedError, match="Nothing has no"):
             call(torch.ones(1, 1, 2, 2))
+
+
+def test_all_numbers_of_a_prior_move_with_it():
+    """To another precision and device, those beside the weight too."""
+    for make in (lambda n: SmoothedL1(n, n), lambda n: SmoothedTV(n, n), lambda n: KSupport(n, group_weights=n)):
+        prior = make(torch.ones(1, 1, 1, 1, dtype=F64)).float()
+        tensors = [v for v in vars(prior).values() if isinstance(v, torch.Tensor)]
+        assert len(tensors) == 2 and {t.dtype for t in tensors} == {torch.float32}
+    x = torch.randn(1, 1, 4, 4)
+    for prior in (
+        SmoothedL1(torch.ones(1, 1, 4, 4, dtype=F64), torch.ones(1, 1, 4, 4, dtype=F64)),
+        Tikhonov(torch.ones(1, dtype=F64)),
+    ):
+        assert prior.grad(x).dtype == torch.float32

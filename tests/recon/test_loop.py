@@ -12,7 +12,7 @@ from compare import relative
 from elsewhere import Elsewhere
 from torch.testing import assert_close
 
-from resolvent.operators import CircularBlur, Dense, FiniteDifferences, NearFieldMIMO
+from resolvent.operators import CartesianMRI, CircularBlur, Dense, FiniteDifferences, NearFieldMIMO
 from resolvent.priors import L1, TV, Analysis, Denoiser, Magnitude, Tikhonov
 from resolvent.recon import (
     ADMM,
@@ -378,6 +378,60 @@ def test_universal_threshold_of_an_image_does_not_depend_on_its_neighbours(radar
     together = universal_threshold(radar, y)
     assert together.shape == (2, *radar.image_shape)
     assert_close(together, torch.cat([universal_threshold(radar, one) for one in y.split(1)]))
+
+
+def test_universal_threshold_of_an_image_is_of_its_own_operator():
+    mask = torch.ones(2, 1, 8, 8)
+    mask[0, ..., :6] = 0
+    y = mask * torch.randn(2, 1, 8, 8, dtype=C128)
+    together = universal_threshold(CartesianMRI(mask), y, 0.1)
+    assert_close(
+        together,
+        torch.cat([universal_threshold(CartesianMRI(m), v[None], 0.1) for m, v in zip(mask[:, 0], y, strict=True)]),
+    )
+
+
+def test_an_image_at_rest_at_zero_is_not_done(physics, y):
+    """The split image is thresholded to zero while the dual grows."""
+    prior = L1(0.3 * float(physics.A_adjoint(y).abs().max()))
+    exact = FISTA(prior, stop=RelativeChange(1e-12), max_iter=5000)(y, physics)
+    found = ADMM(prior, stop=MagnitudeChange(1e-6), max_iter=5000).solve(y, physics)
+    assert set(found.status) == {"converged"} and relative(found.image, exact) < 1e-3
+
+
+def test_starts_of_another_shape_are_refused(physics, y):
+    solver, x = ADMM(L1(0.1), max_iter=2), physics.A_adjoint(y)
+    one = solver.solve(y, physics, x0=x[:1])
+    assert_close(one.image, solver.solve(y, physics, x0=x[:1].expand(x.shape)).image)
+    for wrong in (x[:, :, :1], torch.cat([x, x])):
+        with pytest.raises(ValueError, match="x0: found shape"):
+            solver.solve(y, physics, x0=wrong)
+    with pytest.raises(ValueError, match="x0: found it beside a state"):
+        solver.solve(y, physics, x0=x, state=one.state)
+
+
+def test_a_discrepancy_of_each_image(physics, y):
+    own = torch.tensor([1.0, 2.0, 4.0], dtype=F64)[: len(y)]
+    problem = Problem(y, physics, [])
+    found = Discrepancy(own).measure(None, problem, None, SimpleNamespace(x=physics.A_adjoint(y)))
+    assert_close(found, problem.residual(physics.A_adjoint(y)) / own)
+    with pytest.raises(ValueError, match="noise_norm"):
+        Discrepancy(torch.tensor([1.0, 0.0]))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_conjugate_gradients_do_not_know_the_unit(scale):
+    physics = Dense(torch.randn(20, 16, dtype=F64) / 4, (1, 4, 4))
+    y = torch.randn(1, 20, dtype=F64)
+    solver = ConjugateGradient(max_iter=200, stop=RelativeChange(1e-10))
+    assert relative(solver(scale * y, physics) / scale, solver(y, physics)) < 1e-8
+
+
+def test_a_transform_of_nothing():
+    found = PrimalDual(Analysis(L1(0.1), FiniteDifferences((1, 1, 1))))(
+        torch.ones(1, 1), Dense(torch.ones(1, 1), (1, 1, 1))
+    )
+    assert_close(found, torch.ones(1, 1, 1, 1), rtol=1e-3, atol=0)
 
 
 def test_universal_threshold_of_an_operator_without_column_norms(physics):
