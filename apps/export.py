@@ -10,7 +10,7 @@ from torch import Tensor
 from ..datasets import InputError, export, load_measurement, load_result
 from ..datasets.export import white
 from ..datasets.hdf5 import to_numpy
-from ..datasets.result import in_order
+from ..datasets.result import ascending, descending, in_order
 from ..recon import log_compress
 from .arguments import keep_apart, new_parser, parse
 from .cli import UsageError
@@ -42,6 +42,9 @@ def main(argv: list[str]) -> int:
     export(config.out, image, voxel_size(axes), window)
     which = f"image {config.image} of {len(images)}, " if len(images) > 1 else ""
     print(f"{config.out}: {which}{' x '.join(map(str, images.shape[1:]))} {str(images.dtype).removeprefix('torch.')}")
+    for name, values in axes.items():
+        if uneven(values):
+            print(f"  note: the voxels along {name} are not evenly spaced; their mean distance is written")
     if config.out.endswith(".png") and window is None:
         print(f"  0 is black and {white(to_numpy(image)):.4g} white; --window names others")
     return 0
@@ -56,7 +59,7 @@ def _in_decibels(image: Tensor, decibels: float, out: str, window: list[float] |
 
 
 def _images(path: Path, truth: bool) -> tuple[Tensor, dict[str, Any]]:
-    """Images ``(B, C, *spatial)`` and their axes."""
+    """Images ``(B, C, *spatial)`` and their axes, which ascend."""
     if own_format(path) == "resolvent-measurement":
         m = load_measurement(path)
         images, axes = None if m.truth is None else m.physics.frame(m.truth), axes_of(m.physics)
@@ -65,10 +68,16 @@ def _images(path: Path, truth: bool) -> tuple[Tensor, dict[str, Any]]:
         images, axes = result.truth if truth else result.image, result.axes
     if images is None:
         raise InputError(f"{path}: has no truth, expected one to export")
-    return images, axes
+    return images.flip(descending(axes)), ascending(axes)
+
+
+def uneven(values: Tensor) -> bool:
+    """Whether neighbours differ by more than a hundredth in their distance."""
+    steps = values.diff()
+    return len(steps) > 1 and bool((steps - steps.mean()).abs().max() > 0.01 * steps.mean().abs())
 
 
 def voxel_size(axes: dict[str, Tensor]) -> list[float] | None:
     """Metres per voxel along each axis, None where an operator has no axes; 1 mm along an axis of one voxel."""
     spacings = [float((v[-1] - v[0]) / (len(v) - 1)) if len(v) > 1 else 1e-3 for v in in_order(axes).values()]
-    return [abs(s) for s in spacings] or None
+    return spacings or None

@@ -20,6 +20,7 @@ from .kspace_files import (
     maps_of,
     one_image,
     sorted_axes,
+    unlike_ours,
     white,
     whitening_of,
 )
@@ -61,13 +62,15 @@ def main(
     :param noise_std: total standard deviation of one sample, in the units of the file; after prewhitening 1.
     """
     path, found = Path(source), read_arrays(source)
+    if "trajectory" in found.arrays:
+        raise InputError(f"{path}: its samples lie along a trajectory, expected a grid; import mri-trajectory reads it")
     stored = sorted_axes(path, found, chosen_kspace(path, found, array), coil_axis, batch_axis)
     whitening = whitening_of(path, found, stored.shape[1]) if prewhiten else None
     full = one_image(path, white(whitening, stored, 1), slice)
     lines = _calibration(found, stored)
     lines = None if lines is None else one_image(path, white(whitening, lines, 1), slice)
     sampled = sampling_mask(full) if mask is None else _read_mask(Path(mask), full)
-    notes = [*cautions(full * sampled, sampled), *_hints(found, full, crop, truth, prewhiten)]
+    notes = [*cautions(full * sampled, sampled), *_hints(found, full, lines, crop, truth, prewhiten)]
     if not bool((full * sampled).any()):
         raise InputError(f"{mask}: found no sample of k-space that it keeps, expected some")
     if coil_axis == "auto" and "coil_axis" not in found.facts and stored.ndim > 4:
@@ -75,10 +78,11 @@ def main(
     full, lines, sampled = _cropped(full, lines, sampled, crop)
     kspace = full * sampled
     sensitivities = maps_of(path, maps, _filled(kspace, lines), whitening)
+    notes += unlike_ours(sensitivities, len(kspace))
     scale = _peak(kspace) if normalise else 1.0
     image = _of_all_samples(full, sensitivities) / scale if truth else None
     physics = CartesianMRI(sampled, sensitivities)
-    level, meta = level_of(noise_std, whitening, scale), about(path, found, scale)
+    level, meta = level_of(noise_std, whitening, scale, found), about(path, found, scale)
     save_measurement(out, kspace / scale, physics, image, level, meta)
     images, coils, *spatial = kspace.shape
     grid, factor = " x ".join(map(str, spatial)), acceleration(sampled)
@@ -105,19 +109,32 @@ def _half(power: Tensor) -> Tensor:
     return power
 
 
-def _hints(found: Arrays, full: Tensor, crop: list[int] | None, truth: bool, prewhiten: bool) -> Iterator[str]:
+def _hints(
+    found: Arrays, full: Tensor, lines: Tensor | None, crop: list[int] | None, truth: bool, prewhiten: bool
+) -> Iterator[str]:
     """What the file says, or lacks, beside what was asked."""
-    wide, narrow = (found.facts.get(f"{space} field of view (m)", [])[::-1] for space in ("encoded", "recon"))
-    lengths = full.shape[2:]
-    wide, narrow = wide[-len(lengths) :], narrow[-len(lengths) :]
-    if crop is None and len(wide) == len(narrow) == len(lengths) and wide[-1] > 1.01 * narrow[-1] > 0:
-        kept = [*lengths[:-1], round(lengths[-1] * narrow[-1] / wide[-1])]
+    if crop is None and (kept := _field_of_view(found, list(full.shape[2:]))):
         yield f"the readout is oversampled; --crop {kept} keeps the scanner's field of view"
+    if "calibration" in found.arrays and lines is None:
+        shape = tuple(found.arrays["calibration"].shape)
+        yield f"lines for calibration of shape {shape} are left out: they do not lie on the grid of the images"
+    if " to " in found.facts.get("averages", ""):
+        yield f"lines were taken {found.facts['averages']} times: their noise differs, and counts as the same"
     if "noise" in found.arrays and not prewhiten:
         yield "the file has scans of noise: --prewhiten true makes the coils' noise white and states its level"
     missing = 1 - float((full != 0).any(1).float().mean())
     if truth and missing > 0:
         yield f"{missing:.0%} of k-space are zero in the file, and so in the truth's"
+
+
+def _field_of_view(found: Arrays, lengths: list[int]) -> list[int] | None:
+    """Lengths of which the readout, x of the protocol, is cut to the field of view; None if it is not longer."""
+    axes = found.facts.get("protocol axes", [])[-len(lengths) :]
+    wide, narrow = (found.facts.get(f"{space} field of view (m)", []) for space in ("encoded", "recon"))
+    if len(axes) < len(lengths) or not wide or not narrow or not wide[0] > 1.01 * narrow[0] > 0:
+        return None
+    readout = axes.index("x")
+    return [round(n * narrow[0] / wide[0]) if axis == readout else n for axis, n in enumerate(lengths)]
 
 
 def _calibration(found: Arrays, stored: Tensor) -> Tensor | None:

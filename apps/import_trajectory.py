@@ -22,8 +22,10 @@ from .kspace_files import (
     level_of,
     maps_of,
     one_image,
+    unlike_ours,
     white,
     whitening_of,
+    with_axis,
 )
 
 Unit = Literal["auto", "1/voxel", "rad/voxel", "1/fov"]
@@ -76,10 +78,12 @@ def main(
     sensitivities = maps_of(path, maps, centred_fft(coils, tuple(range(2, coils.ndim))), whitening)
     scale = float(torch.linalg.vector_norm(coils, dim=1).max()) or 1.0 if normalise else 1.0
     physics = NonCartesianMRI(positions, (1, *spatial), sensitivities, density)
-    level, meta = level_of(noise_std, whitening, scale), about(path, found, scale)
+    level, meta = level_of(noise_std, whitening, scale, found), about(path, found, scale)
     save_measurement(out, y / scale, physics, noise_std=level, meta=meta)
     grid, shape = " x ".join(map(str, spatial)), " x ".join(map(str, places.shape[:-1]))
     print(f"{out}: {len(y)} x {y.shape[1]} coils x {shape} samples, positions in {taken}, images of {grid} voxels")
+    for note in unlike_ours(sensitivities, len(y)):
+        print(f"  note: {note}")
 
 
 def _positions(path: Path, found: Arrays, given: str | None) -> Tensor:
@@ -107,6 +111,8 @@ def _along(
 ) -> Tensor:
     """``(images, coils, M)`` of an array whose other axes are those of the positions, or all of them in one."""
     batch = found.facts.get("batch_axis") if batch_axis is None else batch_axis
+    if coil_axis == "auto" and "coil_axis" in found.facts:
+        values = with_axis(values, found.facts["coil_axis"])
     axes = [a for a in range(values.ndim) if batch is None or a != batch % values.ndim]
     if coil_axis != "auto":
         candidates = [None if coil_axis == "none" else coil_axis]

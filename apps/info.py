@@ -14,6 +14,7 @@ from ..datasets.kspace import acceleration, batched, calibration_block, sampling
 from ..operators import Operator
 from ..priors.weights_file import read_description
 from .arguments import new_parser, parse
+from .kspace_files import with_axis
 
 READERS = {
     "resolvent-measurement": lambda path: describe_measurement(path),
@@ -122,6 +123,8 @@ def describe_arrays(found: Arrays) -> dict[str, Any]:
 
 def _sampling(value: torch.Tensor, facts: dict[str, Any]) -> dict[str, Any]:
     """Which share of a complex array is not zero; where some is, what this means if it is k-space."""
+    axis = facts.get("coil_axis")
+    value = value if axis is None else with_axis(value, axis)
     mask = sampling_mask(batched(value, facts.get("coil_axis", _coil_axis(value)), facts.get("batch_axis")))
     if bool(mask.all()):
         return {}

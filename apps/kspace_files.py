@@ -23,8 +23,8 @@ def chosen_kspace(path: Path, found: Arrays, name: str | None) -> Tensor:
     """The chosen array, complex and finite."""
     values = {n: v for n, v in found.arrays.items() if v.is_complex()}
     if not values and name is None:
-        pairs = [name for name, v in found.arrays.items() if v.ndim > 2 and v.shape[-1] == 2]
-        hint = f"; is the last axis of {pairs[0]} real and imaginary part? a[..., 0] + 1j * a[..., 1]" if pairs else ""
+        pairs = {name: v.shape[-1] for name, v in found.arrays.items() if v.ndim > 2 and 2 in (v.shape[0], v.shape[-1])}
+        hint = "".join(_of_pairs(*pair) for pair in list(pairs.items())[:1])
         raise InputError(f"{path}: found no complex array among {', '.join(found.arrays)}, expected k-space{hint}")
     kspace = pick(path, found, name, ["kspace"] if "kspace" in values else list(values))
     if not kspace.is_complex():
@@ -36,13 +36,18 @@ def chosen_kspace(path: Path, found: Arrays, name: str | None) -> Tensor:
     return kspace
 
 
+def _of_pairs(name: str, last: int) -> str:
+    place, formula = ("last", "a[..., 0] + 1j * a[..., 1]") if last == 2 else ("first", "a[0] + 1j * a[1]")
+    return f"; is the {place} axis of {name} real and imaginary part? {formula}"
+
+
 def sorted_axes(path: Path, found: Arrays, values: Tensor, coil_axis: CoilAxis, batch_axis: int | None) -> Tensor:
     """``(images, coils, *spatial)``; axes of length one that are neither of the first two are dropped."""
     values, batch = one_batch_axis(path, found, values, batch_axis)
     axis = found.facts.get("coil_axis", _shortest(values, batch)) if coil_axis == "auto" else coil_axis
     axis = None if axis == "none" else axis
     if axis is not None and coil_axis == "auto":
-        values = values.reshape(*values.shape, *[1] * (axis + 1 - values.ndim))
+        values = with_axis(values, axis)
     check_axes(values, axis, batch)
     axis, batch = (None if a is None else a % values.ndim for a in (axis, batch))
     if axis is not None and axis == batch:
@@ -55,6 +60,11 @@ def sorted_axes(path: Path, found: Arrays, values: Tensor, coil_axis: CoilAxis, 
             f"{path}: array of shape {shape} with coils on axis {axis}{several}, expected two or three others"
         )
     return sorted_.reshape(*sorted_.shape[:2], *spatial)
+
+
+def with_axis(values: Tensor, axis: int) -> Tensor:
+    """With as many axes as one of a format has, of which the last of length one are often not written."""
+    return values.reshape(*values.shape, *[1] * (axis + 1 - values.ndim))
 
 
 def one_batch_axis(path: Path, found: Arrays, values: Tensor, chosen: int | None) -> tuple[Tensor, int | None]:
@@ -113,9 +123,10 @@ def white(matrix: Tensor | None, coils: Tensor, axis: int) -> Tensor:
     return coils if matrix is None else mixed(matrix, coils, axis)
 
 
-def level_of(noise_std: float | None, whitening: Tensor | None, scale: float) -> float | None:
-    """The noise level of data divided by ``scale``: the stated one, or 1 of prewhitened coils."""
-    level = 1.0 if noise_std is None and whitening is not None else noise_std
+def level_of(noise_std: float | None, whitening: Tensor | None, scale: float, found: Arrays) -> float | None:
+    """The noise level of data divided by ``scale``: the stated one, or 1 of prewhitened coils, less by averages."""
+    white = found.facts.get("averaged noise", 1.0)
+    level = white if noise_std is None and whitening is not None else noise_std
     return None if level is None else level / scale
 
 
@@ -166,6 +177,19 @@ def _estimated(source: Path, kspace: Tensor) -> Tensor | None:
             f"{source}: the maps estimated of it are zero, expected an object; --maps names a file of maps"
         )
     return maps
+
+
+def unlike_ours(maps: Tensor | None, images: int) -> Iterator[str]:
+    """A note of maps whose squares do not sum to 1 where there are any: images have another scale then."""
+    if maps is None:
+        return
+    squares = maps.abs().square().sum(1 if maps.ndim > 3 and len(maps) == images else 0)
+    typical = float(squares[squares > 0].median())
+    if not 0.8 < typical < 1.25:
+        yield (
+            f"the maps' squares sum to about {typical:.3g}, not 1: images are divided by their root, "
+            f"{typical**0.5:.3g}, and back-projections multiplied by it"
+        )
 
 
 def about(path: Path, found: Arrays, scale: float) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from deepinv.physics import Physics
 
 from ..datasets import Measurement, Result
 from ..operators import Operator
@@ -42,9 +43,9 @@ def assemble(
     :param about: what the caller knows of it.
     :param std: of the samples whose mean the image is, and how many they are.
     """
-    image = solution.image.cpu()
+    image = seen(m.physics, solution.image.cpu())
     truth = m.truth.to(image.dtype) if m.truth is not None else None
-    std = std.cpu() if std is not None else None
+    std = seen(m.physics, std.cpu()) if std is not None else None
     metrics = measures(solver, image, truth, m) | uncertainty(image, truth, std, samples)
     run = {
         "operator": type(m.physics).__name__, "solver": type(solver).__name__,
@@ -56,6 +57,13 @@ def assemble(
     }  # fmt: skip
     window = torch.tensor([(part.start, part.stop) for part in m.physics.window]).reshape(-1, 2)
     return Result(image, solution.history, about | run, truth, axes_of(m.physics), std, window=window)
+
+
+@torch.no_grad()
+def seen(physics: Physics, image: torch.Tensor) -> torch.Tensor:
+    """An image with 0 where no datum says anything of it, such as outside all coils: the data do not notice."""
+    norms = physics.column_norms() if isinstance(physics, Operator) else None
+    return image if norms is None else torch.where((norms > 0).to(image.device), image, 0)
 
 
 def uncertainty(
@@ -93,7 +101,8 @@ def measures(solver: Solver, image: torch.Tensor, truth: torch.Tensor | None, m:
         pair = (image, truth) if m.physics.relative_scale or not image.is_complex() else (image.abs(), truth.abs())
         likeness = (magnitude_psnr, magnitude_ssim) if m.physics.relative_scale else (psnr, ssim)
         found |= {name: measure(*pair).tolist() for name, measure in zip(("psnr", "ssim"), likeness, strict=True)}
-        found["nmse"] = nmse(image, truth).tolist()
+        if not isinstance(solver, Migration):  # its images have no unit
+            found["nmse"] = nmse(image, truth).tolist()
     return found
 
 
@@ -115,7 +124,8 @@ def cautions(about: dict[str, Any], solver: Solver, solution: Solution, m: Measu
         far = max(c for c, s in zip(solution.certificate.tolist(), solution.status, strict=True) if s == "converged")
         if far > FAR:
             notes.append(
-                f"it stopped moving {far:.2g} from its optimality condition: a smaller --solver.stop.tol goes on"
+                f"it stopped moving {far:.2g} from its optimality condition: a smaller --solver.stop.tol "
+                f"(of --solver.stop {type(solver.stop).__name__}) goes on"
             )
     if not bool(solution.image.abs().sum() > 0):
         stronger = "the prior is stronger than the data; " if len(solver.priors) else ""
@@ -123,7 +133,7 @@ def cautions(about: dict[str, Any], solver: Solver, solution: Solution, m: Measu
         notes.append(f"the image is zero everywhere: {why if bool(m.y.abs().sum() > 0) else 'so are the data'}")
     if m.noise_std is None and (by_noise or getattr(solver, "noise_std", 0) is None):
         notes.append("the file states no noise level; it was estimated from the data")
-    if m.noise_std == 0 and by_noise:
+    if m.noise_std == 0 and by_noise and not about.get("strength"):
         notes.append("the file states a noise level of 0: the prior has no weight; --strength gives it one")
     if isinstance(solver, Sampler) and m.noise_std is not None:
         notes += missed(solution, m, m.noise_std)

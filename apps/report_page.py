@@ -41,7 +41,7 @@ GENERATOR = '<meta name="generator" content="resolvent">'
 
 def page(results: Sequence[Result], names: Sequence[str]) -> str:
     """The whole page."""
-    results = [r.framed() for r in results]
+    results = [r.framed().upright() for r in results]
     n_images = max(len(r.image) for r in results)
     shown = min(n_images, MAX_IMAGES)
     groups = [pictures(results, names, i) for i in range(shown)]

@@ -29,6 +29,6 @@ def read_fastmri(path: Path) -> Arrays:
         arrays = {n: read_tensor(path, item, allowance) for n, item in datasets.items()}
         facts = {n: text(value) for n, value in file.attrs.items()}
         if "ismrmrd_header" in file:
-            facts |= protocol(file["ismrmrd_header"][()])
+            facts |= protocol(file["ismrmrd_header"][()]) | {"protocol axes": ["x", "y"]}
     axes = {"batch_axis": 0, "coil_axis": 1} if arrays["kspace"].ndim == 4 else {"batch_axis": 0, "coil_axis": None}
     return Arrays(arrays, facts | axes)

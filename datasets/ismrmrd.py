@@ -2,10 +2,11 @@
 
 Cartesian k-space is ``(images, coils, [kz,] ky, kx)``, one image for each slice, contrast, phase, repetition and set,
 DC in the middle. Averages of the same line are averaged. Lines for calibration alone are an array of their own,
-``calibration``. Along a trajectory it is ``(images, coils, readouts, samples)``, its positions ``trajectory``
-``(readouts, samples, dimensions)`` in the order of the image's axes, the last one kx. Scans of noise alone are
-``noise``, ``(coils, samples)`` at the level of the image's samples; navigators, feedback and further encoded spaces
-are left out. Inati et al., ISMRM Raw data format, Magn. Reson. Med. 77:411 (2017).
+``calibration``, of the same shape: to each image those of its slice. Along a trajectory it is ``(images, coils,
+readouts, samples)``, its positions ``trajectory`` ``(readouts, samples, dimensions)`` in the order of the image's axes,
+the last one kx. Scans of noise alone are ``noise``, ``(coils, samples)`` at the level of the image's samples;
+navigators, feedback and further encoded spaces are left out. Inati et al., ISMRM Raw data format, Magn. Reson. Med.
+77:411 (2017).
 """
 
 from __future__ import annotations
@@ -50,21 +51,24 @@ def read_ismrmrd(path: Path) -> Arrays:
     with reading(path) as file, decoding(path, "ISMRMRD"):
         table, xml = file[f"{group}/data"], np.ravel(file[f"{group}/xml"][()])[0]
         allowance.take("acquisitions", table.shape, 2 * table.dtype.itemsize)
+        averaged: dict[str, Any] = {}
         heads, root = table["head"], parse(xml)
         wanted, lines, noise = _wanted(heads), _calibration(heads), _noise(heads)
         rows = np.flatnonzero(wanted)
         if find(root, "encoding/trajectory") == "cartesian":
             grid = encoding(root)
-            arrays = {"kspace": _flat(sort(table, rows, heads, grid, allowance))}
+            kspace, count = sort(table, rows, _image_of(rows, heads), heads, grid, allowance)
+            arrays, averaged = {"kspace": _flat(kspace)}, averages(count)
             with contextlib.suppress(ValueError):  # there are none, or they lie on another grid
-                arrays["calibration"] = _flat(sort(table, np.flatnonzero(lines), heads, grid, allowance))
+                found = calibration(table, np.flatnonzero(lines), rows, heads, grid, allowance)
+                arrays["calibration"] = _flat(found)
         else:
             arrays = along_trajectory(table, rows, heads, encoding(root).shape[0], allowance)
         if noise.any():
             arrays["noise"] = noise_scans(table, np.flatnonzero(noise), heads, rows, _bandwidth(root))
     left_out = int(len(heads) - (wanted | lines | noise).sum())
-    facts = {"batch_axis": 0, "coil_axis": 1, "scans left out": left_out}
-    return Arrays({name: to_tensor(values) for name, values in arrays.items()}, protocol(xml) | facts)
+    facts = {"batch_axis": 0, "coil_axis": 1, "protocol axes": ["z", "y", "x"], "scans left out": left_out}
+    return Arrays({name: to_tensor(values) for name, values in arrays.items()}, protocol(xml) | facts | averaged)
 
 
 def _flat(kspace: np.ndarray) -> np.ndarray:
@@ -80,12 +84,15 @@ def encoding(root: ElementTree.Element) -> Encoding:
     return Encoding((z, y, x), (kz, ky))
 
 
-def sort(table: h5py.Dataset, rows: np.ndarray, heads: np.ndarray, grid: Encoding, allowance: Allowance) -> np.ndarray:
-    """The wanted acquisitions on the grid ``(images, coils, kz, ky, kx)``, repeated lines averaged.
+def sort(
+    table: h5py.Dataset, rows: np.ndarray, image: np.ndarray, heads: np.ndarray, grid: Encoding, allowance: Allowance
+) -> tuple[np.ndarray, np.ndarray]:
+    """Acquisitions on the grid ``(images, coils, kz, ky, kx)``, repeated lines averaged, and how often each was taken.
 
-    :raises ValueError: if there are none, or one lies outside the grid.
+    :param image: the number of the image of each.
+    :raises ValueError: if one lies outside the grid.
     """
-    image, coils = _image_of(rows, heads), int(heads["active_channels"][rows].max())
+    coils = int(heads["active_channels"][rows].max())
     shape = (int(image.max()) + 1, coils, *grid.shape)
     allowance.take("kspace", shape, 16)
     kspace, count = np.zeros(shape, np.complex64), np.zeros((shape[0], *grid.shape[:2]), np.int64)
@@ -97,7 +104,40 @@ def sort(table: h5py.Dataset, rows: np.ndarray, heads: np.ndarray, grid: Encodin
             raise ValueError(f"a readout of {line.shape[1]} samples from {first}, the grid has {grid.shape[2]}")
         kspace[i, :, kz, ky, first : first + line.shape[1]] += line
         count[i, kz, ky] += 1
-    return kspace / np.maximum(count, 1)[:, None, :, :, None].astype(np.float32)
+    return kspace / np.maximum(count, 1)[:, None, :, :, None].astype(np.float32), count
+
+
+def averages(count: np.ndarray) -> dict[str, Any]:
+    """How often lines were taken, and the noise of their means, root mean square, in that of one sample."""
+    taken = count[count > 0]
+    if taken.max() == 1:
+        return {}
+    numbers = sorted({int(taken.min()), int(taken.max())})
+    return {"averages": " to ".join(map(str, numbers)), "averaged noise": float(np.sqrt(np.mean(1 / taken)))}
+
+
+def calibration(
+    table: h5py.Dataset,
+    rows: np.ndarray,
+    imaging: np.ndarray,
+    heads: np.ndarray,
+    grid: Encoding,
+    allowance: Allowance,
+) -> np.ndarray:
+    """Lines for calibration alone, for each image those of its slice, whichever repetition they were taken in.
+
+    :raises ValueError: if there are none, or one lies outside the grid.
+    """
+    if not len(rows):
+        raise ValueError("no lines for calibration alone")
+    places = heads["idx"]["slice"]
+    slices, owner = np.unique(places[rows], return_inverse=True)
+    lines, _ = sort(table, rows, owner.ravel(), heads, grid, allowance)
+    _, first = np.unique(_image_of(imaging, heads), return_index=True)
+    wanted = places[imaging][first]
+    known = np.isin(wanted, slices)
+    allowance.take("calibration", (len(wanted), *lines.shape[1:]), 8)
+    return np.where(known[:, None, None, None, None], lines[np.searchsorted(slices, wanted * known)], 0)
 
 
 def along_trajectory(

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,13 @@ class Result:
     mask: Tensor | None = None
     window: Tensor | None = None
 
+    def upright(self) -> Result:
+        """Image, truth and standard deviation with all axes ascending, as programs without axes take them to be."""
+        downward = descending(self.axes)
+        found = {"image": self.image, "truth": self.truth, "std": self.std}
+        turned = {name: values.flip(downward) for name, values in found.items() if values is not None}
+        return replace(self, **turned, axes=ascending(self.axes))
+
     def framed(self) -> Result:
         """Image, truth and standard deviation cut to the frame of what was measured."""
         if self.window is None:
@@ -63,16 +71,39 @@ class Result:
         return replace(self, **cut, window=None)
 
 
+def finite(value: Any) -> Any:
+    """JSON-like ``value`` with null for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {name: finite(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def in_order(axes: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Axes in the order of an image's: x, y, z of a volume; of a flat image rows first, as z before x."""
     names = sorted(axes, reverse=len(axes) == 2)
     return {name: axes[name] for name in names}
 
 
+def descending(axes: Mapping[str, Tensor]) -> list[int]:
+    """Places, from the last, of an image's axes whose coordinates fall."""
+    return [i - len(axes) for i, v in enumerate(in_order(axes).values()) if _falls(v)]
+
+
+def ascending(axes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The axes, turned where they fall."""
+    return {name: values.flip(0) if _falls(values) else values for name, values in axes.items()}
+
+
+def _falls(values: Tensor) -> bool:
+    return len(values) > 1 and bool((values.diff() < 0).all())
+
+
 def save_result(path: str | os.PathLike[str], result: Result) -> None:
     """Write a result file, whole or not at all."""
     with writing(path) as file:
-        record = stored_text(json.dumps(result.record))
+        record = stored_text(json.dumps(finite(result.record)))
         file.attrs.update(format=stored_text(FORMAT), version=VERSION, record=record)
         file["image"] = to_numpy(result.image)
         for name in OPTIONAL:
@@ -103,12 +134,25 @@ def load_result(path: str | os.PathLike[str]) -> Result:
         found = Result(
             image=read_tensor(path, file["image"]),
             history={name: read_tensor(path, item) for name, item in groups["history"].items()},
-            record=record,
+            record=_with_nan(record),
             axes={name: read_tensor(path, item) for name, item in groups["axes"].items()},
             **{name: read_tensor(path, file[name]) for name in OPTIONAL if name in file},
         )
     _check_window(path, found)
     return found
+
+
+def _with_nan(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose numbers per image are all numbers again."""
+    metrics = record.get("metrics")
+    if not isinstance(metrics, dict):
+        return record
+    known = {
+        name: [math.nan if v is None else v for v in values]
+        for name, values in metrics.items()
+        if isinstance(values, list)
+    }
+    return record | {"metrics": metrics | known}
 
 
 def _check_window(path: Path, result: Result) -> None:

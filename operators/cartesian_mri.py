@@ -83,11 +83,12 @@ class CartesianMRI(Operator):
     def estimate_noise(self, y: Tensor) -> Tensor:
         """Standard deviation of the noise in data that state none, per image, shape ``(B,)``.
 
-        The Rayleigh median of the tenth of the samples that lie farthest out, where an image has next to nothing.
+        The Rayleigh median of the tenth of the samples that lie farthest out, where an image has next to nothing; those
+        at which every coil is 0, as where k-space was padded, tell nothing.
         """
         grid = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in self.image_shape[1:]), indexing="ij")
         radius = torch.stack(grid).square().sum(0).to(y.device).expand(y.shape)
-        taken = (self.mask != 0).expand(y.shape)
+        taken = (self.mask != 0) & (y != 0).any(1, keepdim=True).expand(y.shape)
         outer = [k[t][outermost(r[t])] for k, t, r in zip(y, taken, radius, strict=True)]
         return torch.cat([deviation(k[None]) for k in outer])
 

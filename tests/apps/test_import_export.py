@@ -14,6 +14,7 @@ from resolvent.datasets import (
     blobs,
     export,
     load_measurement,
+    load_result,
     read_arrays,
     save_measurement,
     save_result,
@@ -214,6 +215,27 @@ def test_a_result_is_exported_with_its_voxel_size(tmp_path, capsys):
     assert "--image: found 2, expected 0 to 1" in capsys.readouterr().err
 
 
+def test_axes_that_fall_or_are_uneven(tmp_path, capsys):
+    """Other programs take axes to ascend: the image is turned with them, in the report too."""
+    pytest.importorskip("nibabel")
+    image, z = torch.randn(1, 1, 3, 4, 5, dtype=torch.complex64), torch.tensor([0.6, 0.5, 0.4, 0.3, 0.2])
+    axes = {"x": torch.tensor([0.0, 0.1, 0.5]), "y": torch.arange(4) * 0.1, "z": z}
+    save_result(tmp_path / "r.h5", Result(image, axes=axes))
+    assert main(["export", str(tmp_path / "r.h5"), "--out", str(tmp_path / "a.nii")]) == OK
+    assert (
+        "note: the voxels along x are not evenly spaced" in (said := capsys.readouterr().out) and "along z" not in said
+    )
+    found = read_arrays(tmp_path / "a.nii")
+    assert torch.equal(found.arrays["array"], image[0, 0].flip(2))
+    assert found.facts["voxel size (m)"] == pytest.approx([0.25, 0.1, 0.1])
+    upright = load_result(tmp_path / "r.h5").upright()
+    assert torch.equal(upright.image, image.flip(4)) and torch.equal(upright.axes["z"], z.flip(0))
+    flat = Result(
+        torch.arange(6.0).reshape(1, 1, 2, 3), axes={"x": torch.tensor([2.0, 1.0, 0.0]), "z": torch.arange(2.0)}
+    )
+    assert torch.equal(flat.upright().image, flat.image.flip(3)), "of a flat image x lies across"
+
+
 def test_a_measurements_truth_is_exported(tmp_path, capsys):
     arm = torch.linspace(-0.1, 0.1, 3)
     antennas = torch.stack([arm, -arm, 0 * arm], 1)
@@ -407,9 +429,53 @@ def test_what_looks_wrong_is_said(tmp_path, capsys):
     assert "fftshift" in told(np.fft.ifftshift(full, (-2, -1)), every_other)
 
 
-def test_real_and_imaginary_parts_are_recognised(tmp_path, capsys):
+@pytest.mark.parametrize("axis, formula", [(-1, "1j * a[..., 1]"), (0, "a[0] + 1j * a[1]")])
+def test_real_and_imaginary_parts_are_recognised(axis, formula, tmp_path, capsys):
     _, _, kspace = scan()
-    np.save(tmp_path / "k.npy", np.stack([kspace.real, kspace.imag], -1))
-    refused(
-        capsys, ["import", "mri", str(tmp_path / "k.npy"), "--out", str(tmp_path / "m.h5")], INPUT, "1j * a[..., 1]"
-    )
+    np.save(tmp_path / "k.npy", np.stack([kspace.real, kspace.imag], axis))
+    refused(capsys, ["import", "mri", str(tmp_path / "k.npy"), "--out", str(tmp_path / "m.h5")], INPUT, formula)
+
+
+def test_the_readout_of_fastmri_is_its_rows(tmp_path, capsys):
+    space = "<{0}Space><matrixSize><x>{1}</x><y>10</y><z>1</z></matrixSize><fieldOfView_mm><x>{2}</x><y>200</y>" \
+        "<z>5</z></fieldOfView_mm></{0}Space>"  # fmt: skip
+    spaces = space.format("encoded", 12, 400) + space.format("recon", 6, 200)
+    header = f'<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>{spaces}</encoding></ismrmrdHeader>'
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["kspace"], file["ismrmrd_header"] = scan(images=2, coils=1)[2][:, 0], header
+    imported(tmp_path / "f.h5", "--out", tmp_path / "m.h5")
+    assert "--crop [6, 10] keeps" in capsys.readouterr().out
+
+
+def test_maps_of_another_norm_are_said(tmp_path, capsys):
+    _, maps, kspace = scan()
+    np.save(tmp_path / "k.npy", kspace[0])
+    for factor, said in ((1, False), (3, True)):
+        np.save(tmp_path / "maps.npy", factor * maps)
+        imported(tmp_path / "k.npy", "--maps", tmp_path / "maps.npy", "--out", tmp_path / "m.h5")
+        assert ("squares sum to about 9, not 1" in capsys.readouterr().out) == said
+
+
+def test_averages_have_less_noise(tmp_path):
+    """Each line of noise alone taken four times: prewhitened it is 1/2, as is stated."""
+    mrd = pytest.importorskip("ismrmrd")
+    rng = np.random.default_rng(0)
+    lines = (rng.standard_normal((256, 2, 64)) + 1j * rng.standard_normal((256, 2, 64))) / np.sqrt(2)
+    with_noise(mrd, tmp_path / "a.h5", lines, np.eye(2), repeats=64)
+    np.save(tmp_path / "maps.npy", scan(coils=2, shape=(64, 64))[1])
+    m = imported(tmp_path / "a.h5", "--maps", tmp_path / "maps.npy", "--prewhiten", "true", "--out", tmp_path / "m.h5")
+    assert m.noise_std == pytest.approx(0.5) and m.meta["averages"] == "4"
+    assert float(m.y.abs().square().mean().sqrt()) == pytest.approx(0.5, rel=0.05)
+
+
+def test_where_no_coil_sees_anything_the_image_is_zero(tmp_path):
+    """Total variation would fill it in; the data do not notice."""
+    _, maps, kspace = scan()
+    maps[:, :5] = 0
+    np.save(tmp_path / "k.npy", kspace[0])
+    np.save(tmp_path / "maps.npy", maps)
+    imported(tmp_path / "k.npy", "--maps", tmp_path / "maps.npy", "--noise_std", "0.1", "--out", tmp_path / "m.h5")
+    method = ["--report", "false", "--prior", "TV"]
+    assert main(["reconstruct", str(tmp_path / "m.h5"), "--out", str(tmp_path / "r.h5"), *method]) == OK
+    found = load_result(tmp_path / "r.h5").image
+    assert not found[:, :, :5].any() and bool(found[:, :, 5:].any())

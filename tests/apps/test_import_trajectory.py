@@ -81,7 +81,21 @@ def test_bart_and_its_image_size(tmp_path):
     assert torch.equal(m.y, torch.from_numpy(kspace).transpose(1, 2).reshape(1, COILS, -1))
 
 
-def test_maps_are_estimated_from_the_gridded_image(tmp_path):
+def test_a_single_coil_of_bart_and_its_axes(tmp_path, capsys):
+    """The coils' axis, of length one and last, is not written; `info` of either file says what it holds."""
+    kspace = scanned()[2][:1]
+    for name, values in {
+        "t": (SIZE.max() * spokes(3)).transpose(2, 1, 0), "k": kspace.transpose(2, 1, 0)[None, ..., 0],
+    }.items():  # fmt: skip
+        np.asfortranarray(values.astype(np.complex64)).ravel(order="F").tofile(tmp_path / f"{name}.cfl")
+        (tmp_path / f"{name}.hdr").write_text(f"# Dimensions\n{' '.join(map(str, values.shape))}\n")
+        assert main(["info", str(tmp_path / f"{name}.cfl")]) == OK
+    m = imported(tmp_path / "k.cfl", "--trajectory", tmp_path / "t.hdr", "--out", tmp_path / "m.h5")
+    assert m.physics.sensitivity_maps is None
+    assert torch.equal(m.y, torch.from_numpy(kspace).transpose(1, 2).reshape(1, 1, -1))
+
+
+def test_maps_are_estimated_from_the_gridded_image(tmp_path, capsys):
     """Those of a disc, where it is, to a twentieth; prewhitened and normalised by the file's own scans of noise."""
     mrd = pytest.importorskip("ismrmrd")
     pytest.importorskip("sigpy")
@@ -97,6 +111,9 @@ def test_maps_are_estimated_from_the_gridded_image(tmp_path):
     with_noise(mrd, tmp_path / "a.h5", lines, 1e-3 * np.eye(2), trajectory[..., ::-1])
     m = imported(tmp_path / "a.h5", "--size", "[48,48]", "--prewhiten", "true", "--normalise", "true", "--out",
                  tmp_path / "m.h5")  # fmt: skip
+    refused(
+        capsys, ["import", "mri", str(tmp_path / "a.h5"), "--out", str(tmp_path / "n.h5")], INPUT, "along a trajectory"
+    )
     assert m.noise_std == pytest.approx(1 / m.meta["scale"]) and m.meta["scale"] > 100
     assert float(torch.linalg.vector_norm(m.physics.back_project(m.y))) > 0
     inside = disc[0, 0].bool()

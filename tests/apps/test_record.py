@@ -69,7 +69,9 @@ def test_a_stop_far_from_the_optimum_is_said(measurement):
     missed = ConstrainedADMM(L1(100.0), epsilon=0.1, stop=MagnitudeChange(0.3))
     (line,) = warnings(missed, replace(measurement, y=y))
     assert re.fullmatch(
-        r"it stopped moving ([\d.]+) from its optimality condition: a smaller --solver.stop.tol goes on", line
+        r"it stopped moving ([\d.]+) from its optimality condition: a smaller --solver.stop.tol "
+        r"\(of --solver.stop MagnitudeChange\) goes on",
+        line,
     )
     assert warnings(ConstrainedADMM(L1(0.1), epsilon=0.1, stop=MagnitudeChange(1e-6)), replace(measurement, y=y)) == []
 

@@ -238,8 +238,23 @@ def test_ismrmrd_lines_go_where_their_counters_say(tmp_path):
     assert np.array_equal(found.arrays["kspace"].numpy(), expected)
     reference = found.arrays["calibration"].numpy()
     assert np.array_equal(reference[0, :, 2], lines[0, 0]) and np.count_nonzero(reference) == lines[0, 0].size
+    assert reference.shape == expected.shape
     assert np.array_equal(found.arrays["noise"].numpy(), np.array(noise.data))
     assert found.facts["scans left out"] == 2 and (found.facts["batch_axis"], found.facts["coil_axis"]) == (0, 1)
+
+
+def test_ismrmrd_calibration_is_of_all_images_of_its_slice(tmp_path):
+    """Taken once, in the first repetition and in another order of slices; slice 2 has none."""
+    mrd = pytest.importorskip("ismrmrd")
+    lines, flag = random(3, 2, 8), [mrd.ACQ_IS_PARALLEL_CALIBRATION]
+    images = [acquisition(mrd, lines[s], 0, slice=s, repetition=r) for r in (0, 1) for s in (0, 1, 2)]
+    own = [acquisition(mrd, 10 * lines[s], 3, slice=s, flags=flag) for s in (1, 0)]
+    written(mrd, tmp_path / "a.h5", [*images, *own])
+    found = read_arrays(tmp_path / "a.h5").arrays
+    slices = [int(np.flatnonzero((lines == k[:, 1].numpy()).all((1, 2)))[0]) for k in found["kspace"]]
+    assert sorted(slices) == [0, 0, 1, 1, 2, 2]
+    for s, k in zip(slices, found["calibration"].numpy(), strict=True):
+        assert np.array_equal(k[:, 4], 10 * lines[s] if s < 2 else 0 * lines[s])
 
 
 def test_ismrmrd_averages_partial_and_reversed_lines(tmp_path):
@@ -249,7 +264,10 @@ def test_ismrmrd_averages_partial_and_reversed_lines(tmp_path):
              acquisition(mrd, a[:, ::-1], 1, flags=[mrd.ACQ_IS_REVERSE]),
              acquisition(mrd, a[:, 3:], 2, center_sample=1)]  # fmt: skip
     written(mrd, tmp_path / "a.h5", scans)
-    kspace = read_arrays(tmp_path / "a.h5").arrays["kspace"][0].numpy()
+    found = read_arrays(tmp_path / "a.h5")
+    kspace = found.arrays["kspace"][0].numpy()
+    assert found.facts["averages"] == "1 to 2"
+    assert found.facts["averaged noise"] == pytest.approx(np.sqrt((1 / 2 + 1 + 1) / 3))
     assert np.allclose(kspace[:, 1], (a + b) / 2)
     assert np.array_equal(kspace[:, 2], a)
     assert np.array_equal(kspace[:, 3, 3:], a[:, 3:]) and not kspace[:, 3, :3].any()

@@ -166,6 +166,9 @@ def test_noise_is_estimated_where_an_image_has_nothing():
     noise = torch.tensor([0.1, 0.3], dtype=F64)
     y = clean + physics.mask * noise[:, None, None, None] * randn(*clean.shape)
     torch.testing.assert_close(physics.estimate_noise(y), noise, rtol=0.05, atol=0)
+    padded = torch.nn.functional.pad(y, (24, 24, 32, 32))
+    found = CartesianMRI(torch.ones(128, 96), randn(4, 1, 1).expand(4, 128, 96)).estimate_noise(padded)
+    torch.testing.assert_close(found, noise, rtol=0.1, atol=0)
 
 
 def test_channels_are_measured_one_by_one():
