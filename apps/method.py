@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -20,13 +20,14 @@ from ..priors import Prior
 from ..priors.weights_file import SUFFIX
 from ..recon import Problem, Solver
 from ..recon.bilevel import Parameters, substitute
+from ..recon.problem import per_image
 from .arguments import brief, instantiate, plain
 from .cli import UsageError
 
 AnyPrior = TypeVar("AnyPrior", bound=Prior)
 
 #: What of the command line determines an image; kept in the result and hashed into its fingerprint.
-SETTINGS = ("prior", "solver", "parameters", "strength", "seed", "record", "samples")
+SETTINGS = ("prior", "solver", "parameters", "strength", "least_strength", "seed", "record", "samples")
 
 #: What an import path looks like, and ends of names that are files.
 IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -50,6 +51,12 @@ def add_method_options(parser: ArgumentParser) -> None:
         default="universal",
         help="multiplies the prior's weight: 'universal' (from the noise) or a fraction of what leaves nothing",
     )
+    add(
+        "--least_strength",
+        type=float,
+        default=0.0,
+        help="a fraction of what leaves nothing, below which 'universal' does not fall, however little noise there is",
+    )
     add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
     add("--seed", type=int, default=0, help="seed of whatever is random in the method")
     add("--record", type=list[Literal["objective", "data_residual"]], default=[], help="measures for the history")
@@ -72,6 +79,8 @@ def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[
     strength = settings["strength"]
     if strength != "universal" and not 0 <= strength < float("inf"):
         raise UsageError(f"--strength: found {strength}, expected 'universal' or a finite number not below 0")
+    if not 0 <= settings["least_strength"] < 1:
+        raise UsageError(f"--least_strength: found {settings['least_strength']}, expected a number from 0 to below 1")
     try:
         prior = with_tensors(chosen.prior, settings.get("parameters"))
         chosen.solver(prior)
@@ -153,7 +162,7 @@ def build_solver(
     solver = make(prior)
     if prior is None or not len(solver.priors):
         return solver, None
-    strength = prior_strength(settings["strength"], solver, prior, problem, noise_std)
+    strength = prior_strength(settings, solver, prior, problem, noise_std)
     return make(prior.scaled(strength)), float(torch.as_tensor(strength).max())
 
 
@@ -166,16 +175,34 @@ def in_precision_of(prior: AnyPrior, y: torch.Tensor) -> AnyPrior:
 
 
 def prior_strength(
-    strength: float | str, solver: Solver, prior: Prior, problem: Problem, noise_std: float | None
+    settings: Mapping[str, Any], solver: Solver, prior: Prior, problem: Problem, noise_std: float | None
 ) -> float | torch.Tensor:
     """What multiplies the prior's weight: a fraction of the solver's unit, or the noise's own threshold.
 
-    The threshold is a map over the image where it varies; where the prior can have none, the largest of each image.
+    A number for each image where they differ. The threshold is a map over the image where it varies; where the prior
+    can have none, the largest of each image.
     """
-    if strength == "universal":
-        threshold = solver.universal_weight(problem, noise_std)
-        if not prior.weight_over_image and threshold.ndim:
-            threshold = threshold.flatten(1).amax(1)
-        seen = threshold[threshold > 0]
-        return float(threshold.max()) if len(seen) and bool((seen == seen[0]).all()) else threshold
-    return float(strength) * solver.weight_unit(problem)
+    if settings["strength"] != "universal":
+        unit = float(settings["strength"]) * solver.weight_unit(problem)
+        mapped = isinstance(prior.weight, torch.Tensor) and prior.weight.ndim > 1
+        return _as_number(per_image(unit, problem.back_projection) if mapped and unit.ndim else unit)
+    threshold, least = solver.universal_weight(problem, noise_std), settings["least_strength"]
+    if threshold.ndim and least:
+        threshold = torch.maximum(threshold, least * leaving_nothing(solver, problem))
+    if not prior.weight_over_image and threshold.ndim:
+        threshold = threshold.flatten(1).amax(1)
+    return _as_number(threshold)
+
+
+def leaving_nothing(solver: Solver, problem: Problem) -> torch.Tensor:
+    """The universal threshold of as much noise as makes a sparsity prior leave nothing of each image."""
+    unit = solver.universal_weight(problem, 1.0)
+    seen = unit > 0
+    noise = torch.where(seen, problem.back_projection.abs() / torch.where(seen, unit, 1), 0).flatten(1).amax(1)
+    return per_image(noise, unit) * unit
+
+
+def _as_number(values: torch.Tensor) -> float | torch.Tensor:
+    """A plain number, if all that are not 0 are the same."""
+    seen = values[values > 0]
+    return float(values.max()) if len(seen) and bool((seen == seen[0]).all()) else values

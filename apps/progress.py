@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from ..datasets import Result, printable
 from ..datasets.errors import LONGEST
+from ..datasets.result import finite
 from ..recon import Choice, Progress
 
 
@@ -29,7 +29,7 @@ class Reporter:
     def say(self, event: str, **facts: Any) -> None:
         """One event; a ``text`` is a sentence by itself."""
         if self.as_json:
-            print(json.dumps({"event": event, **facts}), flush=True)
+            print(json.dumps(finite({"event": event, **facts})), flush=True)
         else:
             told = (str(v) if k == "text" else f"{k} {v}" for k, v in facts.items())
             print(printable(f"{event}: " + ", ".join(told), LONGEST), flush=True)
@@ -58,8 +58,7 @@ class Reporter:
             bar.update(done - bar.n)
             bar.set_postfix_str(f"{len(choices)} measured")
             for choice in [c for c in choices if c.step == done - 1] if self.as_json else ():
-                facts = {k: v if math.isfinite(v) else None for k, v in choice._asdict().items()}
-                self.say("measured", file=str(source), of=total, **facts)
+                self.say("measured", file=str(source), of=total, **choice._asdict())
 
         with bar:
             yield update
@@ -72,7 +71,7 @@ class Reporter:
         if self.as_json:
             self.say("finished", **facts)
             return
-        numbers = ", ".join(f"{k} {min(v):.4g}" for k, v in record["metrics"].items())
+        numbers = ", ".join(f"{k} {_span(v)}" for k, v in record["metrics"].items())
         status, name = ", ".join(sorted(set(record["status"]))), printable(source, LONGEST)
         print(f"{name}: {status} after {record['iterations']} iterations, {record['seconds']:.1f} s; {numbers}")
         for warning in record["warnings"]:
@@ -80,3 +79,9 @@ class Reporter:
         print(f"  image  {printable(target, LONGEST)}")
         if page:
             print(f"  report {printable(page, LONGEST)}", flush=True)
+
+
+def _span(values: Sequence[float]) -> str:
+    """A metric of one image, or from the least to the greatest of a batch."""
+    least, greatest = f"{min(values):.4g}", f"{max(values):.4g}"
+    return least if least == greatest else f"{least} to {greatest}"

@@ -30,7 +30,7 @@ from ..datasets.hdf5 import begins, sha256
 from ..operators import Operator
 from ..operators.files import remove_partials
 from ..operators.norm import TINY, norms
-from ..recon import Diverged, Problem, Sampler, Solution, Solver, data_residual, objective
+from ..recon import Diverged, Migration, Problem, Sampler, Solution, Solver, data_residual, objective
 from .arguments import new_parser, parse
 from .cli import NumericalFailure, UsageError
 from .defaults import modality, understood
@@ -220,6 +220,8 @@ def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, config: Na
     check_writable(job.target, config.report)
     with unfinished(job, config.checkpoint_every, reporter) as checkpoint:
         result = solve(parser, job, measurement, reporter, checkpoint)
+        if not config.overwrite:  # another run may have written there in the meantime
+            finished(job, overwrite=False)
         save_result(job.target, result)
     reporter.done(job.source, job.target, write_page(job, result) if config.report else None, result)
 
@@ -267,9 +269,13 @@ def solve(
         if "diverged" in solution.status:
             raise NumericalFailure(
                 f"{job.source}: image {solution.status.index('diverged')} diverged in iteration "
-                f"{solution.iterations}, expected finite numbers; a smaller --solver.step_size may help"
+                f"{solution.iterations} or before, expected finite numbers{_smaller_step(solver)}"
             )
         return assemble(job.about() | {"strength": strength}, measurement, solver, solution, std, samples)
+
+
+def _smaller_step(solver: Solver) -> str:
+    return "; a smaller --solver.step_size may help" if hasattr(solver, "step_size") else ""
 
 
 def check_scale(source: Path, y: torch.Tensor) -> None:
@@ -298,10 +304,13 @@ def solution_of(
 
 
 def refuse_unheard(solver: Solver, options: list[str]) -> None:
-    """Refuse weights of the prior where a sampler takes the prior as it is.
+    """Refuse weights of the prior where a sampler takes the prior as it is, and a prior where none is taken.
 
     :raises UsageError: naming the option.
     """
+    for name in options:
+        if isinstance(solver, Migration) and (name == "--strength" or name.split(".")[0] == "--prior"):
+            raise UsageError(f"{name}: found for {type(solver).__name__}, expected none: it takes no prior")
     for name in ("--strength", "--prior.weight"):
         if name in options and isinstance(solver, Sampler):
             kind = type(solver).__name__

@@ -9,6 +9,7 @@ import torch
 
 from ..datasets import blobs, save_measurement
 from ..operators import NearFieldMIMO
+from ..operators.norm import per_image
 from .simulate import add_noise, at_least_one
 
 GEOMETRIES = {"paper": NearFieldMIMO.paper, "experiment": NearFieldMIMO.experiment}
@@ -30,14 +31,18 @@ def main(
     :param n_frequencies: frequencies from 4 to 16 GHz.
     :param snr: signal-to-noise ratio in dB; total noise variance is mean |A s|^2 / 10^(snr/10).
     :param phase: of the reflectivity.
-    :param n_scenes: scenes in the file.
+    :param n_scenes: scenes in the file, made equally strong in the data, so that all have the signal-to-noise ratio.
     :param seed: of scenes and noise.
     """
     at_least_one(n_frequencies=n_frequencies, n_scenes=n_scenes)
     physics = GEOMETRIES[geometry](n_frequencies)
     grid = physics.image_shape[1:]
     truth = torch.cat([blobs((grid[0], grid[1], grid[2]), 1000 * seed + i, phase) for i in range(n_scenes)])
-    y, noise_std = add_noise(physics.A(truth), snr, seed)
+    data = physics.A(truth)
+    power = data.abs().square().flatten(1).mean(1)
+    even = per_image((power.mean() / power).sqrt(), truth)
+    truth = even * truth
+    y, noise_std = add_noise(even * data, snr, seed)
     meta = {
         "scene": "resolvent blobs (own synthesis)",
         "geometry": geometry,

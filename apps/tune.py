@@ -170,7 +170,7 @@ def make(parser: ArgumentParser, config: Namespace) -> Run:
     tuned = tuned_of(solver, prior, config.parameter, device, config.least_eigenvalue)
     paths = [Path(name) for name in (*config.files, *config.validation)]
     digests = [digest_of(path) for path in paths]
-    scans = [load_scan(path, tuned, method_settings["strength"], device) for path in paths]
+    scans = [load_scan(path, tuned, method_settings, device) for path in paths]
     learnt, watched = scans[: len(config.files)], scans[len(config.files) :]
     try:
         along = not isinstance(made.method, Search)
@@ -280,12 +280,8 @@ def descend(
         state = found.state
         if found.status in CUT and isinstance(run.method, Search):
             say(config, "note", text=f"the search was cut off by --{CUT[found.status]}, the rest of it not tried")
-        if float(run.upper.value(state.x, state.theta)) > began * (1 + RISEN):
-            say(
-                config,
-                "note",
-                text="the loss is higher than at the start; log.jsonl has what was seen on the way",
-            )
+        if float(run.upper.value(state.x, state.theta)) > began + RISEN * abs(began):
+            say(config, "note", text="the loss is higher than at the start; log.jsonl has what was seen on the way")
     checkpoint.save(done, state, rows)
     return done, state, stopped
 

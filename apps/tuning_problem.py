@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -170,8 +170,8 @@ def solver_numbers(solver: Solver) -> Iterator[str]:
             yield f"solver.{name}"
 
 
-def load_scan(path: Path, tuned: Tuned, strength: float | str, device: str) -> Scan:
-    """A file's data in double precision, and its strength."""
+def load_scan(path: Path, tuned: Tuned, settings: Mapping[str, Any], device: str) -> Scan:
+    """A file's data in double precision, and the strength that the method's settings give its prior."""
     m = load_measurement(path)
     y, physics = m.y.to(device), m.physics.to(device)
     y = y.to(torch.promote_types(y.dtype, torch.float64))
@@ -179,7 +179,7 @@ def load_scan(path: Path, tuned: Tuned, strength: float | str, device: str) -> S
     m = Measurement(y, physics, truth, m.noise_std, m.meta)
     problem, solver = Problem(y, physics), tuned.make(tuned.prior)
     with torch.no_grad():
-        return Scan(path, m, prior_strength(strength, solver, tuned.prior, problem, m.noise_std))
+        return Scan(path, m, prior_strength(settings, solver, tuned.prior, problem, m.noise_std))
 
 
 def part_of(scan: Scan, tuned: Tuned, loss: UpperLoss, theta: Tensor) -> Part:
@@ -195,23 +195,30 @@ def part_of(scan: Scan, tuned: Tuned, loss: UpperLoss, theta: Tensor) -> Part:
         posed = loss.pose(Known(m.y, m.physics, m.noise_std, truth))
     except ValueError as error:
         raise InputError(f"{scan.path}: {error}") from error
-    problem = Problem(posed.y, posed.physics, (tuned.prior,))
+    problem, strength = Problem(posed.y, posed.physics, (tuned.prior,)), stacked(scan.strength, len(posed.y))
     unit = float(norms(fitted(problem)).mean())
     if not 0 < unit < float("inf"):
         raise InputError(f"{scan.path}: found data of norm {unit:g}, expected some that are not zero")
     if tuned.smooth:
         least = tuned.least_eigenvalue if posed.physics is m.physics else 0.0  # of another operator nothing is known
-        lower = ScaledReconstruction(tuned, problem, scan.strength, least)
+        lower = ScaledReconstruction(tuned, problem, strength, least)
         return Part(lower, posed.measure, unit, lower.start())
     fixed = FixedPoint(
         posed.y,
         posed.physics,
-        lambda theta: tuned.solver_at(theta, scan.strength),
+        lambda theta: tuned.solver_at(theta, strength),
         theta,
         tuned.make(tuned.prior).max_iter,
     )
     measure = dataclasses.replace(posed.measure, of=lambda s: posed.measure(fixed.image(s)))
     return Part(fixed, measure, unit, fixed.start())
+
+
+def stacked(strength: float | Tensor, count: int) -> float | Tensor:
+    """Strengths of a batch, of which a loss stacks copies, for ``count`` images in all."""
+    if not isinstance(strength, Tensor) or not strength.ndim or len(strength) == 1:
+        return strength
+    return strength.repeat(count // len(strength), *[1] * (strength.ndim - 1))
 
 
 def upper_level(scans: Sequence[Scan], tuned: Tuned, loss: UpperLoss, derivatives: bool = True) -> UpperLevel:

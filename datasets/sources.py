@@ -70,7 +70,9 @@ class Pieces(Source):
         """
         sides = self._sides(image)
         if len(sides) != image.ndim - 1 or any(n < side for n, side in zip(image.shape[1:], sides, strict=True)):
-            raise InputError(f"{name}: found an image of {_by(image.shape[1:])}, expected at least {_by(sides)}")
+            raise InputError(
+                f"{name}: found an image of {_by(image.shape[1:])}, expected at least {_by(sides)}, the size of a crop"
+            )
         if image.is_complex() or not bool(image.isfinite().all()):
             raise InputError(f"{name}: found complex or infinite values, expected finite real ones")
         self.images.append(image)

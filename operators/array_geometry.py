@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,9 +20,22 @@ def sunflower(n: int, radius: float, phase: float) -> Tensor:
     return torch.stack([r * torch.cos(angle), r * torch.sin(angle), torch.zeros_like(r)], 1)
 
 
+def as_float64(values: Any) -> Tensor:
+    """A tensor; of arrays in any order of memory, which torch does not take."""
+    return torch.as_tensor(values if isinstance(values, Tensor) else np.ascontiguousarray(values), dtype=torch.float64)
+
+
+def grid_axis(name: str, values: Vector) -> Tensor:
+    """Coordinates of voxels, in any order, none of them twice."""
+    axis = axis_values(name, values)
+    if len(axis.unique()) < len(axis):
+        raise ValueError(f"{name}: found a coordinate twice, expected different ones")
+    return axis
+
+
 def positions(name: str, values: Tensor) -> Tensor:
     """Antenna positions ``(n, 3)`` in metres, float64."""
-    p = torch.as_tensor(values, dtype=torch.float64)
+    p = as_float64(values)
     if p.ndim != 2 or p.shape[1] != 3 or len(p) == 0 or not torch.isfinite(p).all():
         raise ValueError(f"{name}: found shape {tuple(p.shape)}, expected finite positions (n, 3) in metres")
     return p.clone()
@@ -39,7 +54,7 @@ def refuse_coincidence(name: str, antennas: Tensor, grid: dict[str, Tensor]) -> 
 
 def axis_values(name: str, values: Vector) -> Tensor:
     """A finite vector, float64: voxel coordinates or frequencies."""
-    a = torch.as_tensor(values, dtype=torch.float64)
+    a = as_float64(values)
     if a.ndim != 1 or len(a) == 0 or not torch.isfinite(a).all():
         raise ValueError(f"{name}: found shape {tuple(a.shape)}, expected a finite vector")
     return a.clone()

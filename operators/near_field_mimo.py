@@ -18,6 +18,7 @@ from torch import Tensor
 from .array_geometry import (
     Vector,
     axis_values,
+    grid_axis,
     pair_indices,
     positions,
     refuse_coincidence,
@@ -93,12 +94,14 @@ class NearFieldMIMO(Operator):
         **kwargs: Any,
     ):
         tx, rx = positions("transmitters", transmitters), positions("receivers", receivers)
-        grid = {name: axis_values(name, values) for name, values in (("x", x), ("y", y), ("z", z))}
+        grid = {name: grid_axis(name, values) for name, values in (("x", x), ("y", y), ("z", z))}
         freqs = axis_values("frequencies", frequencies)
         if freqs.min() <= 0:
             raise ValueError(f"frequencies: found {float(freqs.min()):g} Hz, expected values above 0")
         if not (math.isfinite(propagation_speed) and propagation_speed > 0):
             raise ValueError(f"propagation_speed: found {propagation_speed:g} m/s, expected a value above 0")
+        if spreading not in (0, 1):
+            raise ValueError(f"spreading: found {spreading}, expected 0 or 1")
         if memory_budget <= 0:
             raise ValueError(f"memory_budget: found {memory_budget}, expected bytes above 0")
         spatial = tuple(len(a) for a in grid.values())

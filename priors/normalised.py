@@ -16,13 +16,13 @@ from .prior import Aux, broadcast, prox_prior
 
 
 class Normalised(Around):
-    """``prior`` at peak 1, per image.
+    """``prior`` at peak 1, per image; an image of zeros stays one.
 
     :param prior: any prior with a prox; its weight is the weight.
     """
 
     def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
         peak = v.abs().flatten(1).amax(1)
-        unit = broadcast(peak.clamp_min(torch.finfo(peak.dtype).tiny), v)
-        z, aux = prox_prior(self.prior, v / unit, gamma, aux)
+        unit = broadcast(torch.where(peak > torch.finfo(peak.dtype).tiny, peak, 0), v)
+        z, aux = prox_prior(self.prior, torch.where(unit > 0, v / unit, 0), gamma, aux)
         return unit * z, aux

@@ -220,5 +220,6 @@ def group_axes(axes: Sequence[int]) -> tuple[int, ...]:
 
 
 def with_phase(magnitude: Tensor, v: Tensor) -> Tensor:
-    """``magnitude * exp(j arg v)``, with ``arg 0 = 0``."""
-    return magnitude * torch.where(v == 0, torch.ones_like(v), torch.sgn(v))
+    """``magnitude * exp(j arg v)``, with ``arg v = 0`` where v is too small to divide by its magnitude."""
+    empty = v.abs() < torch.finfo(v.dtype).tiny
+    return magnitude * torch.sgn(torch.where(empty, torch.ones_like(v), v))

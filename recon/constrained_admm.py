@@ -79,9 +79,7 @@ class ConstrainedADMM(Solver):
     def _radius(self, problem: Problem) -> float | Tensor:
         if self.epsilon is not None:
             return self.epsilon
-        if problem.noise_std is None:
-            raise ValueError("epsilon: found none, and no noise level above 0 of the data; expected one of them")
-        return problem.samples.to(problem.y.real.dtype).sqrt() * problem.noise_std
+        return problem.samples.to(problem.y.real.dtype).sqrt() * problem.noise_level(None)
 
     def init(self, problem: Problem, x0: Tensor | None) -> ConstrainedState:
         """From ``x0``, or from ``A^H y`` scaled to fit the data best."""
@@ -112,9 +110,9 @@ class ConstrainedADMM(Solver):
         data = norms(now.data - now.v2) / norms(now.data).clamp_min(TINY)
         return torch.stack([super().change(before, now), image, data]).amax(0)
 
-    def weight_unit(self, problem: Problem) -> float:
+    def weight_unit(self, problem: Problem) -> Tensor:
         """1: epsilon says how strong the prior is; its weight is a threshold that only shapes the way there."""
-        return 1.0
+        return torch.ones(())
 
     def universal_weight(self, problem: Problem, noise_std: float | None) -> Tensor:
         """1; the noise enters through ``epsilon``."""

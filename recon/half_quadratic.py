@@ -94,9 +94,9 @@ class HalfQuadratic(Solver):
         z, aux = prox_prior(self.priors[0], fit, level**2, state.aux)
         return SplitState(z, fit, state.steps + 1, aux)
 
-    def weight_unit(self, problem: Problem) -> float:
+    def weight_unit(self, problem: Problem) -> Tensor:
         """1: the noise level says how strong the prior is."""
-        return 1.0
+        return torch.ones(())
 
     def universal_weight(self, problem: Problem, noise_std: float | None) -> Tensor:
         """1, likewise."""

@@ -114,9 +114,9 @@ class Sampler(Solver):
         """``||A x - y|| / ||y||``; a sample fits the data to within their noise."""
         return problem.relative_residual(state.x)
 
-    def weight_unit(self, problem: Problem) -> float:
+    def weight_unit(self, problem: Problem) -> Tensor:
         """1: the noise level says how strong the prior is."""
-        return 1.0
+        return torch.ones(())
 
     def universal_weight(self, problem: Problem, noise_std: float | None) -> Tensor:
         """1, likewise."""

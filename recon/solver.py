@@ -120,9 +120,9 @@ class Solver(deepinv.models.Reconstructor):
         """How far one step moved, per image, relative; what :class:`RelativeChange` tests."""
         return relative_change(before.x, now.x)
 
-    def weight_unit(self, problem: Problem) -> float:
-        """The weight at which a sparsity prior leaves nothing of the image: ``max |A^H y|``."""
-        return float(problem.back_projection.abs().max())
+    def weight_unit(self, problem: Problem) -> Tensor:
+        """The weight at which a sparsity prior leaves nothing of an image: ``max |A^H y|``, one per image ``(B,)``."""
+        return problem.back_projection.abs().flatten(1).amax(1)
 
     def universal_weight(self, problem: Problem, noise_std: float | None) -> Tensor:
         """The weight at each voxel that keeps noise out; see :mod:`resolvent.recon.threshold`."""

@@ -215,7 +215,7 @@ def test_the_step_size_of_plug_and_play(box):
     prior = Denoiser(lambda v, sigma: v / (1 + sigma), s)
     for make in (FISTA, ProximalGradient, PrimalDual):
         tuned = tuned_of(lambda p, m=make: m(p, step_size=gamma), prior, ["solver.step_size"], "cpu", 0.0)
-        found = load_scan(Path(box), tuned, 1.0, "cpu")
+        found = load_scan(Path(box), tuned, {"strength": 1.0}, "cpu")
         y, truth = found.measurement.y.reshape(1, *SHAPE), found.measurement.truth
         upper, theta = upper_level([found], tuned, MeanSquare()), tuned.parameters.gather()
         x = upper.lower.solve(theta, 1e-12).x

@@ -4,6 +4,7 @@ import cmath
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from compare import relative
@@ -268,6 +269,23 @@ def test_gram_is_a_times_its_adjoint(physics):
     matrix = direct(physics, born)
     (gram,) = physics.gram(C128)
     assert relative(gram, matrix @ matrix.mH) < 1e-12
+
+
+def test_arrays_in_any_order_of_memory():
+    axis = np.linspace(0.2, 0.4, 4)
+    turned = NearFieldMIMO(
+        np.arange(9.0).reshape(3, 3)[::-1], np.ones((1, 3)), axis[::-1] * 1e10, [0.0], [0.0], axis[::-1]
+    )
+    assert turned.frequencies.tolist() == (1e10 * axis[::-1]).tolist()
+    assert turned.z.tolist() == axis[::-1].tolist() and turned.transmitters[0].tolist() == [6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    "wrong, message", [({"z": [0.2, 0.2]}, "z: found a coordinate twice"), ({"spreading": 2}, "spreading: found 2")]
+)
+def test_what_describes_no_grid_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        radar(**wrong)
 
 
 def test_scaled_keeps_the_exact_prox():

@@ -10,6 +10,7 @@ from resolvent.priors import (
     TV,
     Analysis,
     Box,
+    Denoiser,
     GroupL1,
     InWavelets,
     Magnitude,
@@ -158,6 +159,13 @@ def test_a_learned_weight_is_scaled():
     prior = L1(weight)
     assert_close(prior.scaled(2.0).weight, torch.tensor(1.0), check_dtype=False)
     assert prior.weight is weight and dict(prior.named_parameters()) == {"weight": weight}
+
+
+def test_an_empty_image_has_no_peak():
+    """A denoiser's answer to zeros is not zero; what is as small as the smallest number is no image."""
+    prior = Magnitude(Normalised(Denoiser(lambda v, s: v + 0.1, 0.2)))
+    for v in (torch.zeros(2, 1, 3, 3, dtype=torch.complex64), torch.full((1, 1, 3, 3), 1e-40, dtype=torch.complex64)):
+        assert torch.equal(prior.prox(v), torch.zeros_like(v))
 
 
 @pytest.mark.parametrize("make", [Magnitude, Normalised, InWavelets, lambda prior: Sum([prior, Tikhonov()])])

@@ -314,7 +314,7 @@ def test_constrained_noise_level_comes_from_the_operator():
 
 def test_constrained_without_noise_level_is_refused():
     physics, _, y, _ = constrained()
-    with pytest.raises(ValueError, match="epsilon: found none"):
+    with pytest.raises(ValueError, match="noise_std: found none stated"):
         ConstrainedADMM(L1(0.1)).solve(y, physics)
 
 
