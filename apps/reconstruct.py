@@ -266,10 +266,10 @@ def solve(
             run = {"x0": x0, "record": record, "callback": callback, "checkpoint": checkpoint}
             samples = job.settings.get("samples", 1)
             solution, std = solution_of(solver, y, physics, samples, **run)
-        if "diverged" in solution.status:
+        if set(solution.status) == {"diverged"}:
             raise NumericalFailure(
-                f"{job.source}: image {solution.status.index('diverged')} diverged in iteration "
-                f"{solution.iterations} or before, expected finite numbers{_smaller_step(solver)}"
+                f"{job.source}: diverged within {solution.iterations} iterations, expected finite numbers"
+                f"{_smaller_step(solver)}"
             )
         return assemble(job.about() | {"strength": strength}, measurement, solver, solution, std, samples)
 

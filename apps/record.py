@@ -120,6 +120,9 @@ def cautions(about: dict[str, Any], solver: Solver, solution: Solution, m: Measu
         notes.append(
             f"{stopped} of {len(solution.status)} images stopped at max_iter = {solver.max_iter}, not converged"
         )
+    if "diverged" in solution.status:
+        which = ", ".join(str(i) for i, s in enumerate(solution.status) if s == "diverged")
+        notes.append(f"image {which} of the file diverged; the last finite one is kept")
     if solution.certificate is not None and "converged" in solution.status:
         far = max(c for c, s in zip(solution.certificate.tolist(), solution.status, strict=True) if s == "converged")
         if far > FAR:

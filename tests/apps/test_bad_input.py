@@ -16,7 +16,7 @@ from commands import refused
 from resolvent.apps.cli import INPUT, NUMERICAL, USAGE, main
 from resolvent.apps.defaults import first_modality
 from resolvent.apps.method import refuse_strangers
-from resolvent.datasets import blobs, load_result, save_measurement
+from resolvent.datasets import blobs, load_measurement, load_result, save_measurement
 from resolvent.operators import NearFieldMIMO
 
 
@@ -282,6 +282,16 @@ def test_a_diverging_solver_is_a_numerical_failure(good, tmp_path, capsys):
         "diverged",
     )
     assert not list(out.iterdir())
+
+
+def test_one_image_that_diverges_keeps_none_of_the_others(good, tmp_path, capsys):
+    m, out = load_measurement(good), tmp_path / "r.h5"
+    save_measurement(tmp_path / "two.h5", torch.cat([m.y, 0 * m.y]), m.physics)
+    step = ["--solver", "ProximalGradient", "--solver.step_size", "1e9", "--strength", "0", "--report", "false"]
+    assert main(["reconstruct", str(tmp_path / "two.h5"), "--out", str(out), *step]) == 0
+    assert "image 0 of the file diverged; the last finite one is kept" in capsys.readouterr().out
+    found = load_result(out)
+    assert found.record["status"][0] == "diverged" and bool(found.image.isfinite().all())
 
 
 def test_a_place_that_cannot_be_written(good, tmp_path, capsys):
