@@ -61,8 +61,22 @@ class Problem:
     @cached_property
     def estimated_noise(self) -> float | None:
         """The noise level that the operator finds in the data, if it can; root mean square of those of a batch."""
-        found = self.physics.estimate_noise(self.y) if isinstance(self.physics, Operator) else None
+        found = self._estimates
         return None if found is None else float(found.square().mean().sqrt()) or None
+
+    @cached_property
+    def _estimates(self) -> Tensor | None:
+        return self.physics.estimate_noise(self.y) if isinstance(self.physics, Operator) else None
+
+    def noise_of_each(self, given: float | None) -> Tensor:
+        """:meth:`noise_level` of each image ``(B,)`` float64: estimated ones are its own.
+
+        :raises ValueError: if an image has none.
+        """
+        found = self._estimates if given is None and self.noise_std is None else None
+        if found is not None and bool((found > 0).all()):
+            return found.to("cpu", torch.float64)
+        return torch.full((len(self.y),), self.noise_level(given), dtype=torch.float64)
 
     def noise_level(self, given: float | None) -> float:
         """``given``, or else the operator's own :attr:`noise_std`, or else :attr:`estimated_noise`.
