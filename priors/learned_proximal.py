@@ -56,6 +56,9 @@ class LearnedProximalNetwork(Network):
         return self.potential(y) + self.strong_convexity / 2 * y.square().flatten(1).sum(1)
 
     def forward(self, y: Tensor, *_: Any) -> Tensor:
+        if torch.is_inference_mode_enabled():  # where nothing is recorded, and the network is a derivative
+            with torch.inference_mode(False), torch.no_grad():
+                return self(y.clone())
         tracked = torch.is_grad_enabled() and (y.requires_grad or any(p.requires_grad for p in self.parameters()))
         return self._gradient(y if y.requires_grad else y.detach().requires_grad_(), tracked)
 

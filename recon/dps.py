@@ -31,8 +31,8 @@ class DPS(Sampler):
 
     def move(self, problem: Problem, state: SampleState, k: int) -> SampleState:
         here, there = self.level(k), self.level(k + 1)
-        with torch.enable_grad():
-            x = state.x.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            x = state.x.detach().clone().requires_grad_()
             estimate = self.prior.estimate(x, here.t)
             misfit = norms(problem.physics.A(estimate) - problem.y)
             (slope,) = torch.autograd.grad(misfit.sum(), x)

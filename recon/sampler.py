@@ -228,12 +228,13 @@ def estimate_and_pullback(prior: Diffusion, x: Tensor, t: float) -> tuple[Tensor
 
     :math:`(s^2 / a)\, J` is the covariance of the image given ``x``.
     """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.detach().clone().requires_grad_()
         estimate = prior.estimate(x, t)
 
     def pullback(h: Tensor) -> Tensor:
-        return torch.autograd.grad(estimate, x, h, retain_graph=True)[0]
+        with torch.inference_mode(False):
+            return torch.autograd.grad(estimate, x, h.clone(), retain_graph=True)[0]
 
     return estimate.detach(), pullback
 

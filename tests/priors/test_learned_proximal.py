@@ -83,6 +83,13 @@ def test_network_is_the_gradient_of_its_potential(make, shape):
     assert_close(torch.autograd.grad(f.psi(y).sum(), y)[0], f(y).detach())
 
 
+def test_inference_mode_changes_nothing():
+    f, y = network(PixelPotential(1, hidden=16, layers=3)), torch.randn(2, 1, 4, 3, dtype=F64)
+    expected = f(y).detach()
+    with torch.inference_mode():
+        assert torch.equal(f(y), expected) and torch.equal(f(y.clone()), expected)
+
+
 def test_weights_are_trained_through_the_gradient():
     f, y = NETWORKS["vector"][0](), torch.randn(2, 5, dtype=F64)
     f.potential.chain[0].weight.data += 0.1

@@ -405,6 +405,15 @@ def test_goes_on_bit_for_bit(make):
     assert torch.equal(make(prior).solve(y, physics, state=whole.state).image, whole.image), "a sample stays"
 
 
+@BY_SAMPLER
+def test_inference_mode_changes_nothing(make):
+    prior, physics, y = setting()
+    expected = make(prior).sample(y, physics, generator=torch.Generator().manual_seed(1)).samples
+    with torch.inference_mode():
+        found = make(prior).sample(y.clone(), physics, generator=torch.Generator().manual_seed(1)).samples
+    assert_close(found, expected)
+
+
 def test_one_sample_has_no_spread():
     prior, physics, y = setting(C128)
     found = SAMPLERS["Flower"](prior).sample(y, physics, 1)
