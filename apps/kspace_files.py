@@ -125,8 +125,7 @@ def white(matrix: Tensor | None, coils: Tensor, axis: int) -> Tensor:
 
 def level_of(noise_std: float | None, whitening: Tensor | None, scale: float, found: Arrays) -> float | None:
     """The noise level of data divided by ``scale``: the stated one, or 1 of prewhitened coils, less by averages."""
-    white = found.facts.get("averaged noise", 1.0)
-    level = white if noise_std is None and whitening is not None else noise_std
+    level = found.facts.get("averaged noise", 1.0) if noise_std is None and whitening is not None else noise_std
     return None if level is None else level / scale
 
 

@@ -267,6 +267,7 @@ def test_little_noise_does_no_harm(tmp_path):
         assert main(["simulate", "near-field", *argv]) == 0
         worth[snr] = reconstructed(tmp_path / f"{snr}.h5").record["metrics"]["ssim"][0]
     assert worth[70] > worth[20] - 0.02
+    assert reconstructed(tmp_path / "70.h5", "--prior", "TV").record["config"]["least_strength"] == 0
     off = reconstructed(tmp_path / "70.h5", "--least_strength", "0").record
     assert off["metrics"]["ssim"][0] < worth[20] / 2
     m = load_measurement(tmp_path / "70.h5")
