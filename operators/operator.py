@@ -171,12 +171,8 @@ class Operator(LinearPhysics):
     def _squares(self, weights: Tensor | None) -> Tensor:
         """Those of the weights of :meth:`column_norms`, ``(*data_shape)`` float64."""
         device = next((b.device for b in self.buffers()), None)
-        return (
-            torch.as_tensor(1 if weights is None else weights)
-            .to(device, torch.float64)
-            .square()
-            .expand(self.data_shape)
-        )
+        weights = torch.ones(()) if weights is None else weights
+        return weights.to(device, torch.float64).square().expand(self.data_shape)
 
     def estimate_noise(self, y: Tensor) -> Tensor | None:
         """Standard deviation of the noise in data that state none, per image ``(B,)``, if the operator can tell.

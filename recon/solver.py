@@ -171,10 +171,11 @@ class Solver(deepinv.models.Reconstructor):
             return self.restart(problem, state)
         if x0 is None:
             return self.init(problem, None)
-        like = problem.back_projection
-        if x0.shape[1:] != like.shape[1:] or len(x0) not in (1, len(like)):
-            raise ValueError(f"x0: found shape {tuple(x0.shape)}, expected {tuple(like.shape)}, or one image for all")
-        return self.init(problem, x0.expand(like.shape))
+        linear = isinstance(problem.physics, LinearPhysics)
+        expected = (len(problem.y), *(problem.back_projection if linear else x0).shape[1:])
+        if x0.shape[1:] != expected[1:] or len(x0) not in (1, expected[0]):
+            raise ValueError(f"x0: found shape {tuple(x0.shape)}, expected {expected}, or one image for all")
+        return self.init(problem, x0.expand(expected))
 
     def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
         """The image alone; ``x0`` is an image to start from.
