@@ -210,6 +210,7 @@ USES = {
     ),
     "negative weight": (["reconstruct", "GOOD", "--prior.weight", "-1"], "resolvent: L1: weight is -1.0, expected"),
     "negative strength": (["reconstruct", "GOOD", "--strength", "-1"], "--strength: found -1"),
+    "all of the strength": (["reconstruct", "GOOD", "--least_strength", "1"], "--least_strength: found 1"),
     "device": (["reconstruct", "GOOD", "--device", "abacus"], "--device: found 'abacus'"),
     "config": (["reconstruct", "GOOD", "--config", "nowhere.yaml"], "--config: found no file '"),
     "one file for two": (["reconstruct", "GOOD", "GOOD", "--out", "x.h5"], "expected a folder"),
