@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..datasets import Arrays, read_arrays
 from ..datasets.images import as_kernel
-from ..operators import Blur, CircularBlur, Downsampling, Operator
+from ..operators import Blur, CircularBlur, Downsampling, Identity, Operator
 from .cli import UsageError
 from .import_ import pick
 
@@ -78,4 +78,6 @@ def operator_of(border: Border, kernel: Tensor, frame: Sequence[int], factor: in
     channels, *lengths = frame
     if factor > 1:
         return Downsampling(kernel, (channels, *(factor * n for n in lengths)), factor)
+    if kernel.numel() == 1:
+        return Identity((channels, *lengths))
     return (Blur if border == "unseen" else CircularBlur)(kernel, (channels, *lengths))

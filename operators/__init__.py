@@ -9,6 +9,7 @@ from .dense import Dense
 from .downsampling import Downsampling
 from .exposure import Exposure
 from .finite_differences import FiniteDifferences
+from .identity import Identity
 from .linearised import Linearised
 from .matched import matched
 from .near_field_mimo import SPEED_OF_LIGHT, NearFieldMIMO
@@ -24,7 +25,7 @@ from .wavelet import Wavelet
 
 __all__ = [
     "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Companded", "Decoded", "Dense", "Downsampling",
-    "Exposure", "FiniteDifferences", "FullMatrixCapture", "Linearised", "NearFieldMIMO", "NonCartesianMRI", "Operator",
-    "PlaneWaveIQ", "Restricted", "Scaled", "Superposition", "Wavelet", "cartesian_lines", "compand",
+    "Exposure", "FiniteDifferences", "FullMatrixCapture", "Identity", "Linearised", "NearFieldMIMO", "NonCartesianMRI",
+    "Operator", "PlaneWaveIQ", "Restricted", "Scaled", "Superposition", "Wavelet", "cartesian_lines", "compand",
     "density_compensation", "expand", "has_exact_prox", "matched", "poisson_disc", "sensitivity_maps", "squared_norm",
 ]  # fmt: skip

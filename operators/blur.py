@@ -10,7 +10,6 @@ photograph and keeps what the camera saw, the valid part of the convolution.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from .noise import deviation
+from .noise import of_finest_details
 from .norm import as_factor
 from .operator import Operator
 
@@ -83,17 +82,8 @@ class Convolution(Operator):
         return _Tables(transfer, transfer.conj().resolve_conj(), power.to(dtype.to_real()))
 
     def estimate_noise(self, y: Tensor) -> Tensor:
-        """Standard deviation of the noise in data that state none, per image, shape ``(B,)``.
-
-        The median of the finest diagonal Haar details, where a blurred scene has next to nothing (Donoho and
-        Johnstone, Biometrika 81:425, 1994); 0, for none, where an axis has one pixel.
-        """
-        detail = y
-        for axis in self._axes:
-            pairs = detail.shape[axis] // 2
-            even, odd = detail.narrow(axis, 0, 2 * pairs).unflatten(axis, (pairs, 2)).unbind(axis)
-            detail = (even - odd) / math.sqrt(2)
-        return deviation(detail)
+        """Standard deviation of the noise in data that state none, per image ``(B,)``: a blur leaves details to it."""
+        return of_finest_details(y, self._axes)
 
 
 class _Tables(NamedTuple):

@@ -7,6 +7,7 @@ r"""How strong the noise is in numbers that are noise for the most part.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -22,6 +23,20 @@ def deviation(noise: Tensor) -> Tensor:
     if not noise.numel():
         return noise.real.new_zeros(len(noise))
     return noise.abs().flatten(1).nanmedian(1).values.nan_to_num(0) / (RAYLEIGH if noise.is_complex() else NORMAL)
+
+
+def of_finest_details(y: Tensor, axes: Sequence[int]) -> Tensor:
+    """Standard deviation of each image's noise ``(B,)``, of the finest diagonal Haar details along ``axes``.
+
+    There a smooth scene has next to nothing (Donoho and Johnstone, Biometrika 81:425, 1994); 0, for none, where an axis
+    has one pixel.
+    """
+    detail = y
+    for axis in axes:
+        pairs = detail.shape[axis] // 2
+        even, odd = detail.narrow(axis, 0, 2 * pairs).unflatten(axis, (pairs, 2)).unbind(axis)
+        detail = (even - odd) / math.sqrt(2)
+    return deviation(detail)
 
 
 def outermost(radius: Tensor) -> Tensor:
