@@ -39,7 +39,7 @@ def first_image(
         return None
     if start != DEFAULT:
         return of_result(start, source, problem)
-    method = {"prior": None, "strength": "universal", "least_strength": 0.0, **preset_of(modality(source))}
+    method = {"prior": None, "strength": "universal", **preset_of(modality(source))}
     solver, _ = build_solver(parser, method, problem, noise_std)
     with reporter.progress(source, solver.max_iter) as callback:
         return solver.solve(problem.y, problem.physics, callback=callback).image

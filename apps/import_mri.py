@@ -78,7 +78,7 @@ def main(
     full, lines, sampled = _cropped(full, lines, sampled, crop)
     kspace = full * sampled
     sensitivities = maps_of(path, maps, _filled(kspace, lines), whitening)
-    notes += unlike_ours(sensitivities, len(kspace))
+    notes += unlike_ours(sensitivities, kspace.ndim - 2)
     scale = _peak(kspace) if normalise else 1.0
     image = _of_all_samples(full, sensitivities) / scale if truth else None
     physics = CartesianMRI(sampled, sensitivities)

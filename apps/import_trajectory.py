@@ -82,7 +82,7 @@ def main(
     save_measurement(out, y / scale, physics, noise_std=level, meta=meta)
     grid, shape = " x ".join(map(str, spatial)), " x ".join(map(str, places.shape[:-1]))
     print(f"{out}: {len(y)} x {y.shape[1]} coils x {shape} samples, positions in {taken}, images of {grid} voxels")
-    for note in unlike_ours(sensitivities, len(y)):
+    for note in unlike_ours(sensitivities, len(spatial)):
         print(f"  note: {note}")
 
 

@@ -178,11 +178,11 @@ def _estimated(source: Path, kspace: Tensor) -> Tensor | None:
     return maps
 
 
-def unlike_ours(maps: Tensor | None, images: int) -> Iterator[str]:
-    """A note of maps whose squares do not sum to 1 where there are any: images have another scale then."""
+def unlike_ours(maps: Tensor | None, axes: int) -> Iterator[str]:
+    """A note of maps, on ``axes`` spatial axes, whose squares do not sum to 1: images have another scale then."""
     if maps is None:
         return
-    squares = maps.abs().square().sum(1 if maps.ndim > 3 and len(maps) == images else 0)
+    squares = maps.abs().square().sum(-1 - axes)
     typical = float(squares[squares > 0].median())
     if not 0.8 < typical < 1.25:
         yield (

@@ -79,8 +79,9 @@ def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[
     strength = settings["strength"]
     if strength != "universal" and not 0 <= strength < float("inf"):
         raise UsageError(f"--strength: found {strength}, expected 'universal' or a finite number not below 0")
-    if not 0 <= settings["least_strength"] < 1:
-        raise UsageError(f"--least_strength: found {settings['least_strength']}, expected a number from 0 to below 1")
+    least = settings.get("least_strength", 0.0)
+    if not 0 <= least < 1:
+        raise UsageError(f"--least_strength: found {least}, expected a number from 0 to below 1")
     try:
         prior = with_tensors(chosen.prior, settings.get("parameters"))
         chosen.solver(prior)
@@ -186,7 +187,7 @@ def prior_strength(
         unit = float(settings["strength"]) * solver.weight_unit(problem)
         mapped = isinstance(prior.weight, torch.Tensor) and prior.weight.ndim > 1
         return _as_number(per_image(unit, problem.back_projection) if mapped and unit.ndim else unit)
-    threshold, least = solver.universal_weight(problem, noise_std), settings["least_strength"]
+    threshold, least = solver.universal_weight(problem, noise_std), settings.get("least_strength")
     if threshold.ndim and least:
         threshold = torch.maximum(threshold, least * leaving_nothing(solver, problem))
     if not prior.weight_over_image and threshold.ndim:
@@ -203,6 +204,8 @@ def leaving_nothing(solver: Solver, problem: Problem) -> torch.Tensor:
 
 
 def _as_number(values: torch.Tensor) -> float | torch.Tensor:
-    """A plain number, if all that are not 0 are the same."""
+    """A plain number, if all that are not 0 are the same and no image has nothing else."""
     seen = values[values > 0]
-    return float(values.max()) if len(seen) and bool((seen == seen[0]).all()) else values
+    each = values.reshape(len(values), -1) if values.ndim else values[None]
+    same = len(seen) > 0 and bool((seen == seen[0]).all()) and bool((each > 0).any(-1).all())
+    return float(seen[0]) if same else values

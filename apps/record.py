@@ -61,8 +61,11 @@ def assemble(
 
 @torch.no_grad()
 def seen(physics: Physics, image: torch.Tensor) -> torch.Tensor:
-    """An image with 0 where no datum says anything of it, such as outside all coils: the data do not notice."""
-    norms = physics.column_norms() if isinstance(physics, Operator) else None
+    """An image with 0 where the operator sees nothing, such as outside all coils: the data do not notice.
+
+    Not so where data are masked, as in inpainting: there the prior fills in.
+    """
+    norms = physics.innermost.column_norms() if isinstance(physics, Operator) else None
     return image if norms is None else torch.where((norms > 0).to(image.device), image, 0)
 
 

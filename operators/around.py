@@ -11,19 +11,24 @@ from .operator import Operator
 
 
 class Around(Operator):
-    """Base class: images, data and, unless stated, the noise are those of the operator inside.
+    """Base class: images and data are those of the operator inside.
 
     :param physics: the :class:`Operator` inside.
     """
 
     def __init__(self, physics: Operator, **kwargs: Any):
-        super().__init__(physics.image_shape, physics.data_shape, **({"noise_model": physics.noise_model} | kwargs))
+        super().__init__(physics.image_shape, physics.data_shape, **kwargs)
         self.physics = physics
         self.relative_scale, self.complex_data = physics.relative_scale, physics.complex_data
 
     @abstractmethod
     def geometry(self) -> dict[str, Any]:
         return {"physics": self.physics}
+
+    def update_parameters(self, **parameters: Any) -> None:
+        """Of this operator and of the one inside."""
+        super().update_parameters(**parameters)
+        self.physics.update_parameters(**parameters)
 
     @property
     def innermost(self) -> Operator:

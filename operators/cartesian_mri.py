@@ -74,11 +74,12 @@ class CartesianMRI(Operator):
 
     def column_norms(self, weights: Tensor | None = None) -> Tensor:
         r"""Euclidean norm of each column of A, ``(C, *spatial)``: :math:`\sqrt{\sum_c |s_c|^2 \sum_k m_k^2 / N}`."""
-        sampled = (self.mask.to(torch.float64).square() * self._squares(weights)).mean(self._axes, keepdim=True)
-        if self.sensitivity_maps is None:
-            return sampled.sqrt().expand(*sampled.shape[: -len(self.image_shape)], *self.image_shape)
-        coils = -1 - len(self._axes)
-        return (sampled * self.sensitivity_maps.abs().square()).sum(coils, keepdim=True).sqrt()
+        power, maps = self.mask.to(torch.float64).square(), self.sensitivity_maps
+        power = power if weights is None else power * self._squares(weights)
+        sampled = power.mean(self._axes, keepdim=True).sqrt()
+        if maps is None:
+            return sampled.expand(*sampled.shape[: -len(self.image_shape)], *self.image_shape)
+        return torch.linalg.vector_norm(sampled.to(maps.real.dtype) * maps, dim=-1 - len(self._axes), keepdim=True)
 
     def estimate_noise(self, y: Tensor) -> Tensor:
         """Standard deviation of the noise in data that state none, per image, shape ``(B,)``.
@@ -88,7 +89,8 @@ class CartesianMRI(Operator):
         """
         grid = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in self.image_shape[1:]), indexing="ij")
         radius = torch.stack(grid).square().sum(0).to(y.device).expand(y.shape)
-        taken = (self.mask != 0) & (y != 0).any(1, keepdim=True).expand(y.shape)
+        known = (y != 0).any(1, keepdim=True) & ~y.isnan().any(1, keepdim=True)
+        taken = ((self.mask != 0) & known).expand(y.shape)
         outer = [k[t][outermost(r[t])] for k, t, r in zip(y, taken, radius, strict=True)]
         return torch.cat([deviation(k[None]) for k in outer])
 

@@ -243,8 +243,9 @@ class NearFieldMIMO(Operator):
         return self._fits(torch.complex64) and math.prod(self.data_shape) <= math.prod(self.image_shape)
 
     def _fits(self, dtype: torch.dtype) -> bool:
-        """Whether ``A A^H`` and its factor are within the memory budget."""
-        return 2 * dtype.itemsize * sum(m * m for m in self._part_sizes) <= self.memory_budget
+        """Whether ``A A^H`` and its factor are within the memory budget; in double precision both precisions'."""
+        copies = 2 if dtype == torch.complex64 else 3
+        return copies * dtype.itemsize * sum(m * m for m in self._part_sizes) <= self.memory_budget
 
     @property
     def _part_sizes(self) -> list[int]:

@@ -93,7 +93,8 @@ class NonCartesianMRI(Operator):
 
         The Rayleigh median of the tenth of the samples that lie farthest out, where an image has least.
         """
-        return deviation(y[..., outermost(self.trajectory.square().sum(1))])
+        known = ~y.isnan().flatten(0, 1).any(0)
+        return deviation(y[..., known][..., outermost(self.trajectory[known].square().sum(1))])
 
     def _forward_map(self, x: Tensor) -> Tensor:
         maps = self._maps_for(x)

@@ -195,8 +195,8 @@ class Operator(LinearPhysics):
     def _derived(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` computes from the geometry for ``key``: the latest of each name is kept.
 
-        Computed anew where a tensor of the geometry is another one, was changed in place (not through its ``data``,
-        of which torch keeps no count), or is learned; never copied or pickled.
+        Computed anew where a tensor of the geometry is another one, was changed in place (not through its ``data``
+        or in inference mode, where torch keeps no count), or is learned; never copied or pickled.
         """
         if self._learned():
             return make()
@@ -244,6 +244,17 @@ class Operator(LinearPhysics):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tables": {}}
 
+    def update_parameters(self, **parameters: Any) -> None:
+        """Have other tensors of the geometry, by name, from now on; others are left out, as deepinv does.
+
+        :raises ValueError: for one of another shape.
+        """
+        for name, value in parameters.items():
+            own = getattr(self, name, None)
+            if isinstance(own, Tensor) and isinstance(value, Tensor) and own.shape != value.shape:
+                raise ValueError(f"{name}: found shape {tuple(value.shape)}, expected {tuple(own.shape)}")
+        super().update_parameters(**parameters)
+
     def _check(self, what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         if not isinstance(tensor, Tensor):
             found = f"{type(self).__name__}: {what} is of type {type(tensor).__name__}"
@@ -266,11 +277,10 @@ class _Version:
     """A tensor as it is now: equal to another one only of the same tensor, unchanged since as far as torch counts."""
 
     def __init__(self, tensor: Tensor):
-        self.tensor, self.count = tensor, None if tensor.is_inference() else tensor._version
+        self.tensor, self.count = tensor, 0 if tensor.is_inference() else tensor._version
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, _Version) and self.tensor is other.tensor and self.count == other.count
-        return same and self.count is not None
+        return isinstance(other, _Version) and self.tensor is other.tensor and self.count == other.count
 
 
 def along(shape: tuple[int, ...], axis: int, labels: Tensor | None = None) -> Tensor:

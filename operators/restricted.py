@@ -12,7 +12,7 @@ from .operator import Operator
 
 
 class Restricted(Around):
-    """``physics`` with the data where ``keep`` is 0 set to zero; shapes stay.
+    """``physics`` with the data where ``keep`` is 0 set to zero; shapes and, unless stated, the noise stay.
 
     :param physics: an :class:`Operator`.
     :param keep: 1 where data are kept and 0 elsewhere, or real weights; broadcasts against ``(*data_shape)``.
@@ -25,7 +25,7 @@ class Restricted(Around):
         except RuntimeError as error:
             found = f"keep: found shape {tuple(keep.shape)}, expected one that broadcasts to {physics.data_shape}"
             raise ValueError(found) from error
-        super().__init__(physics, **kwargs)
+        super().__init__(physics, **({"noise_model": physics.noise_model} | kwargs))
         self.register_buffer("keep", keep)
 
     def geometry(self) -> dict[str, Any]:
@@ -37,11 +37,16 @@ class Restricted(Around):
         return {name: torch.where(kept, groups, -1) for name, groups in self.physics.groups().items()}
 
     def column_norms(self, weights: Tensor | None = None) -> Tensor | None:
-        return self.physics.column_norms(self.keep.to(torch.float64) * (1 if weights is None else weights))
+        keep = self.keep.to(torch.float64)
+        return self.physics.column_norms(keep if weights is None else keep * weights.to(keep.device))
 
     def estimate_noise(self, y: Tensor) -> Tensor | None:
         """The operator's own, of the data that are kept."""
         return self.physics.estimate_noise(torch.where(self.keep != 0, y, torch.nan))
+
+    def noise(self, x: Tensor, **kwargs: Any) -> Tensor:
+        """Of the data that are kept; the others stay zero."""
+        return torch.where(self.keep != 0, super().noise(x, **kwargs), x)
 
     def back_project(self, y: Tensor) -> Tensor:
         return self.physics.back_project(self.keep.to(y.real.dtype) * y)

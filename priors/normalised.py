@@ -23,6 +23,7 @@ class Normalised(Around):
 
     def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
         peak = v.abs().flatten(1).amax(1)
-        unit = broadcast(torch.where(peak > torch.finfo(peak.dtype).tiny, peak, 0), v)
-        z, aux = prox_prior(self.prior, torch.where(unit > 0, v / unit, 0), gamma, aux)
-        return unit * z, aux
+        seen = peak > torch.finfo(peak.dtype).tiny
+        unit, kept = broadcast(torch.where(seen, peak, 1), v), broadcast(seen, v)
+        z, aux = prox_prior(self.prior, kept * v / unit, gamma, aux)
+        return kept * unit * z, aux

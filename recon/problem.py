@@ -69,14 +69,15 @@ class Problem:
         return self.physics.estimate_noise(self.y) if isinstance(self.physics, Operator) else None
 
     def noise_of_each(self, given: float | None) -> Tensor:
-        """:meth:`noise_level` of each image ``(B,)`` float64: estimated ones are its own.
+        """:meth:`noise_level` of each image ``(B,)`` float64: estimated ones are its own, if there is any above 0.
 
-        :raises ValueError: if an image has none.
+        :raises ValueError: if there is none of any image.
         """
-        found = self._estimates if given is None and self.noise_std is None else None
-        if found is not None and bool((found > 0).all()):
-            return found.to("cpu", torch.float64)
-        return torch.full((len(self.y),), self.noise_level(given), dtype=torch.float64)
+        level = torch.full((len(self.y),), self.noise_level(given), dtype=torch.float64)
+        if given is not None or self.noise_std is not None or self._estimates is None:
+            return level
+        own = self._estimates.to("cpu", torch.float64)
+        return torch.where(own > 0, own, level)
 
     def noise_level(self, given: float | None) -> float:
         """``given``, or else the operator's own :attr:`noise_std`, or else :attr:`estimated_noise`.

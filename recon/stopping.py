@@ -102,7 +102,8 @@ class Discrepancy(Criterion):
         self.noise_norm = noise_norm
 
     def measure(self, solver: Solver, problem: Problem, before: State, now: State) -> Tensor:
-        return problem.residual(now.x) / self.noise_norm
+        residual = problem.residual(now.x)
+        return residual / torch.as_tensor(self.noise_norm).to(residual)
 
 
 def relative_change(before: Tensor, now: Tensor) -> Tensor:

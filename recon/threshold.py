@@ -27,17 +27,21 @@ from .problem import per_image
 def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | None = None) -> Tensor:
     """The threshold at each voxel, ``(B, C, *spatial)`` real, in the units of ``A^H y``.
 
+    A voxel that no datum sees has the largest of its image: a prior that ties neighbours together fills it in.
+
     :param noise_std: standard deviation of one sample, of a complex one in total; estimated from each image's own data
         if None.
     """
     focused = physics.A_adjoint(y)
     columns = _column_norms(physics, focused).expand(focused.shape)
     seen = columns > 0
-    sigma = _estimated(physics, y) if noise_std is None else columns.new_full((len(y),), noise_std)
-    if sigma is None:
-        sigma = deviation(torch.where(seen, focused / columns, torch.nan))
+    sigma = columns.new_full((len(y),), noise_std or 0.0)
+    if noise_std is None:
+        own, focus = _estimated(physics, y), deviation(torch.where(seen, focused / columns, torch.nan))
+        sigma = focus if own is None else torch.where(own > 0, own, focus)
     parts = 1 if focused.is_complex() else 2
     count = seen.flatten(1).sum(1).clamp_min(2).to(columns.dtype)
+    columns = torch.where(seen, columns, per_image(columns.flatten(1).amax(1), columns))
     return per_image(sigma * (parts * count.log()).sqrt(), columns) * columns
 
 

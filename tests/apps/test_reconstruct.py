@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from resolvent.apps.cli import INPUT, INTERRUPTED, TERMINATED, USAGE, main
-from resolvent.datasets import load_measurement, load_result, save_measurement
+from resolvent.datasets import load_measurement, load_result, save_measurement, save_result
 from resolvent.operators import SPEED_OF_LIGHT, Blur, Dense, Exposure, NearFieldMIMO, Restricted, Scaled
 from resolvent.priors.weights_file import shipped
 from resolvent.recon import BackProjection, MomentMatching
@@ -57,6 +57,16 @@ def test_defaults_beat_back_projection_and_write_a_report(scene, tmp_path, capsy
     assert "NearFieldMIMO · BackProjection · " in (tmp_path / "bp.html").read_text()
     assert str(tmp_path / "scene.html") in capsys.readouterr().out
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_result_of_fewer_settings_is_replayed(scene, tmp_path, capsys):
+    """As written before a setting was there."""
+    out = tmp_path / "r.h5"
+    assert main(["reconstruct", str(scene), "--out", str(out), "--report", "false", "--prior", "L1"]) == 0
+    found = load_result(out)
+    del found.record["config"]["least_strength"]
+    save_result(out, found)
+    assert main(["reconstruct", "--replay", str(out)]) == 0 and "identical True" in capsys.readouterr().out
 
 
 def test_replay_gives_the_same_image_bit_for_bit(scene, tmp_path, capsys):

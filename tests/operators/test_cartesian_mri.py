@@ -7,7 +7,7 @@ import pytest
 import torch
 from deepinv.physics import MRI, MultiCoilMRI
 
-from resolvent.operators import CartesianMRI, squared_norm
+from resolvent.operators import CartesianMRI, Restricted, Scaled, squared_norm
 from resolvent.operators.noise import outermost
 from resolvent.priors import L1
 from resolvent.recon import FISTA
@@ -155,6 +155,10 @@ def test_takes_parameters_as_deepinv_passes_them():
     mask = sampling(4, 6)
     close(physics.A(x, mask=mask), CartesianMRI(mask).A(x))
     close(physics.A_adjoint(x), CartesianMRI(mask).A_adjoint(x))
+    around = Scaled(CartesianMRI(torch.ones(4, 6)), 2.0)
+    close(around.A(x, mask=mask), 2 * CartesianMRI(mask).A(x))
+    with pytest.raises(ValueError, match=r"mask: found shape \(4, 8\), expected \(4, 6\)"):
+        physics.A(x, mask=torch.ones(4, 8))
 
 
 def test_noise_is_estimated_where_an_image_has_nothing():
@@ -166,6 +170,12 @@ def test_noise_is_estimated_where_an_image_has_nothing():
     noise = torch.tensor([0.1, 0.3], dtype=F64)
     y = clean + physics.mask * noise[:, None, None, None] * randn(*clean.shape)
     torch.testing.assert_close(physics.estimate_noise(y), noise, rtol=0.05, atol=0)
+    middle = torch.zeros(64, 48)
+    middle[20:44, 14:34] = 1
+    found = Restricted(CartesianMRI(torch.ones(64, 48), randn(4, 1, 1).expand(4, 64, 48)), middle).estimate_noise(
+        noise[:, None, None, None] * randn(2, 4, 64, 48)
+    )
+    torch.testing.assert_close(found, noise, rtol=0.2, atol=0)
     padded = torch.nn.functional.pad(y, (24, 24, 32, 32))
     found = CartesianMRI(torch.ones(128, 96), randn(4, 1, 1).expand(4, 128, 96)).estimate_noise(padded)
     torch.testing.assert_close(found, noise, rtol=0.1, atol=0)

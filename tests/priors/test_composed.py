@@ -166,6 +166,9 @@ def test_an_empty_image_has_no_peak():
     prior = Magnitude(Normalised(Denoiser(lambda v, s: v + 0.1, 0.2)))
     for v in (torch.zeros(2, 1, 3, 3, dtype=torch.complex64), torch.full((1, 1, 3, 3), 1e-40, dtype=torch.complex64)):
         assert torch.equal(prior.prox(v), torch.zeros_like(v))
+    v = torch.zeros(1, 1, 3, 3, requires_grad=True)
+    Normalised(L1(0.1)).prox(v).sum().backward()
+    assert not v.grad.any()
 
 
 @pytest.mark.parametrize("make", [Magnitude, Normalised, InWavelets, lambda prior: Sum([prior, Tikhonov()])])
