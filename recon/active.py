@@ -128,6 +128,13 @@ class Scan(NamedTuple):
         return self._replace(y=y, choices=torch.cat([self.choices, row]))
 
 
+class Taken(Restricted):
+    """The data taken so far, too few to tell how strong their noise is."""
+
+    def estimate_noise(self, y: Tensor) -> None:
+        return None
+
+
 class ActiveSampling:
     """Diffusion that asks for its data.
 
@@ -232,7 +239,7 @@ class ActiveSampling:
 
     def _problem(self, physics: Operator, y: Tensor, choices: Sequence[Choice]) -> Problem:
         repeated = y.expand(self.particles, *y.shape[1:])
-        seen = Restricted(physics, self._mask(choices), noise_model=physics.noise_model)
+        seen = Taken(physics, self._mask(choices), noise_model=physics.noise_model)
         return Problem(repeated, seen, self.sampler.priors)
 
     def _check(self, first: Sequence[int]) -> None:
