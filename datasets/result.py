@@ -103,8 +103,8 @@ def _falls(values: Tensor) -> bool:
 def save_result(path: str | os.PathLike[str], result: Result) -> None:
     """Write a result file, whole or not at all."""
     with writing(path) as file:
-        metrics = {name: finite(result.record[name]) for name in ("metrics",) if name in result.record}
-        record = stored_text(json.dumps(result.record | metrics))
+        record = {name: finite(value) if name == "metrics" else value for name, value in result.record.items()}
+        record = stored_text(json.dumps(record))
         file.attrs.update(format=stored_text(FORMAT), version=VERSION, record=record)
         file["image"] = to_numpy(result.image)
         for name in OPTIONAL:
