@@ -52,6 +52,7 @@ def test_defaults_beat_back_projection_and_write_a_report(scene, tmp_path, capsy
     ours, focused = (load_result(tmp_path / n).record["metrics"] for n in ("scene.h5", "bp.h5"))
     assert ours["ssim"][0] > focused["ssim"][0] + 0.3 and ours["psnr"][0] > focused["psnr"][0]
     assert "nmse" in ours and "nmse" not in focused, "a focused image has no unit"
+    assert "NMSE" not in (tmp_path / "bp.html").read_text() and "NMSE" in (tmp_path / "scene.html").read_text()
     assert (tmp_path / "scene.html").stat().st_size > 10_000
     assert load_result(tmp_path / "bp.h5").record["config"]["prior"] is None
     assert "NearFieldMIMO · BackProjection · " in (tmp_path / "bp.html").read_text()
