@@ -304,7 +304,7 @@ def solution_of(
 
 
 def refuse_unheard(solver: Solver, options: list[str]) -> None:
-    """Refuse weights of the prior where a sampler takes the prior as it is, and a prior where none is taken.
+    """Refuse weights where a sampler or the prior itself goes by a noise level, and a prior where none is taken.
 
     :raises UsageError: naming the option.
     """
@@ -315,6 +315,9 @@ def refuse_unheard(solver: Solver, options: list[str]) -> None:
         if name in options and isinstance(solver, Sampler):
             kind = type(solver).__name__
             raise UsageError(f"{name}: found for {kind}, expected none: a sampler weighs its prior by the noise level")
+    fixed = [not getattr(prior, "weighted", True) for prior in solver.priors]
+    if "--strength" in options and fixed and all(fixed):
+        raise UsageError("--strength: found for a denoiser with a noise level of its own, expected none")
 
 
 def refuse_beside_replay(argv: list[str], files: list[str]) -> None:

@@ -33,7 +33,7 @@ def main(
     :param size: voxels along each of two axes.
     :param coils: receivers on a ring around the phantom; 1 for a single uniform one.
     :param acceleration: k-space samples over samples taken.
-    :param mask: random lines, or a variable-density Poisson disc (extra ``mri``).
+    :param mask: random lines, or a variable-density Poisson disc.
     :param snr: signal-to-noise ratio of the samples taken, in dB; noise is complex, total variance as stated.
     :param seed: of mask and noise.
     """

@@ -17,10 +17,11 @@ from .non_cartesian_mri import NonCartesianMRI, density_compensation
 from .norm import squared_norm
 from .operator import Operator
 from .restricted import Restricted
-from .sampling import cartesian_lines, poisson_disc
+from .sampling import cartesian_lines
 from .scaled import Scaled, has_exact_prox
 from .superposition import Superposition
 from .ultrasound import FullMatrixCapture, PlaneWaveIQ
+from .variable_density import poisson_disc
 from .wavelet import Wavelet
 
 __all__ = [

@@ -49,6 +49,10 @@ class Around(Prior):
     def start(self, x: Tensor) -> Aux:
         return start_prior(self.prior, x)
 
+    @property
+    def weighted(self) -> bool:
+        return bool(getattr(self.prior, "weighted", True))
+
     def scaled(self, factor: float | Tensor) -> Self:
         return substitute(self, "prior", self.prior.scaled(factor))
 

@@ -7,7 +7,7 @@ prior, or :class:`RealImaginary` around the denoiser; an unscaled image, :class:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Self, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +51,10 @@ class Denoiser(Prior):
         sigma = self.sigma[min(calls, len(self.sigma) - 1)] if self.sigma else self._threshold(gamma, v) ** 0.5
         return on_channels(self.denoiser, v, sigma), (aux[0] + 1,)
 
-    def scaled(self, factor: float | Tensor) -> Self:
-        """Unchanged where the noise level is given: it is the denoiser's strength."""
-        return self if self.sigma else super().scaled(factor)
+    @property
+    def weighted(self) -> bool:
+        """Whether no noise level is given: that is the denoiser's strength."""
+        return not self.sigma
 
 
 class SingleLevel(nn.Module):

@@ -93,6 +93,11 @@ class Prior(deepinv.optim.Prior):
         """A rho for which ``R(x) + rho/2 |x|^2`` is convex, for weight 1; inf where none is known."""
         return 0.0 if self.convex else math.inf
 
+    @property
+    def weighted(self) -> bool:
+        """Whether a weight makes it stronger; it does not where the prior has a level of its own."""
+        return True
+
     def _value(self, x: Tensor) -> Tensor:
         """R as the map ``(B, ...)`` that it sums over, which a tensor weight multiplies; or the sums, ``(B,)``."""
         raise NotImplementedError(f"{type(self).__name__} has no value")
@@ -148,10 +153,12 @@ class Prior(deepinv.optim.Prior):
         return threshold.to(v.real.dtype) if isinstance(threshold, Tensor) else threshold
 
     def scaled(self, factor: float | Tensor) -> Self:
-        """The same prior with its weight multiplied by ``factor``, a number or a tensor that broadcasts against it.
+        """The same prior with its weight, if it has one, multiplied by ``factor``, a number or a tensor like it.
 
         :raises ValueError: for one number per image of a weight that is a map.
         """
+        if not self.weighted:
+            return self
         own = self.weight
         if isinstance(factor, Tensor) and isinstance(own, Tensor) and factor.ndim == 1 < own.ndim and len(factor) > 1:
             found = f"factor: found shape {tuple(factor.shape)} of a weight of shape {tuple(own.shape)}"

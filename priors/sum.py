@@ -83,5 +83,9 @@ class Sum(Prior):
             p, inner = ahead, tuple(state for _, state in shaped)
         return v - p.sum(1), (p, q, inner)
 
+    @property
+    def weighted(self) -> bool:
+        return any(p.weighted for p in self.priors)
+
     def scaled(self, factor: float | Tensor) -> Self:
         return type(self)([p.scaled(factor) for p in self.priors], self.iterations)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from resolvent.apps import reconstruct
 from resolvent.apps.cli import INPUT, INTERRUPTED, TERMINATED, USAGE, main
 from resolvent.datasets import load_measurement, load_result, save_measurement, save_result
 from resolvent.operators import SPEED_OF_LIGHT, Blur, Dense, Exposure, NearFieldMIMO, Restricted, Scaled
@@ -260,6 +261,30 @@ def test_samplers_refuse_weights_that_they_do_not_hear(option, tmp_path, capsys)
     argv = ["reconstruct", str(tmp_path / "m.h5"), "--out", str(tmp_path / "o.h5"), *prior, option, "3"]
     assert main(argv) == USAGE
     assert f"{option}: found for DiffPIR, expected none" in capsys.readouterr().err
+
+
+def test_a_denoiser_of_a_fixed_level_refuses_a_strength(photograph, tmp_path, capsys):
+    argv = ["reconstruct", str(photograph), "--report", "false", "--prior", "image-denoiser", "--strength", "0.5"]
+    argv += ["--solver", "ADMM", "--solver.max_iter", "1"]
+    assert main([*argv, "--prior.sigma", "0.2", "--out", str(tmp_path / "a.h5")]) == USAGE
+    assert "--strength: found for a denoiser with a noise level of its own, expected none" in capsys.readouterr().err
+    assert main([*argv, "--out", str(tmp_path / "a.h5")]) == 0, "of no fixed level it is heard"
+
+
+def test_a_result_that_another_run_wrote_in_the_meantime_stays(scene, tmp_path, monkeypatch, capsys):
+    argv = ["reconstruct", str(scene), "--out", str(tmp_path / "x.h5"), "--report", "false", "--solver.max_iter"]
+    solve, settings = reconstruct.solve, []
+
+    def beside(*arguments):
+        settings.append(arguments[1].settings)
+        if len(settings) == 1:
+            assert main([*argv, "3"]) == 0
+        return solve(*arguments)
+
+    monkeypatch.setattr(reconstruct, "solve", beside)
+    assert main([*argv, "2"]) == INPUT
+    assert f"{tmp_path / 'x.h5'}: exists, made with other settings" in capsys.readouterr().err
+    assert load_result(tmp_path / "x.h5").record["iterations"] == 3
 
 
 def reconstructed(path, *options):

@@ -179,3 +179,10 @@ def test_a_weight_that_would_do_nothing_is_refused(make):
     with pytest.raises(ValueError, match=r"prior\.weight: found"):
         Parameters({"prior": made}, ["prior.weight"])
     assert made.double().weight == 1
+
+
+def test_a_level_of_its_own_stands_in_place_of_a_weight():
+    fixed, free = Denoiser(lambda x, sigma: x, 0.1), Denoiser(lambda x, sigma: x, None)
+    assert not fixed.weighted and not Magnitude(fixed).weighted and Magnitude(free).weighted
+    assert fixed.scaled(2.0) is fixed and free.scaled(2.0).weight == 2
+    assert Sum([fixed, L1()]).weighted and not Sum([fixed, Normalised(fixed)]).weighted
