@@ -17,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .memory import keep_memory
+
 #: Verb to module (with a ``main(argv) -> int``) and one line of help.
 VERBS = {
     "reconstruct": ("reconstruct", "measurement files in, images and reports out"),
@@ -141,6 +143,7 @@ def run() -> Any:
     """Entry point of the console script."""
     for name in ("stdout", "stderr"):
         _make_writable(name)
+    keep_memory()
     sys.exit(main())
 
 

@@ -39,14 +39,6 @@ def medians(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def keep_memory() -> None:
-    """Have glibc keep freed memory: else the same work costs a fifth more or less by where the heap happens to end."""
-    m_trim_threshold, m_mmap_threshold = -1, -3
-    libc = ctypes.CDLL(None)
-    libc.mallopt(m_mmap_threshold, 1 << 25)
-    libc.mallopt(m_trim_threshold, (1 << 31) - 1)
-
-
 def gemm_rate(n: int = 1024) -> float:
     """Complex64 matrix product rate in flop/s, 8 real operations per multiply-add; best of 10."""
     a, b = torch.randn(n, n, dtype=torch.complex64), torch.randn(n, n, dtype=torch.complex64)

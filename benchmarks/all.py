@@ -18,6 +18,7 @@ NAMES = (
     "tv_deblurring",
     "operator_floors",
     "fused_cartesian",
+    "kept_memory",
     "mri_side_by_side",
     "mri_beside_deepinv",
     "deblurring_beside_deepinv",

@@ -18,9 +18,10 @@ from ctypes import c_long, c_void_p
 from pathlib import Path
 
 import torch
-from _timing import keep_memory, main, medians, relative_error, table
+from _timing import main, medians, relative_error, table
 from torch import Tensor
 
+from resolvent.apps.memory import keep_memory
 from resolvent.datasets import ring_coils
 from resolvent.operators import CartesianMRI, cartesian_lines, poisson_disc
 

@@ -17,9 +17,10 @@ from functools import partial
 
 import deepinv
 import torch
-from _timing import keep_memory, main, medians, relative_error, table
+from _timing import main, medians, relative_error, table
 from deepinv.optim.data_fidelity import L2
 
+from resolvent.apps.memory import keep_memory
 from resolvent.operators import CartesianMRI
 from resolvent.priors import Prior
 from resolvent.recon import ADMM, FISTA, ProximalGradient, RelativeChange
