@@ -58,7 +58,7 @@ def _block(plane: Plane, calibration: int) -> NDArray[np.bool_]:
 def _radius(plane: Plane, calibration: int) -> NDArray[np.float64]:
     """|k|: 0 in the calibration block, 1 on the ellipse that touches the rim."""
     offsets = [np.maximum(abs(np.arange(n) - n // 2) - calibration / 2, 0) for n in plane]
-    y, x = (offset / offset.max() for offset in offsets)
+    y, x = (offset / max(offset.max(), 0.5) for offset in offsets)
     return np.hypot(y[:, None], x)
 
 

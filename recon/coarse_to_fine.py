@@ -84,7 +84,7 @@ class CoarseToFine(Sampler):
     def move(self, problem: Problem, state: AscentState, k: int) -> AscentState:
         h = self.step_size * (k + 1) / (1 + self.step_size * k)
         image = self.prior.denoise(state.x, state.level)
-        gamma = broadcast((state.level / problem.noise_level(self.noise_std)).square(), image)
+        gamma = (state.level / problem.noise_level(self.noise_std).to(state.level)).square()
         d = data_prox(problem, image, gamma, image, self.cg_iterations, self.cg_rtol) - state.x
         level = norms(d) / d[0].numel() ** 0.5
         left, kept = 1 - self.beta * h, 1 - h

@@ -79,7 +79,7 @@ class ConstrainedADMM(Solver):
     def _radius(self, problem: Problem) -> float | Tensor:
         if self.epsilon is not None:
             return self.epsilon
-        return problem.samples.to(problem.y.real.dtype).sqrt() * problem.noise_of_each(None).to(problem.y.real)
+        return problem.samples.to(problem.y.real.dtype).sqrt() * problem.noise_level().to(problem.y.real)
 
     def init(self, problem: Problem, x0: Tensor | None) -> ConstrainedState:
         """From ``x0``, or from ``A^H y`` scaled to fit the data best."""

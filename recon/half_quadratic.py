@@ -24,7 +24,7 @@ from torch import Tensor
 from ..operators.norm import TINY
 from ..priors.prior import prox_prior, start_prior
 from .linear import data_prox
-from .problem import Problem, norms, per_image
+from .problem import Problem, norms, one_or_each
 from .solver import Solver
 from .start import first_image
 from .stopping import Criterion, RelativeChange
@@ -78,7 +78,7 @@ class HalfQuadratic(Solver):
 
     def schedule(self, problem: Problem) -> Tensor:
         """The noise levels ``(max_iter, B)`` float64, first to last; the first is no lower than the data's."""
-        sigma = problem.noise_of_each(self.noise_std)
+        sigma = problem.noise_level(self.noise_std)
         begin, end = sigma.clamp_min(self.first).log(), sigma.log()
         share = torch.linspace(0, 1, self.max_iter, dtype=torch.float64).flip(0)[:, None]
         return (end + share * (begin - end)).exp()
@@ -90,10 +90,9 @@ class HalfQuadratic(Solver):
 
     def step(self, problem: Problem, state: SplitState) -> SplitState:
         variance = self.schedule(problem)[min(int(state.steps.max()), self.max_iter - 1)].square()
-        gamma = variance / (self.weight * problem.noise_of_each(self.noise_std).square())
-        gamma, variance = (_one_or_each(v, state.x) for v in (gamma, variance))
+        gamma = variance / (self.weight * problem.noise_level(self.noise_std).square())
         fit = data_prox(problem, state.x, gamma, state.fit, self.cg_iterations, self.cg_rtol)
-        z, aux = prox_prior(self.priors[0], fit, variance, state.aux)
+        z, aux = prox_prior(self.priors[0], fit, one_or_each(variance, fit), state.aux)
         return SplitState(z, fit, state.steps + 1, aux)
 
     def weight_unit(self, problem: Problem) -> Tensor:
@@ -108,8 +107,3 @@ class HalfQuadratic(Solver):
         """``||z_{k+1} - z_k|| / ||z_k||`` of a further step at the level that comes next, the last one at the end."""
         after = self.step(problem, state)
         return norms(after.x - state.x) / norms(state.x).clamp_min(TINY)
-
-
-def _one_or_each(values: Tensor, x: Tensor) -> float | Tensor:
-    """A number, where it is that of all images; else one for each, ``(B, 1, ...)`` as precise as ``x``."""
-    return float(values[0]) if bool((values == values[0]).all()) else per_image(values.to(x.real), x)

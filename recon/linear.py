@@ -24,7 +24,7 @@ from torch import Tensor
 from ..operators import Operator, has_exact_prox
 from ..operators.krylov import Map, implicitly
 from ..operators.norm import TINY
-from .problem import Problem, inner, norms, per_image, plus
+from .problem import Problem, inner, norms, one_or_each, per_image, plus
 
 #: Relative residual of a data step from which its derivative is said to be that of another step.
 INEXACT = 1e-3
@@ -120,8 +120,9 @@ def data_prox(problem: Problem, z: Tensor, gamma: float | Tensor, start: Tensor,
     Of an operator that is not linear and has no proximal step of its own the tangent at ``start`` is fitted, a step of
     Gauss and Newton.
 
-    :param gamma: a number, or one per image ``(B, 1, ...)``.
+    :param gamma: a number, or one per image ``(B,)``.
     """
+    gamma = one_or_each(gamma, z) if isinstance(gamma, Tensor) else gamma
     problem = problem if hasattr(problem.physics, "prox_l2") else problem.linearised(start)
     return fit_data(problem, z, gamma, start_fit(problem, start, gamma), max_iter, rtol).x
 

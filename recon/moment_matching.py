@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .linear import conjugate_gradient
-from .problem import Problem
+from .problem import Problem, one_or_each
 from .sampler import GuidedDiffusion, Level, estimate_and_pullback
 
 
@@ -23,8 +23,8 @@ class MomentMatching(GuidedDiffusion):
 
     def guided(self, problem: Problem, x: Tensor, here: Level) -> Tensor:
         estimate, pullback = estimate_and_pullback(self.prior, x, here.t)
+        factor, variance = here.s**2 / here.a, one_or_each(problem.noise_level(self.noise_std).square(), problem.y)
         problem = problem.linearised(estimate)
-        factor, variance = here.s**2 / here.a, problem.noise_level(self.noise_std) ** 2
 
         def moved(u: Tensor) -> Tensor:
             return factor * pullback(problem.physics.A_adjoint(u))

@@ -44,14 +44,11 @@ class Problem:
         return squared_norm(self.physics, self.back_projection, rtol=1e-2) or 1.0
 
     @property
-    def noise_std(self) -> float | None:
-        """The noise level that the operator's noise model states, if it states one above 0; shot noise has none.
-
-        Root mean square of the levels of a batch.
-        """
+    def noise_std(self) -> Tensor | None:
+        """The noise level that the operator's noise model states, ``(1,)`` or of each image; shot noise has none."""
         model = getattr(self.physics, "noise_model", None)
         sigma = None if hasattr(model, "gain") else getattr(model, "sigma", None)
-        return None if sigma is None else float(torch.as_tensor(sigma).square().mean().sqrt()) or None
+        return None if sigma is None else torch.as_tensor(sigma).flatten()
 
     @cached_property
     def samples(self) -> Tensor:
@@ -59,39 +56,28 @@ class Problem:
         return (measured(self.physics, self.back_projection) != 0).flatten(1).sum(1)
 
     @cached_property
-    def estimated_noise(self) -> float | None:
-        """The noise level that the operator finds in the data, if it can; root mean square of those of a batch."""
-        found = self._estimates
-        return None if found is None else float(found.square().mean().sqrt()) or None
-
-    @cached_property
-    def _estimates(self) -> Tensor | None:
+    def estimated_noise(self) -> Tensor | None:
+        """The noise level ``(B,)`` that the operator finds in the data, if it can."""
         return self.physics.estimate_noise(self.y) if isinstance(self.physics, Operator) else None
 
-    def noise_of_each(self, given: float | None) -> Tensor:
-        """:meth:`noise_level` of each image ``(B,)`` float64: estimated ones are its own, if there is any above 0.
+    def noise_level(self, given: float | None = None) -> Tensor:
+        """``given``, or else the operator's own :attr:`noise_std`, or else :attr:`estimated_noise`; ``(B,)`` float64.
+
+        Levels of fewer images than there are, several samples of each, are of as many that follow one another. An
+        image that has none, 0, takes the root mean square of all.
 
         :raises ValueError: if there is none of any image.
         """
-        level = torch.full((len(self.y),), self.noise_level(given), dtype=torch.float64)
-        if given is not None or self.noise_std is not None or self._estimates is None:
-            return level
-        own = self._estimates.to("cpu", torch.float64)
-        return torch.where(own > 0, own, level)
-
-    def noise_level(self, given: float | None) -> float:
-        """``given``, or else the operator's own :attr:`noise_std`, or else :attr:`estimated_noise`.
-
-        :raises ValueError: if there is none of them.
-        """
-        sigma = self.noise_std if given is None else given
-        sigma = self.estimated_noise if sigma is None else sigma
-        if sigma is None:
-            raise ValueError(
-                "noise_std: found none stated and none above 0 in the data, expected one; `import --noise_std` or "
-                "`save_measurement(noise_std=…)` state it"
-            )
-        return sigma
+        if given is not None:
+            return torch.full((len(self.y),), given, dtype=torch.float64)
+        for sigma in (self.noise_std, self.estimated_noise):
+            if sigma is not None and bool((sigma > 0).any()):
+                each = _of_each(sigma.detach().to("cpu", torch.float64), len(self.y))
+                return torch.where(each > 0, each, each.square().mean().sqrt())
+        raise ValueError(
+            "noise_std: found none stated and none above 0 in the data, expected one; `import --noise_std` or "
+            "`save_measurement(noise_std=…)` state it"
+        )
 
     @cached_property
     def transform_norms(self) -> tuple[float, ...]:
@@ -133,6 +119,15 @@ class Problem:
         return value
 
 
+def _of_each(levels: Tensor, images: int) -> Tensor:
+    """
+    :raises ValueError: unless there are as many images for every level.
+    """
+    if images % len(levels):
+        raise ValueError(f"noise_std: found {len(levels)} levels for {images} images, expected one, or one for each")
+    return levels.repeat_interleave(images // len(levels))
+
+
 @torch.no_grad()
 def measured(physics: LinearPhysics, like: Tensor) -> Tensor:
     """1 where the operator measures anything, 0 where its data are zero for every image; ``(B, *data_shape)``, real.
@@ -142,6 +137,11 @@ def measured(physics: LinearPhysics, like: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     data = physics.A(torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device))
     return (data != 0).to(data.real.dtype)
+
+
+def one_or_each(values: Tensor, x: Tensor) -> float | Tensor:
+    """Numbers ``(B,)`` to multiply ``x``: one, where it is that of all; else ``(B, 1, ...)`` as precise as ``x``."""
+    return float(values[0]) if bool((values == values[0]).all()) else per_image(values.to(x.real), x)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

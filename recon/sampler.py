@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from ..priors import Diffusion
 from ..priors.schedule import noise_like
 from .linear import data_prox
-from .problem import Problem
+from .problem import Problem, one_or_each
 from .solver import Diverged, Solver
 from .stopping import Criterion, RelativeChange
 
@@ -246,15 +246,16 @@ def uncertainty(here: Level, scale: float) -> float:
 
 
 def data_sample(
-    problem: Problem, mean: Tensor, std: float, noise: float, z: tuple[Tensor, Tensor], max_iter: int, rtol: float
+    problem: Problem, mean: Tensor, std: float, noise: Tensor, z: tuple[Tensor, Tensor], max_iter: int, rtol: float
 ) -> Tensor:
     r"""A sample of :math:`\mathcal{N}(x; m, r^2)\, \mathcal{N}(y; A x, \sigma^2)`: the mode, both perturbed.
 
     Papandreou and Yuille (NeurIPS 2010).
 
+    :param noise: sigma of each image ``(B,)``.
     :param z: noise of variance 1 of the shapes of the image and of the data.
     """
-    perturbed = Problem(problem.y + noise * z[1], problem.physics, problem.priors)
+    perturbed = Problem(problem.y + one_or_each(noise, z[1]) * z[1], problem.physics, problem.priors)
     return data_prox(perturbed, mean + std * z[0], (std / noise) ** 2, mean, max_iter, rtol)
 
 

@@ -63,3 +63,8 @@ def test_fewer_samples_than_the_block_and_more_than_the_ellipse_are_refused(acce
 def test_a_block_as_wide_as_the_grid_is_refused(calibration):
     with pytest.raises(ValueError, match=rf"calibration: found {calibration}, expected from 0 to below 16"):
         poisson_disc((64, 16), 4, calibration=calibration)
+
+
+def test_a_block_nearly_as_large_as_the_grid():
+    mask = poisson_disc((5, 5), 25 / 20, calibration=4)
+    assert mask.sum() == 20 and mask[:4, :4].all()

@@ -248,8 +248,8 @@ def test_noise_level_that_nobody_states_is_found_in_a_photograph():
     truth = camera()
     physics = CircularBlur(torch.full((5, 5), 1 / 25, dtype=F64), (1, 64, 64))
     y = physics.A(truth) + 0.03 * torch.randn(1, 1, 64, 64, dtype=F64)
-    found = Problem(y, physics).noise_level(None)
-    assert found == pytest.approx(0.03, rel=0.15) and Problem(y, physics).noise_level(0.1) == 0.1
+    found = float(Problem(y, physics).noise_level())
+    assert found == pytest.approx(0.03, rel=0.15) and float(Problem(y, physics).noise_level(0.1)) == 0.1
     assert_close(HalfQuadratic(L1())(y, physics), HalfQuadratic(L1(), noise_std=found)(y, physics))
     with pytest.raises(ValueError, match="noise_std: found none"):
-        Problem(torch.zeros_like(y), physics).noise_level(None)
+        Problem(torch.zeros_like(y), physics).noise_level()

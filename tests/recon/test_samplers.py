@@ -24,6 +24,7 @@ from resolvent.priors import (
 from resolvent.recon import (
     DAPS,
     DPS,
+    FLAIR,
     CoarseToFine,
     DiffPIR,
     Diverged,
@@ -38,6 +39,7 @@ from resolvent.recon import (
     Sampler,
     Unguided,
 )
+from resolvent.recon.problem import norms
 from resolvent.recon.sampler import Level, data_sample, estimate_and_pullback, reverse_step, uncertainty
 
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
@@ -317,7 +319,7 @@ def test_data_sample(dtype):
     y, mean = torch.randn(1, 4, dtype=dtype), torch.randn(1, *SHAPE, dtype=dtype)
     problem = Problem(y.expand(count, -1), physics)
     z = torch.randn(count, *SHAPE, dtype=dtype), torch.randn(count, 4, dtype=dtype)
-    x = data_sample(problem, mean.expand(count, -1, -1, -1), r, SIGMA, z, 100, 1e-12).flatten(1)
+    x = data_sample(problem, mean.expand(count, -1, -1, -1), r, torch.tensor([SIGMA]), z, 100, 1e-12).flatten(1)
     m = physics.matrix
     expected = torch.linalg.inv(m.mH @ m / SIGMA**2 + torch.eye(N, dtype=dtype) / r**2)
     assert_close(x.mean(0), solved(physics, y, mean, (r / SIGMA) ** 2).flatten(), rtol=0, atol=0.03)
@@ -475,6 +477,37 @@ def test_moment_matching_bears_a_denoiser_that_is_no_mean(dtype):
     prior = DenoiserDiffusion(lambda x, sigma: (2 * x.flatten(1) @ turned).reshape(x.shape))
     physics, y = dense(dtype), torch.randn(1, 4, dtype=dtype)
     assert MomentMatching(prior, 5, SIGMA).sample(y, physics, 3).samples.isfinite().all()
+
+
+BY_NOISE = ["MomentMatching", "PiGDM", "DiffPIR", "DAPS", "Flower", "Flower, uncertain", "CoarseToFine", "FLAIR"]
+
+
+@pytest.mark.parametrize("name", BY_NOISE)
+def test_each_image_has_a_noise_level_of_its_own(monkeypatch, name):
+    """Of a batch whose images differ in noise each comes out as by itself, and otherwise than with the other's."""
+    silent(monkeypatch)
+    make = SAMPLERS.get(name, lambda p, **kw: FLAIR(p, lambda t: t, 20, cg_rtol=1e-12))
+    prior, levels = gaussian(schedule=FlowMatching()), (0.05, 0.5)
+    y = dense().A(prior.sample(2, torch.Generator().manual_seed(3)))
+
+    def drawn(y, *levels):
+        noise = deepinv.physics.GaussianNoise(torch.tensor(levels, dtype=F64))
+        return make(prior, noise_std=None)(y, Dense(dense().matrix, SHAPE, noise_model=noise))
+
+    both, swapped = drawn(y, *levels), drawn(y, *levels[::-1])
+    assert_close(both, torch.cat([drawn(y[:1], levels[0]), drawn(y[1:], levels[1])]), rtol=1e-6, atol=1e-8)
+    assert bool((norms(both - swapped) > 1e-3 * norms(both)).all())
+
+
+def test_samples_of_images_whose_noise_differs():
+    """All samples of an image have its level: their spread is that of the posterior with it."""
+    prior, levels = gaussian(), (0.05, 2.0)
+    y = dense().A(prior.sample(2, torch.Generator().manual_seed(3)))
+    physics = Dense(dense().matrix, SHAPE, noise_model=deepinv.physics.GaussianNoise(torch.tensor(levels)))
+    found = MomentMatching(prior, 60).sample(y, physics, 400, torch.Generator().manual_seed(5)).std
+    for std, level in zip(found, levels, strict=True):
+        exact = posterior(prior, y[:1], dense(), level).moments()[1]
+        assert_close(std, exact.reshape(SHAPE), rtol=0.15, atol=0)
 
 
 def test_noise_level_of_the_operator():

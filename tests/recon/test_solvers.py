@@ -638,9 +638,26 @@ def test_conjugate_gradients_beside_an_empty_image():
         assert_close(found.image[1:], alone)
 
 
-def test_noise_level_of_a_batch_is_the_root_mean_square():
+@pytest.mark.parametrize(
+    ("stated", "images", "expected"),
+    [
+        ([3.0], 2, [3.0, 3.0]),
+        ([3.0, 4.0], 2, [3.0, 4.0]),
+        ([3.0, 4.0], 4, [3.0, 3.0, 4.0, 4.0]),
+        ([0.0, 4.0], 2, [math.sqrt(8.0), 4.0]),
+    ],
+)
+def test_noise_level_of_each_image(stated, images, expected):
+    physics = CartesianMRI(torch.ones(4, 4), noise_model=GaussianNoise(torch.tensor(stated)))
+    problem = Problem(torch.zeros(images, 1, 4, 4), physics)
+    assert problem.noise_level().tolist() == pytest.approx(expected)
+    assert problem.noise_level(7.0).tolist() == [7.0] * images
+
+
+def test_noise_levels_of_other_images_are_refused():
     physics = CartesianMRI(torch.ones(4, 4), noise_model=GaussianNoise(torch.tensor([3.0, 4.0])))
-    assert Problem(torch.zeros(2, 1, 4, 4), physics).noise_std == pytest.approx(math.sqrt(12.5))
+    with pytest.raises(ValueError, match="found 2 levels for 3 images"):
+        Problem(torch.zeros(3, 1, 4, 4), physics).noise_level()
 
 
 @pytest.mark.parametrize("lifted", [Magnitude, Normalised])
