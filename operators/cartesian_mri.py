@@ -57,6 +57,12 @@ class CartesianMRI(Operator):
     def geometry(self) -> dict[str, Any]:
         return {"mask": self.mask, "sensitivity_maps": self.sensitivity_maps, "channels": self.image_shape[0]}
 
+    def one_per_image(self) -> tuple[str, ...]:
+        tensors = {"mask": self.mask, "sensitivity_maps": self.sensitivity_maps}
+        return tuple(
+            name for name, t in tensors.items() if t is not None and t.ndim > len(self.image_shape) and len(t) > 1
+        )
+
     def groups(self) -> dict[str, Tensor]:
         """``columns`` of k-space, along the last axis; of three axes ``readouts`` along the first, before them."""
         shape, kinds = self.data_shape, {"columns": along(self.data_shape, -1)}

@@ -47,6 +47,11 @@ class Downsampling(Operator):
     def geometry(self) -> dict[str, Any]:
         return {**self.blur.geometry(), "factor": self.factor}
 
+    def update_parameters(self, **parameters: Any) -> None:
+        """Of the blur."""
+        super().update_parameters(**parameters)
+        self.blur.update_parameters(**parameters)
+
     def squared_norm(self) -> float:
         """``||A||^2``, the largest value of the transfer function of ``A A^H``."""
         return float(self._power(torch.float64).max())

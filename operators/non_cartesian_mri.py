@@ -73,6 +73,10 @@ class NonCartesianMRI(Operator):
             "sensitivity_maps": self.sensitivity_maps, "density": self.density,
         }  # fmt: skip
 
+    def one_per_image(self) -> tuple[str, ...]:
+        maps = self.sensitivity_maps
+        return () if maps is None or maps.ndim == len(self.image_shape) or len(maps) == 1 else ("sensitivity_maps",)
+
     def back_project(self, y: Tensor) -> Tensor:
         """Gridding, ``A^H (w y)`` with the density weights w: an image at about its own scale."""
         weights = self.density

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
-from deepinv.physics import LinearPhysics, ZeroNoise
+from deepinv.physics import GaussianNoise, LinearPhysics, ZeroNoise
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
@@ -103,6 +103,19 @@ class Operator(LinearPhysics):
     def geometry(self) -> dict[str, Any]:
         """The constructor's arguments, from which a file rebuilds this operator."""
 
+    def one_per_image(self) -> tuple[str, ...]:
+        """Names of what of the geometry has one entry for each image of a batch; those are of its length."""
+        return ()
+
+    def of_images(self, which: Tensor) -> Self:
+        """The operator of the images ``which`` of a batch, numbers ``(n,)``; itself if all images share one."""
+        noise = _noise_of(self.noise_model, which)
+        own = self.geometry()
+        theirs = {k: v.of_images(which) if isinstance(v, Operator) else v for k, v in own.items()}
+        theirs |= {name: own[name][which.to(own[name].device)] for name in self.one_per_image()}
+        same = noise is self.noise_model and all(theirs[name] is own[name] for name in own)
+        return self if same else type(self)(**theirs, noise_model=noise)
+
     @property
     def innermost(self) -> Operator:
         """The operator whose grid and default method this one shares: itself, unless it wraps another."""
@@ -169,10 +182,11 @@ class Operator(LinearPhysics):
         return None
 
     def _squares(self, weights: Tensor | None) -> Tensor:
-        """Those of the weights of :meth:`column_norms`, ``(*data_shape)`` float64."""
+        """Those of the weights of :meth:`column_norms`, ``(*data_shape)`` or one set per image, float64."""
         device = next((b.device for b in self.buffers()), None)
         weights = torch.ones(()) if weights is None else weights
-        return weights.to(device, torch.float64).square().expand(self.data_shape)
+        squares = weights.to(device, torch.float64).square()
+        return squares.expand(*squares.shape[: -len(self.data_shape)], *self.data_shape)
 
     def estimate_noise(self, y: Tensor) -> Tensor | None:
         """Standard deviation of the noise in data that state none, per image ``(B,)``, if the operator can tell.
@@ -267,6 +281,12 @@ class Operator(LinearPhysics):
 def _values(module: torch.nn.Module) -> tuple[Any, ...]:
     """Its parameters, buffers and plain attributes."""
     return (*module._parameters.values(), *module._buffers.values(), *module.__dict__.values())
+
+
+def _noise_of(model: Any, which: Tensor) -> Any:
+    """The noise of the images ``which``, where each has a level of its own."""
+    levels = model.sigma if isinstance(model, GaussianNoise) else torch.zeros(1)
+    return GaussianNoise(levels.flatten()[which.to(levels.device)]) if levels.numel() > 1 else model
 
 
 def _is_learned(value: object) -> bool:

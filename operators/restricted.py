@@ -15,13 +15,15 @@ class Restricted(Around):
     """``physics`` with the data where ``keep`` is 0 set to zero; shapes and, unless stated, the noise stay.
 
     :param physics: an :class:`Operator`.
-    :param keep: 1 where data are kept and 0 elsewhere, or real weights; broadcasts against ``(*data_shape)``.
+    :param keep: 1 where data are kept and 0 elsewhere, or real weights; broadcasts against ``(*data_shape)``, or one
+        set per image ``(B, *data_shape)``.
     """
 
     def __init__(self, physics: Operator, keep: Tensor, **kwargs: Any):
         keep = torch.as_tensor(keep)
+        each = keep.ndim == len(physics.data_shape) + 1
         try:
-            keep.expand(physics.data_shape)
+            (keep[0] if each else keep).expand(physics.data_shape)
         except RuntimeError as error:
             found = f"keep: found shape {tuple(keep.shape)}, expected one that broadcasts to {physics.data_shape}"
             raise ValueError(found) from error
@@ -31,9 +33,12 @@ class Restricted(Around):
     def geometry(self) -> dict[str, Any]:
         return super().geometry() | {"keep": self.keep}
 
+    def one_per_image(self) -> tuple[str, ...]:
+        return ("keep",) if self.keep.ndim > len(self.data_shape) and len(self.keep) > 1 else ()
+
     def groups(self) -> dict[str, Tensor]:
-        """The operator's own, of the data that are kept."""
-        kept = (self.keep != 0).cpu()
+        """The operator's own, of the data that are kept; of the first image's, if each has its own."""
+        kept = ((self.keep[0] if self.keep.ndim > len(self.data_shape) else self.keep) != 0).cpu()
         return {name: torch.where(kept, groups, -1) for name, groups in self.physics.groups().items()}
 
     def column_norms(self, weights: Tensor | None = None) -> Tensor | None:

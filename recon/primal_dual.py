@@ -125,16 +125,20 @@ class PrimalDual(Solver):
 
     def change(self, before: PrimalDualState, now: PrimalDualState) -> Tensor:
         """Of the image, or of z: an image held by its prior rests while its duals grow."""
-        size = torch.maximum(norms(now.x), norms(now.z)).clamp_min(TINY)
-        return torch.maximum(super().change(before, now), norms(now.z - before.z) / size)
+        return torch.maximum(super().change(before, now), norms(now.z - before.z) / _size(now))
 
     def optimality(self, problem: Problem, state: PrimalDualState) -> Tensor:
-        r"""How far a further step moves x, z and ``sqrt(tau / sigma_i) u_i`` at most, over ``||x||``."""
+        r"""How far a further step moves x, z and ``sqrt(tau / sigma_i) u_i`` at most, over the larger of x and z."""
         after, tau = self.step(problem, state), self._tau(problem)
         moved = [norms(after.x - state.x), norms(after.z - state.z)]
         for sigma, new, old in zip(self._sigmas(problem), after.duals, state.duals, strict=True):
             moved.append((tau / sigma) ** 0.5 * norms(new - old))
-        return torch.stack(moved).amax(0) / norms(after.x).clamp_min(TINY)
+        return torch.stack(moved).amax(0) / _size(after)
+
+
+def _size(state: PrimalDualState) -> Tensor:
+    """Of the image or z, per image; z is not zero where the prior leaves nothing of the image."""
+    return torch.maximum(norms(state.x), norms(state.z)).clamp_min(TINY)
 
 
 def _term(prior: AnyPrior, squared_norm: float) -> Term:

@@ -63,16 +63,18 @@ class Problem:
     def noise_level(self, given: float | None = None) -> Tensor:
         """``given``, or else the operator's own :attr:`noise_std`, or else :attr:`estimated_noise`; ``(B,)`` float64.
 
-        Levels of fewer images than there are, several samples of each, are of as many that follow one another. An
-        image that has none, 0, takes the root mean square of all.
+        An image that has none, 0, takes the root mean square of all.
 
-        :raises ValueError: if there is none of any image.
+        :raises ValueError: if there is none of any image, or as many as there are neither images nor one.
         """
         if given is not None:
             return torch.full((len(self.y),), given, dtype=torch.float64)
         for sigma in (self.noise_std, self.estimated_noise):
             if sigma is not None and bool((sigma > 0).any()):
-                each = _of_each(sigma.detach().to("cpu", torch.float64), len(self.y))
+                if len(sigma) not in (1, len(self.y)):
+                    found = f"noise_std: found {len(sigma)} levels for {len(self.y)} images"
+                    raise ValueError(f"{found}, expected one, or one for each")
+                each = sigma.detach().to("cpu", torch.float64).expand(len(self.y))
                 return torch.where(each > 0, each, each.square().mean().sqrt())
         raise ValueError(
             "noise_std: found none stated and none above 0 in the data, expected one; `import --noise_std` or "
@@ -117,15 +119,6 @@ class Problem:
                 raise NotImplementedError(f"{type(prior).__name__} has no value, so this problem has no objective")
             value = value + prior.fn(x).reshape(-1)
         return value
-
-
-def _of_each(levels: Tensor, images: int) -> Tensor:
-    """
-    :raises ValueError: unless there are as many images for every level.
-    """
-    if images % len(levels):
-        raise ValueError(f"noise_std: found {len(levels)} levels for {images} images, expected one, or one for each")
-    return levels.repeat_interleave(images // len(levels))
 
 
 @torch.no_grad()

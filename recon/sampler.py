@@ -18,6 +18,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Generator, Tensor
 
+from ..operators import Operator
 from ..priors import Diffusion
 from ..priors.schedule import noise_like
 from .linear import data_prox
@@ -153,7 +154,7 @@ class Sampler(Solver):
     ) -> Posterior:
         """Draw several samples for each image's data, all at once.
 
-        :param y: data ``(B, ...)``; of one image if the operator has geometry of its own for each image.
+        :param y: data ``(B, ...)``.
         :param generator: says the run's seed; torch's own if None.
         :param x0: images ``(B, C, *spatial)`` to begin from, with noise added; where samplers begin late, on the path
             of :class:`~resolvent.priors.Late`, they say what the samples look like.
@@ -162,6 +163,8 @@ class Sampler(Solver):
         """
         if samples < 1:
             raise ValueError(f"samples: found {samples}, expected at least 1")
+        which = torch.arange(len(y)).repeat_interleave(samples)
+        physics = physics.of_images(which) if isinstance(physics, Operator) else physics
         repeated = y.repeat_interleave(samples, 0)
         problem = Problem(repeated, physics, self.priors)
         start = None if x0 is None else x0.repeat_interleave(samples, 0)

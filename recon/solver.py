@@ -167,12 +167,15 @@ class Solver(deepinv.models.Reconstructor):
         """The state to begin with, of as many images as there are data; one image ``x0`` serves for all."""
         if x0 is not None and state is not None:
             raise ValueError("x0: found it beside a state, expected one of the two")
-        if state is not None:
-            return self.restart(problem, state)
-        if x0 is None:
+        if x0 is None and state is None:
             return self.init(problem, None)
+        start = state.x if x0 is None else x0
         linear = isinstance(problem.physics, LinearPhysics)
-        expected = (len(problem.y), *(problem.back_projection if linear else x0).shape[1:])
+        expected = (len(problem.y), *(problem.back_projection if linear else start).shape[1:])
+        if x0 is None:
+            if tuple(start.shape) != expected:
+                raise ValueError(f"state: found images of shape {tuple(start.shape)}, expected {expected}")
+            return self.restart(problem, state)
         if x0.shape[1:] != expected[1:] or len(x0) not in (1, expected[0]):
             raise ValueError(f"x0: found shape {tuple(x0.shape)}, expected {expected}, or one image for all")
         return self.init(problem, x0.expand(expected))

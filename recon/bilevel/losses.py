@@ -24,7 +24,7 @@ from torch.nn.functional import avg_pool2d, avg_pool3d
 
 from ...operators import Operator, Restricted, squared_norm
 from ..linear import conjugate_gradient
-from ..problem import inner, measured, norms
+from ..problem import inner, measured, norms, per_image
 
 #: Added to the seeds of probes.
 DISPLACEMENT = 7_778_742_049
@@ -131,27 +131,29 @@ class SURE(UpperLoss):
         self.probes, self.noise_std, self.seed = probes, noise_std, seed
 
     def pose(self, known: Known) -> Posed:
-        y, physics = known.y, known.physics
-        sigma, samples = _noise(self, self.noise_std, known), _samples(known)
-        directions = self._directions(known)
-        step, images = 2 * sigma / samples**0.3, 1 + self.probes
+        sigma, samples, images = _noise(self, self.noise_std, known), _samples(known), 1 + self.probes
+        directions, step = self._directions(known), 2 * sigma / samples**0.3
+        y, physics = self._changed(known, directions, step)
 
         def loss(x: Tensor) -> Tensor:
-            first, *others = physics.A(x).reshape(images, *y.shape)
+            first, *others = physics.A(x).reshape(images, *known.y.shape)
             slope = 2 * sigma**2 / (self.probes * step)
-            base = _square(first - y) - sigma**2 * samples - slope * sum(inner(b, first) for b in directions)
-            return (
-                images
-                / samples
-                * torch.cat([base, *(slope * inner(b, d) for b, d in zip(directions, others, strict=True))])
-            )
+            base = _square(first - known.y) - sigma**2 * samples - slope * sum(inner(b, first) for b in directions)
+            each = [base, *(slope * inner(b, d) for b, d in zip(directions, others, strict=True))]
+            return torch.cat([images / samples * part for part in each])
 
-        bend = 2 * images / samples * squared_norm(physics, physics.A_adjoint(y))
-        stacked = torch.cat([y, *(y + step * b for b in directions)])
-        return Posed(stacked, physics, Measure(loss, bend, True))
+        norm = squared_norm(known.physics, known.physics.A_adjoint(known.y))
+        return Posed(y, physics, Measure(loss, 2 * images / float(samples.min()) * norm, True))
 
     def _directions(self, known: Known) -> list[Tensor]:
         return [direction * _measured(known) for direction in probes(known.y, self.probes, self.seed)]
+
+    def _changed(self, known: Known, directions: Sequence[Tensor], step: Tensor) -> tuple[Tensor, LinearPhysics]:
+        """The data, and after them those changed along each direction; and the operator of all of these."""
+        y, physics, step = known.y, known.physics, per_image(step, known.y)
+        which = torch.arange(len(y)).repeat(1 + len(directions))
+        stacked = torch.cat([y, *(y + step * b for b in directions)])
+        return stacked, physics.of_images(which) if isinstance(physics, Operator) else physics
 
 
 class ProjectedSURE(SURE):
@@ -173,10 +175,10 @@ class ProjectedSURE(SURE):
         self.rtol, self.max_iter = rtol, max_iter
 
     def pose(self, known: Known) -> Posed:
-        y, sigma, samples = known.y, _noise(self, self.noise_std, known), _samples(known)
-        directions = self._directions(known)
-        fitted, *seen = (self._pseudo_inverse(known.physics, data) for data in (y, *directions))
-        step, images, size = 2 * sigma / samples**0.3, 1 + self.probes, fitted[0].numel()
+        sigma, directions = _noise(self, self.noise_std, known), self._directions(known)
+        fitted, *seen = (self._pseudo_inverse(known.physics, data) for data in (known.y, *directions))
+        step, images, size = 2 * sigma / _samples(known) ** 0.3, 1 + self.probes, fitted[0].numel()
+        y, physics = self._changed(known, directions, step)
         slope, noise = 2 * sigma**2 / (self.probes * step), sigma**2 * sum(_square(u) for u in seen) / self.probes
 
         def loss(x: Tensor) -> Tensor:
@@ -187,8 +189,7 @@ class ProjectedSURE(SURE):
             base = _square(projected) - noise - slope * sum(inner(u, first) for u in seen)
             return images / size * torch.cat([base, *(slope * inner(u, o) for u, o in zip(seen, others, strict=True))])
 
-        stacked = torch.cat([y, *(y + step * b for b in directions)])
-        return Posed(stacked, known.physics, Measure(loss, 2 * images / size, True))
+        return Posed(y, physics, Measure(loss, 2 * images / size, True))
 
     @torch.no_grad()
     def _pseudo_inverse(self, physics: LinearPhysics, data: Tensor) -> Tensor:
@@ -233,8 +234,8 @@ class DiscrepancyPrinciple(UpperLoss):
         def loss(x: Tensor) -> Tensor:
             return (_square(known.physics.A(x) - known.y) / energy - 1).square()
 
-        bend = 8 * squared_norm(known.physics, known.physics.A_adjoint(known.y)) / energy
-        floor = (1 if known.y.is_complex() else 2) / samples
+        bend = 8 * squared_norm(known.physics, known.physics.A_adjoint(known.y)) / float(energy.min())
+        floor = (1 if known.y.is_complex() else 2) * float((1 / samples).mean())
         return Posed(known.y, known.physics, Measure(loss, bend, False, floor))
 
 
@@ -257,18 +258,18 @@ class HeldOut(UpperLoss):
         if not isinstance(known.physics, Operator):
             raise ValueError(f"physics: found {type(known.physics).__name__}, expected an operator of resolvent's")
         taken = _measured(known)
-        back = self.kept_back(taken) * taken
-        rest, held = (Restricted(known.physics, part) for part in (taken - back, back))
-        count, target = float(back.sum()), back * known.y
+        back = torch.stack([self.kept_back(own) for own in taken]) * taken
+        rest, held = (Restricted(known.physics, part.squeeze(0)) for part in (taken - back, back))
+        count, target = back.expand(known.y.shape).flatten(1).sum(1), back * known.y
 
         def loss(x: Tensor) -> Tensor:
             return _square(held.A(x) - target) / count
 
-        bend = 2 * squared_norm(held, known.physics.A_adjoint(known.y)) / count
+        bend = 2 * squared_norm(held, known.physics.A_adjoint(known.y)) / float(count.min())
         return Posed((taken - back) * known.y, rest, Measure(loss, bend, True))
 
     def kept_back(self, taken: Tensor) -> Tensor:
-        """1 for what is kept back of the data ``taken``, alike along the other axes."""
+        """1 for what is kept back of an image's data ``taken``, alike along the other axes."""
         if not all(-taken.ndim <= axis <= taken.ndim and axis for axis in self.axes):
             found, last = list(self.axes), taken.ndim
             raise ValueError(f"axes: found {found}, expected 1 to {last}, or -{last} to -1 from the end, of the data")
@@ -316,12 +317,14 @@ def probes(y: Tensor, count: int, seed: int) -> list[Tensor]:
 
 
 def _measured(known: Known) -> Tensor:
-    """1 for what is measured, ``(*data_shape)``."""
-    return measured(known.physics, known.physics.A_adjoint(known.y[:1]))[0]
+    """1 for what is measured, ``(1, *data_shape)`` if it is the same of all images, else ``(B, *data_shape)``."""
+    taken = measured(known.physics, known.physics.A_adjoint(known.y))
+    return taken[:1] if bool((taken == taken[:1]).all()) else taken
 
 
-def _samples(known: Known) -> int:
-    return int(_measured(known).sum())
+def _samples(known: Known) -> Tensor:
+    """How many data are measured, per image ``(B,)``."""
+    return _measured(known).flatten(1).sum(1).expand(len(known.y))
 
 
 def _truth(loss: UpperLoss, known: Known) -> Tensor:

@@ -31,6 +31,7 @@ from resolvent.operators import (
     squared_norm,
 )
 from resolvent.operators.substitute import substitute
+from resolvent.recon import Problem
 
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
 
@@ -233,6 +234,23 @@ def test_adjoint_is_the_conjugate_transpose(physics):
     close(adjoint, matrix(physics).mH)
 
 
+def test_takes_other_tensors_of_its_geometry(physics):
+    """It is from now on the operator that is built with them; those of another shape are refused."""
+    x, y = image(physics), data(physics)
+    for name, value in physics.geometry().items():
+        if isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex()):
+            built = type(physics)(**physics.geometry() | {name: 0.9 * value})
+            physics.update_parameters(**{name: 0.9 * value})
+            close(physics.A(x), built.A(x))
+            close(physics.A_adjoint(y), built.A_adjoint(y))
+            with pytest.raises(ValueError, match=f"{name}: found shape"):
+                physics.update_parameters(**{name: torch.cat([value, value])})
+
+
+def test_images_of_a_batch_have_the_operator_itself(physics):
+    assert physics.of_images(torch.tensor([1, 0, 1])) is physics
+
+
 def test_norm_is_the_largest_singular_value(physics):
     exact = float(torch.linalg.matrix_norm(matrix(physics), ord=2)) ** 2
     assert squared_norm(physics, image(physics)) == pytest.approx(exact, rel=1e-3)
@@ -251,6 +269,34 @@ def test_column_norms_are_those_of_the_matrix(physics):
     expected = torch.linalg.vector_norm((weights * physics.A(units)).flatten(1), dim=1)
     found = Restricted(physics, weights).column_norms()
     assert_close(found.flatten().to(F64), expected, rtol=1e-5, atol=1e-6 * float(expected.max()))
+
+
+EACH = {
+    "masks": lambda: CartesianMRI(torch.stack([sampling(1, 4, 6), sampling(1, 4, 6).flip(-1)])),
+    "maps": lambda: CartesianMRI(sampling(4, 6), coil_maps(2, 3, 4, 6)),
+    "masks and maps": lambda: CartesianMRI(torch.stack([sampling(1, 4, 6), mask_of_all()]), coil_maps(2, 3, 4, 6)),
+    "maps, trajectory": lambda: NonCartesianMRI(trajectory(11, 2), (1, 5, 4), coil_maps(2, 3, 5, 4)),
+    "restricted": lambda: Restricted(CartesianMRI(sampling(4, 6)), torch.stack([sampling(1, 4, 6), mask_of_all()])),
+    "scaled": lambda: Scaled(CartesianMRI(sampling(4, 6), coil_maps(2, 3, 4, 6)), 2j),
+    "noise": lambda: CartesianMRI(sampling(4, 6), noise_model=GaussianNoise(torch.tensor([0.1, 0.2]))),
+}
+
+
+def mask_of_all():
+    return torch.ones(1, 4, 6, dtype=F64)
+
+
+@pytest.mark.parametrize("make", EACH.values(), ids=EACH)
+def test_images_of_a_batch_have_each_their_own_operator(make):
+    """Of any images of the batch, again or in another order, the data, back-projections and levels are their own."""
+    physics, which = make(), torch.tensor([1, 0, 0, 1, 1])
+    x, y, theirs = image(physics), data(physics), physics.of_images(which)
+    close(theirs.A(x[which]), physics.A(x)[which])
+    close(theirs.A_adjoint(y[which]), physics.A_adjoint(y)[which])
+    close(theirs.back_project(y[which]), physics.back_project(y)[which])
+    norms = physics.column_norms()
+    close(theirs.column_norms(), norms[which] if norms.ndim > len(physics.image_shape) else norms)
+    assert_close(Problem(y[which], theirs).noise_level(None), Problem(y, physics).noise_level(None)[which])
 
 
 def test_a_factor_changes_nothing_but_the_scale(physics):

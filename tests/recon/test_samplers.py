@@ -8,7 +8,7 @@ import torch
 from elsewhere import Elsewhere
 from torch.testing import assert_close
 
-from resolvent.operators import Dense
+from resolvent.operators import CartesianMRI, Dense
 from resolvent.priors import (
     L1,
     Conditional,
@@ -497,6 +497,20 @@ def test_each_image_has_a_noise_level_of_its_own(monkeypatch, name):
     both, swapped = drawn(y, *levels), drawn(y, *levels[::-1])
     assert_close(both, torch.cat([drawn(y[:1], levels[0]), drawn(y[1:], levels[1])]), rtol=1e-6, atol=1e-8)
     assert bool((norms(both - swapped) > 1e-3 * norms(both)).all())
+
+
+@BY_SAMPLER
+def test_samples_of_images_whose_operators_differ(monkeypatch, make):
+    """Several of each image, drawn at once, are those of the image by itself."""
+    silent(monkeypatch)
+    masks = torch.ones(2, 1, 2, 3, dtype=F64)
+    masks[0, ..., 0], masks[1, ..., 1] = 0, 0
+    prior, physics = gaussian(C128, FlowMatching()), CartesianMRI(masks)
+    y = physics.A(prior.sample(2, torch.Generator().manual_seed(3)))
+    both = make(prior).sample(y, physics, 3).samples
+    for i in range(2):
+        alone = make(prior).sample(y[i : i + 1], CartesianMRI(masks[i, 0]), 3).samples
+        assert_close(both[i : i + 1], alone, rtol=1e-6, atol=1e-8)
 
 
 def test_samples_of_images_whose_noise_differs():

@@ -643,7 +643,6 @@ def test_conjugate_gradients_beside_an_empty_image():
     [
         ([3.0], 2, [3.0, 3.0]),
         ([3.0, 4.0], 2, [3.0, 4.0]),
-        ([3.0, 4.0], 4, [3.0, 3.0, 4.0, 4.0]),
         ([0.0, 4.0], 2, [math.sqrt(8.0), 4.0]),
     ],
 )
@@ -652,6 +651,27 @@ def test_noise_level_of_each_image(stated, images, expected):
     problem = Problem(torch.zeros(images, 1, 4, 4), physics)
     assert problem.noise_level().tolist() == pytest.approx(expected)
     assert problem.noise_level(7.0).tolist() == [7.0] * images
+
+
+@pytest.mark.parametrize(
+    "solver", [FISTA(L1(0.1)), ADMM(L1(0.1)), PrimalDual(L1(0.1)), ConjugateGradient(Tikhonov(0.1))]
+)
+def test_a_state_of_other_images_is_refused(solver):
+    physics, y = Dense(torch.randn(20, 12), (1, 3, 4)), torch.randn(3, 20)
+    state = solver.solve(y, physics).state
+    for count in (1, 2):
+        with pytest.raises(
+            ValueError, match=rf"state: found images of shape \(3, 1, 3, 4\), expected \({count}, 1, 3, 4\)"
+        ):
+            solver.solve(y[:count], physics, state=state)
+
+
+def test_an_image_of_which_the_prior_leaves_nothing_is_certified():
+    physics, y = Dense(torch.randn(20, 12), (1, 3, 4)), torch.randn(2, 20)
+    prior = [L1(100.0), Analysis(L1(1.0), FiniteDifferences((1, 3, 4)))]
+    solution = PrimalDual(prior, stop=RelativeChange(1e-6), max_iter=2000).solve(y, physics)
+    assert not solution.image.any() and set(solution.status) == {"converged"}
+    assert float(solution.certificate.max()) < 1e-5
 
 
 def test_noise_levels_of_other_images_are_refused():

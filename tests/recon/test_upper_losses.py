@@ -122,6 +122,50 @@ def test_pseudo_inverse_of_a_wide_operator():
     assert agrees(found(reconstruct) - mean_square(seen))
 
 
+def half_and_all(batch=2):
+    """Of every second image half of k-space, of the others all."""
+    masks = torch.ones(batch, 1, 8, 8, dtype=F64)
+    masks[::2, ..., :4] = 0
+    return masks
+
+
+@pytest.mark.parametrize("loss", [DiscrepancyPrinciple(), HeldOut(0.5), HeldOut(0.25, axes=(-1, -2))])
+def test_losses_of_a_batch_whose_masks_differ(loss):
+    """Each is that of the image by itself, whose data are kept back and counted."""
+    masks, x = half_and_all(), torch.randn(2, 1, 8, 8, dtype=C128, generator=torch.Generator().manual_seed(5))
+    case = known(C128, CartesianMRI(masks), 2)
+    both = loss.pose(case)
+    for i in range(2):
+        own = loss.pose(Known(case.y[i : i + 1], CartesianMRI(masks[i, 0]), case.noise_std))
+        assert_close(both.y[i : i + 1], own.y)
+        assert_close(both.physics.A(x)[i : i + 1], own.physics.A(x[i : i + 1]))
+        assert_close(both.measure(x)[i : i + 1], own.measure(x[i : i + 1]))
+        assert both.measure.smoothness >= own.measure.smoothness * (1 - 1e-2)
+
+
+@pytest.mark.parametrize("loss", [SURE(), ProjectedSURE()])
+@pytest.mark.parametrize("each", ["mask", "maps"])
+def test_stein_estimates_of_a_batch_whose_operators_differ(loss, each):
+    """Their means are those of the errors of each kind of image."""
+    count = 2000
+    if each == "mask":
+        physics = CartesianMRI(half_and_all(count))
+    else:
+        maps = torch.randn(2, 1, 8, 8, dtype=C128, generator=torch.Generator().manual_seed(6)).sgn()
+        physics = CartesianMRI(half_and_all(2)[0, 0], maps.repeat(count // 2, 1, 1, 1))
+    case = known(C128, physics, count)
+    posed, found = estimate(loss, case)
+
+    def reconstruct(y, physics):
+        return physics.A_adjoint(y) / 1.4
+
+    missed = reconstruct(case.y, physics) - case.truth
+    error = physics.A(missed).abs().square().flatten(1).sum(1)
+    error = error / ((case.y != 0).flatten(1).sum(1) if type(loss) is SURE else 64)
+    difference = found(lambda y: reconstruct(y, posed.physics)) - error
+    assert agrees(difference[::2]) and agrees(difference[1::2])
+
+
 def test_data_kept_back_are_predicted():
     """The mean of the loss is the prediction error plus the noise's variance, reconstructed from the others alone."""
     physics = CartesianMRI(torch.ones(8, 8, dtype=F64))
