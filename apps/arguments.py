@@ -30,6 +30,10 @@ _typehints = getattr(jsonargparse, "_typehints", None)
 if hasattr(_typehints, "get_all_subclass_paths"):
     _typehints.get_all_subclass_paths = functools.cache(_typehints.get_all_subclass_paths)
 
+_load = jsonargparse.get_loader("yaml")
+# An argument of a class within a class is handed on as text, in which null has become None.
+jsonargparse.set_loader("yaml", lambda text: None if text == "None" else _load(text), (yaml.YAMLError,))
+
 
 def new_parser(verb: str, about: str) -> ArgumentParser:
     """A parser that raises instead of exiting and knows ``--config``."""

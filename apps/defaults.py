@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from .. import operators
 from ..datasets import InputError
 from ..datasets.hdf5 import reading, text
 from ..priors.weights_file import SUFFIX, read_description, shipped
@@ -130,7 +131,9 @@ def trained_preset(operator: str, weights: str) -> dict[str, Any]:
     """
     own = preset_path(operator, PRESETS / "trained")
     if not own.exists():
-        example = f"--prior Denoiser --prior.denoiser {weights} --prior.sigma null --solver HalfQuadratic"
+        lifted = getattr(getattr(operators, operator, None), "complex_data", False)
+        outer, inner = ("--prior Magnitude ", "--prior.prior") if lifted else ("", "--prior")
+        example = f"{outer}{inner} Denoiser {inner}.denoiser {weights} {inner}.sigma null --solver HalfQuadratic"
         raise UsageError(
             f"--prior: found weights, {weights!r}, for which {operator} has no method; expected a class: {example}, "
             "for weights of many levels and images in the units that they were trained in"

@@ -146,7 +146,8 @@ class SURE(UpperLoss):
         return Posed(y, physics, Measure(loss, 2 * images / float(samples.min()) * norm, True))
 
     def _directions(self, known: Known) -> list[Tensor]:
-        return [direction * _measured(known) for direction in probes(known.y, self.probes, self.seed)]
+        taken = _measured(known)
+        return [taken * direction for direction in probes(known.y, self.probes, self.seed)]
 
     def _changed(self, known: Known, directions: Sequence[Tensor], step: Tensor) -> tuple[Tensor, LinearPhysics]:
         """The data, and after them those changed along each direction; and the operator of all of these."""

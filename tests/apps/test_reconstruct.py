@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from resolvent.apps import reconstruct
-from resolvent.apps.cli import INPUT, INTERRUPTED, TERMINATED, USAGE, main
+from resolvent.apps.cli import INPUT, INTERRUPTED, TERMINATED, USAGE, UsageError, main
+from resolvent.apps.defaults import trained_preset
 from resolvent.datasets import load_measurement, load_result, save_measurement, save_result
-from resolvent.operators import SPEED_OF_LIGHT, Blur, Dense, Exposure, NearFieldMIMO, Restricted, Scaled
+from resolvent.operators import SPEED_OF_LIGHT, Blur, CartesianMRI, Dense, Exposure, NearFieldMIMO, Restricted, Scaled
 from resolvent.priors.weights_file import shipped
 from resolvent.recon import BackProjection, MomentMatching
 
@@ -150,6 +151,21 @@ def test_weights_where_no_method_takes_them(tmp_path, capsys):
     assert main([*argv, "--prior", "image-denoiser"]) == 2
     assert "found weights, 'image-denoiser', for which Dense has no method" in capsys.readouterr().err
     assert main([*argv, "--prior", "nowhere.safetensors"]) == 2
+
+
+@pytest.mark.parametrize("physics", [Blur(torch.ones(1, 1), (1, 16, 16)), CartesianMRI(torch.ones(16, 16))])
+def test_the_method_that_is_proposed_for_weights_is_one(tmp_path, capsys, physics, monkeypatch):
+    """Word for word, for real and for complex images, a null in a class within a class among them."""
+    monkeypatch.setattr("resolvent.apps.defaults.PRESETS", tmp_path)
+    y = physics.A(torch.rand(1, 1, 16, 16).to(torch.complex64 if physics.complex_data else torch.float32))
+    save_measurement(tmp_path / "y.h5", y, physics, noise_std=0.1)
+    with pytest.raises(UsageError) as refusal:
+        trained_preset(type(physics).__name__, "image-denoiser")
+    monkeypatch.undo()
+    words = str(refusal.value).partition("expected a class: ")[2].partition(",")[0].split()
+    assert ("Magnitude" in words) == physics.complex_data and "null" in words
+    argv = ["reconstruct", str(tmp_path / "y.h5"), *words, "--report", "false", "--out", str(tmp_path / "x.h5")]
+    assert main(argv) == 0, capsys.readouterr().err
 
 
 def test_an_argument_that_is_none_stays_none(photograph, tmp_path):
