@@ -18,7 +18,7 @@ from ..operators import Operator, Restricted
 from ..priors import Diffusion
 from ..recon import Acquisition, ActiveSampling, Problem, Sampler, Score, Solution
 from ..recon.orders import Order
-from .arguments import instantiate, new_parser, parse, plain
+from .arguments import instantiate, keep_apart, new_parser, parse, plain
 from .cli import UsageError
 from .method import in_precision_of, refusals
 from .progress import Reporter
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
     made, source = instantiate(parser, config), Path(config.file)
     with refusals():
         made.sampler(made.prior)
+    keep_apart(config.out, [source])
     job = Job(source, Path(config.out), settings, choose_device(config.device), digest_of(source))
     reporter = Reporter(as_json=config.json, verb="acquire")
     if finished(job, config.overwrite):

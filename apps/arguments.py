@@ -57,8 +57,10 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     if config.get("files") == []:
         config.files = list(listed_files(argv))
     for name, value in vars(config.as_flat()).items():
-        if name.rpartition(".")[2] == "seed" and isinstance(value, int):
-            check_seed(value)
+        check_value(name, value)
+    for name, value in vars(config).items():
+        if value == "" != parser.get_default(name):
+            raise UsageError(f"--{name}: found '', expected a value")
     return config
 
 
@@ -114,6 +116,17 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
             if isinstance(cause, InputError | WeightsError):
                 raise InputError(str(cause)) from error
         raise UsageError(brief(error)) from error
+
+
+def check_value(name: str, value: Any) -> None:
+    """Refuse what no option of this name can be.
+
+    :raises UsageError: naming it.
+    """
+    if name == "checkpoint_every" and not value >= 0:
+        raise UsageError(f"--{name}: found {value:g}, expected seconds, not below 0")
+    if name.rpartition(".")[2] == "seed" and isinstance(value, int):
+        check_seed(value)
 
 
 def check_seed(seed: int) -> None:

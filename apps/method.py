@@ -71,6 +71,7 @@ def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[
     """The solver class with its arguments, and the prior; refuses what their constructors refuse.
 
     :raises UsageError: if the settings do not make a solver.
+    :raises InputError: if there is no file of tensors where one is named.
     """
     refuse_no_solver(settings)
     chosen = instantiate(parser, parser.parse_object({"files": [], **copy.deepcopy(settings)}))
@@ -85,6 +86,8 @@ def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[
     try:
         prior = with_tensors(chosen.prior, settings.get("parameters"))
         chosen.solver(prior)
+    except InputError:
+        raise
     except (TypeError, ValueError) as error:
         raise UsageError(brief(error)) from error
     return chosen.solver, prior
@@ -123,14 +126,16 @@ def refuse_no_solver(settings: dict[str, Any]) -> None:
 def with_tensors(prior: Prior | None, path: str | None) -> Prior | None:
     """The prior with the tensors of a file in place of its own of those names.
 
-    :raises ValueError: if the file cannot be read, or does not fit.
+    :raises InputError: if the file cannot be read.
+    :raises ValueError: if it does not fit.
     """
     if path is None:
         return prior
     try:
         tensors, _ = load_tensors(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"--parameters: found {path!r} ({error}), expected a file of tensors") from error
+        reason = str(error).removesuffix(f": {path}")
+        raise InputError(f"--parameters: found {path!r} ({reason}), expected a file of tensors") from error
     for name, tensor in tensors.items():
         own = Parameters({"prior": prior}, [name]).values()[name]
         if own.shape != tensor.shape:

@@ -31,7 +31,7 @@ from ..operators import Operator
 from ..operators.files import remove_partials
 from ..operators.norm import TINY, norms
 from ..recon import Diverged, Migration, Problem, Sampler, Solution, Solver, data_residual, objective
-from .arguments import new_parser, parse
+from .arguments import keep_apart, new_parser, parse
 from .cli import NumericalFailure, UsageError
 from .defaults import modality, understood
 from .first_image import first_image, named
@@ -167,6 +167,8 @@ def plan(parser: ArgumentParser, config: Namespace, options: list[str]) -> list[
     targets = [out if single else out / f"{s.stem}.h5" for s in sources]
     if len(set(targets)) < len(targets):
         raise UsageError("files: two inputs have the same name, expected different names in one --out folder")
+    for target in targets:
+        keep_apart(target, sources)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     jobs = [Job(s, t, settings | named(config.start, s), device) for s, t in zip(sources, targets, strict=True)]
     return jobs[rank::world]

@@ -70,13 +70,16 @@ def default_path(sources: Sequence[Path]) -> Path:
 
 
 def check_place(out: Path, sources: Sequence[Path]) -> None:
-    """Refuse to write over a folder or over what is reported."""
+    """Refuse to write over a folder or over what is reported, or another kind of file."""
     from ..datasets import InputError
     from .arguments import keep_apart
+    from .cli import UsageError
 
     if out.is_dir():
         raise InputError(f"{out}: found a folder, expected the name of an HTML file")
     keep_apart(out, sources)
+    if out.suffix.lower() not in ("", ".html", ".htm"):
+        raise UsageError(f"--out: found {out}, expected the name of an HTML file; `resolvent export` makes pictures")
 
 
 def distinct_names(sources: Sequence[Path]) -> list[str]:

@@ -317,7 +317,9 @@ def test_nothing_is_written_over_what_is_read(good, tmp_path, capsys):
     shutil.copy(good, scan)
     np.save(kspace, np.ones((32, 32), np.complex64))
     before = scan.read_bytes(), kspace.read_bytes()
-    fails(["reconstruct", str(scan), "--out", str(scan), "--overwrite", "true"], INPUT, capsys, scan, "no whole result")
+    over = ["--overwrite", "true"]
+    fails(["reconstruct", str(scan), "--out", str(scan), *over], INPUT, capsys, scan, "one of the files that are read")
+    fails(["reconstruct", str(good), "--out", str(scan), *over], INPUT, capsys, scan, "no whole result")
     fails(["export", str(scan), "--out", str(scan)], INPUT, capsys, scan, "one of the files that are read")
     fails(["import", "mri", str(kspace), "--out", str(tmp_path / "." / "kspace.npy")], INPUT, capsys, "kspace.npy")
     assert (scan.read_bytes(), kspace.read_bytes()) == before

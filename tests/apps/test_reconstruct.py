@@ -168,6 +168,37 @@ def test_the_method_that_is_proposed_for_weights_is_one(tmp_path, capsys, physic
     assert main(argv) == 0, capsys.readouterr().err
 
 
+REFUSED = {
+    "out, the input": (["reconstruct", "y.h5", "--out", "y.h5"], INPUT, "y.h5: found one of the files that are read"),
+    "out, the input's folder": (["reconstruct", "y.h5", "--out", "."], INPUT, "y.h5: found one of the files"),
+    "acquire, the input": (
+        ["acquire", "y.h5", "--out", "y.h5", "--prior", "DenoiserDiffusion", "--prior.denoiser", "brain-score",
+         "--sampler", "DPS", "--score", "PairwiseEntropy", "--score.std", "1"], INPUT,
+        "y.h5: found one of the files that are read"),
+    "no out": (["reconstruct", "y.h5", "--out", ""], USAGE, "--out: found ''"),
+    "no start": (["reconstruct", "y.h5", "--out", "x.h5", "--start="], USAGE, "--start: found ''"),
+    "no kernel": (["simulate", "blur", "--kernel", "", "--out", "x.h5"], USAGE, "--kernel: found ''"),
+    "no file of parameters": (
+        ["reconstruct", "y.h5", "--out", "x.h5", "--parameters", "no"], INPUT,
+        "--parameters: found 'no' (No such file or directory), expected a file of tensors"),
+    "time": (["reconstruct", "y.h5", "--out", "x.h5", "--checkpoint_every=-5"], USAGE, "--checkpoint_every: found -5"),
+    "no time": (["reconstruct", "y.h5", "--out", "x.h5", "--checkpoint_every", "nan"], USAGE, "--checkpoint_every"),
+    "page": (["report", "x.h5", "--out", "x.png"], USAGE, "--out: found x.png, expected the name of an HTML file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("argv", "code", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused(tmp_path, monkeypatch, capsys, argv, code, message):
+    """In one line that says what is wrong; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    save_measurement(Path("y.h5"), torch.rand(1, 1, 16, 16), Blur(torch.ones(1, 1), (1, 16, 16)), noise_std=0.1)
+    before = Path("y.h5").read_bytes()
+    assert main(argv) == code
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert Path("y.h5").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["y.h5"]
+
+
 def test_an_argument_that_is_none_stays_none(photograph, tmp_path):
     """Not the constructor's default, which is another noise level."""
     argv = ["reconstruct", str(photograph), "--report", "false", "--out"]
