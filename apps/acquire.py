@@ -115,11 +115,12 @@ def fully_sampled(path: Path, config: Namespace) -> Measurement:
     m = load_measurement(path)
     if not 0 <= config.index < len(m.y):
         raise UsageError(f"--index: found {config.index}, expected from 0 to {len(m.y) - 1}, the images of {path}")
-    missing = float((next(iter(m.physics.groups().values())) < 0).double().mean())
+    physics = m.physics.of_images(torch.tensor([config.index]), len(m.y))
+    missing = float((next(iter(physics.groups().values())) < 0).double().mean())
     if missing:
         raise InputError(f"{path}: found {1 - missing:.0%} of the data measured, expected all: a fully sampled file")
     one = slice(config.index, config.index + 1)
-    return replace(m, y=m.y[one], truth=None if m.truth is None else m.truth[one])
+    return replace(m, y=m.y[one], physics=physics, truth=None if m.truth is None else m.truth[one])
 
 
 def chosen_groups(physics: Operator, name: str | None) -> tuple[str, Tensor]:

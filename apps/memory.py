@@ -9,15 +9,16 @@ from __future__ import annotations
 import ctypes
 import platform
 
-#: The numbers of ``malloc.h``, and the bytes from which an array is taken from the system by itself, and from which
-#: what is free is given back.
+#: The numbers of ``malloc.h``, and the bytes from which an array is taken from the system by itself (the most that
+#: glibc before 2.35 takes, and for later ones), and from which what is free at the end of the heap is given back.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-BY_ITSELF, FREE = 2**28, 2**30
+BY_ITSELF, FREE = (2**25, 2**28), 2**30
 
 
 def keep_memory() -> bool:
-    """Keep what is freed, up to 1 GiB, for the next arrays; whether the C library can."""
+    """Keep what is freed, at the end of the heap up to 1 GiB, for the next arrays; whether the C library can."""
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    return bool(library.mallopt(M_MMAP_THRESHOLD, BY_ITSELF)) and bool(library.mallopt(M_TRIM_THRESHOLD, FREE))
+    taken = [library.mallopt(M_MMAP_THRESHOLD, size) for size in BY_ITSELF]
+    return bool(library.mallopt(M_TRIM_THRESHOLD, FREE)) and any(taken)

@@ -15,7 +15,10 @@ from ..operators import CartesianMRI, cartesian_lines, poisson_disc
 from .cli import UsageError
 from .simulate import add_noise, at_least_one
 
-MASKS = {"lines": cartesian_lines, "poisson": poisson_disc}
+MASKS = {
+    "lines": cartesian_lines,
+    "poisson": lambda shape, acceleration, seed: poisson_disc(shape, acceleration, seed, min(24, shape[-1] // 4)),
+}
 
 
 def main(

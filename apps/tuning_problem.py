@@ -200,7 +200,7 @@ def part_of(scan: Scan, tuned: Tuned, loss: UpperLoss, theta: Tensor) -> Part:
     if not 0 < unit < float("inf"):
         raise InputError(f"{scan.path}: found data of norm {unit:g}, expected some that are not zero")
     if tuned.smooth:
-        least = tuned.least_eigenvalue if posed.physics is m.physics else 0.0  # of another operator nothing is known
+        least = 0.0 if posed.partial else tuned.least_eigenvalue
         lower = ScaledReconstruction(tuned, problem, strength, least)
         return Part(lower, posed.measure, unit, lower.start())
     fixed = FixedPoint(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
 from .operator import Operator
+from .substitute import substitute
 
 
 class Around(Operator):
@@ -29,6 +30,11 @@ class Around(Operator):
         """Of this operator and of the one inside."""
         super().update_parameters(**parameters)
         self.physics.update_parameters(**parameters)
+
+    def of_images(self, which: Tensor, batch: int) -> Self:
+        """Likewise."""
+        twin, inner = super().of_images(which, batch), self.physics.of_images(which, batch)
+        return twin if inner is self.physics else substitute(twin, "physics", inner)
 
     @property
     def innermost(self) -> Operator:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
-from deepinv.physics import GaussianNoise, LinearPhysics, ZeroNoise
+from deepinv.physics import GaussianNoise, LinearPhysics, Physics, ZeroNoise
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
+
+from .substitute import substitute
 
 Map = Callable[[Tensor], Tensor]
 
@@ -107,14 +109,20 @@ class Operator(LinearPhysics):
         """Names of what of the geometry has one entry for each image of a batch; those are of its length."""
         return ()
 
-    def of_images(self, which: Tensor) -> Self:
-        """The operator of the images ``which`` of a batch, numbers ``(n,)``; itself if all images share one."""
-        noise = _noise_of(self.noise_model, which)
-        own = self.geometry()
-        theirs = {k: v.of_images(which) if isinstance(v, Operator) else v for k, v in own.items()}
-        theirs |= {name: own[name][which.to(own[name].device)] for name in self.one_per_image()}
-        same = noise is self.noise_model and all(theirs[name] is own[name] for name in own)
-        return self if same else type(self)(**theirs, noise_model=noise)
+    def of_images(self, which: Tensor, batch: int) -> Self:
+        """The operator of the images ``which`` of a ``batch``, numbers ``(n,)``; itself if all images share one.
+
+        :raises ValueError: if what is one per image is that of another batch.
+        """
+        twin = with_levels_of(self, which, batch)
+        if twin is not self:
+            twin._tables = dict(self._tables)
+        for name in self.one_per_image():
+            own = getattr(self, name)
+            if len(own) != batch:
+                raise ValueError(f"{name}: found {len(own)} for {batch} images, expected one for each")
+            twin = substitute(twin, name, own[which.to(own.device)])
+        return twin
 
     @property
     def innermost(self) -> Operator:
@@ -182,11 +190,10 @@ class Operator(LinearPhysics):
         return None
 
     def _squares(self, weights: Tensor | None) -> Tensor:
-        """Those of the weights of :meth:`column_norms`, ``(*data_shape)`` or one set per image, float64."""
+        """Those of the weights of :meth:`column_norms`, ``(*data_shape)`` float64."""
         device = next((b.device for b in self.buffers()), None)
         weights = torch.ones(()) if weights is None else weights
-        squares = weights.to(device, torch.float64).square()
-        return squares.expand(*squares.shape[: -len(self.data_shape)], *self.data_shape)
+        return weights.to(device, torch.float64).square().expand(self.data_shape)
 
     def estimate_noise(self, y: Tensor) -> Tensor | None:
         """Standard deviation of the noise in data that state none, per image ``(B,)``, if the operator can tell.
@@ -283,10 +290,26 @@ def _values(module: torch.nn.Module) -> tuple[Any, ...]:
     return (*module._parameters.values(), *module._buffers.values(), *module.__dict__.values())
 
 
-def _noise_of(model: Any, which: Tensor) -> Any:
-    """The noise of the images ``which``, where each has a level of its own."""
-    levels = model.sigma if isinstance(model, GaussianNoise) else torch.zeros(1)
-    return GaussianNoise(levels.flatten()[which.to(levels.device)]) if levels.numel() > 1 else model
+P = TypeVar("P", bound=Physics)
+
+
+def of_images(physics: P, which: Tensor, batch: int) -> P:
+    """:meth:`Operator.of_images` of any physics; of others than ours only noise levels may be one per image."""
+    return physics.of_images(which, batch) if isinstance(physics, Operator) else with_levels_of(physics, which, batch)
+
+
+def with_levels_of(physics: P, which: Tensor, batch: int) -> P:
+    """The physics with the noise levels of the images ``which``; itself if all images share one.
+
+    :raises ValueError: for levels of another batch.
+    """
+    model = getattr(physics, "noise_model", None)
+    levels = model.sigma.flatten() if isinstance(model, GaussianNoise) else torch.zeros(1)
+    if len(levels) == 1:
+        return physics
+    if len(levels) != batch:
+        raise ValueError(f"noise_std: found {len(levels)} levels for {batch} images, expected one, or one for each")
+    return substitute(physics, "noise_model", GaussianNoise(levels[which.to(levels.device)]))
 
 
 def _is_learned(value: object) -> bool:

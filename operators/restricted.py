@@ -43,7 +43,12 @@ class Restricted(Around):
 
     def column_norms(self, weights: Tensor | None = None) -> Tensor | None:
         keep = self.keep.to(torch.float64)
-        return self.physics.column_norms(keep if weights is None else keep * weights.to(keep.device))
+        kept = keep if weights is None else keep * weights.to(keep.device)
+        if kept.ndim <= len(self.data_shape):
+            return self.physics.column_norms(kept)
+        each = [self.physics.of_images(torch.tensor([i]), len(kept)).column_norms(own) for i, own in enumerate(kept)]
+        known = [norms.reshape(self.image_shape) for norms in each if norms is not None]
+        return torch.stack(known) if known else None
 
     def estimate_noise(self, y: Tensor) -> Tensor | None:
         """The operator's own, of the data that are kept."""

@@ -48,7 +48,7 @@ class Problem:
         """The noise level that the operator's noise model states, ``(1,)`` or of each image; shot noise has none."""
         model = getattr(self.physics, "noise_model", None)
         sigma = None if hasattr(model, "gain") else getattr(model, "sigma", None)
-        return None if sigma is None else torch.as_tensor(sigma).flatten()
+        return None if sigma is None or not bool((levels := torch.as_tensor(sigma).flatten()).any()) else levels
 
     @cached_property
     def samples(self) -> Tensor:
@@ -134,7 +134,9 @@ def measured(physics: LinearPhysics, like: Tensor) -> Tensor:
 
 def one_or_each(values: Tensor, x: Tensor) -> float | Tensor:
     """Numbers ``(B,)`` to multiply ``x``: one, where it is that of all; else ``(B, 1, ...)`` as precise as ``x``."""
-    return float(values[0]) if bool((values == values[0]).all()) else per_image(values.to(x.real), x)
+    if values.ndim and not values.requires_grad and bool((values == values[0]).all()):
+        return float(values[0])
+    return per_image(values.to(x.real), x) if values.ndim else values
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

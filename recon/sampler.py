@@ -18,7 +18,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Generator, Tensor
 
-from ..operators import Operator
+from ..operators.operator import of_images
 from ..priors import Diffusion
 from ..priors.schedule import noise_like
 from .linear import data_prox
@@ -164,7 +164,7 @@ class Sampler(Solver):
         if samples < 1:
             raise ValueError(f"samples: found {samples}, expected at least 1")
         which = torch.arange(len(y)).repeat_interleave(samples)
-        physics = physics.of_images(which) if isinstance(physics, Operator) else physics
+        physics = of_images(physics, which, len(y))
         repeated = y.repeat_interleave(samples, 0)
         problem = Problem(repeated, physics, self.priors)
         start = None if x0 is None else x0.repeat_interleave(samples, 0)

@@ -24,18 +24,18 @@ from .problem import per_image
 
 
 @torch.no_grad()
-def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | None = None) -> Tensor:
+def universal_threshold(physics: LinearPhysics, y: Tensor, noise_std: float | Tensor | None = None) -> Tensor:
     """The threshold at each voxel, ``(B, C, *spatial)`` real, in the units of ``A^H y``.
 
     A voxel that no datum sees has the largest of its image: a prior that ties neighbours together fills it in.
 
-    :param noise_std: standard deviation of one sample, of a complex one in total; estimated from each image's own data
-        if None.
+    :param noise_std: standard deviation of one sample, of a complex one in total, of all images or each ``(B,)``;
+        estimated from each image's own data if None.
     """
     focused = physics.A_adjoint(y)
     columns = _column_norms(physics, focused).expand(focused.shape)
     seen = columns > 0
-    sigma = columns.new_full((len(y),), noise_std or 0.0)
+    sigma = torch.as_tensor(0.0 if noise_std is None else noise_std).to(columns).expand(len(y))
     if noise_std is None:
         own, focus = _estimated(physics, y), deviation(torch.where(seen, focused / columns, torch.nan))
         sigma = focus if own is None else torch.where(own > 0, own, focus)

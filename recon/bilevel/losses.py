@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, avg_pool3d
 
 from ...operators import Operator, Restricted, squared_norm
+from ...operators.operator import of_images
 from ..linear import conjugate_gradient
 from ..problem import inner, measured, norms, per_image
 
@@ -63,11 +64,15 @@ class Measure:
 
 
 class Posed(NamedTuple):
-    """The data of the images to reconstruct, maybe more than B of them, and the measure of those images."""
+    """The data of the images to reconstruct, maybe more than B of them, and the measure of those images.
+
+    :param partial: whether the operator measures less than the known one, whose eigenvalues are then not its.
+    """
 
     y: Tensor
     physics: LinearPhysics
     measure: Measure
+    partial: bool = False
 
 
 class UpperLoss(ABC):
@@ -154,7 +159,7 @@ class SURE(UpperLoss):
         y, physics, step = known.y, known.physics, per_image(step, known.y)
         which = torch.arange(len(y)).repeat(1 + len(directions))
         stacked = torch.cat([y, *(y + step * b for b in directions)])
-        return stacked, physics.of_images(which) if isinstance(physics, Operator) else physics
+        return stacked, of_images(physics, which, len(y))
 
 
 class ProjectedSURE(SURE):
@@ -267,7 +272,7 @@ class HeldOut(UpperLoss):
             return _square(held.A(x) - target) / count
 
         bend = 2 * squared_norm(held, known.physics.A_adjoint(known.y)) / float(count.min())
-        return Posed((taken - back) * known.y, rest, Measure(loss, bend, True))
+        return Posed((taken - back) * known.y, rest, Measure(loss, bend, True), partial=True)
 
     def kept_back(self, taken: Tensor) -> Tensor:
         """1 for what is kept back of an image's data ``taken``, alike along the other axes."""
@@ -324,8 +329,14 @@ def _measured(known: Known) -> Tensor:
 
 
 def _samples(known: Known) -> Tensor:
-    """How many data are measured, per image ``(B,)``."""
-    return _measured(known).flatten(1).sum(1).expand(len(known.y))
+    """How many data are measured, per image ``(B,)``.
+
+    :raises ValueError: if there are none of an image.
+    """
+    samples = _measured(known).flatten(1).sum(1).expand(len(known.y))
+    if not bool((samples > 0).all()):
+        raise ValueError("data: found an image of which nothing is measured, expected some of each")
+    return samples
 
 
 def _truth(loss: UpperLoss, known: Known) -> Tensor:

@@ -194,6 +194,21 @@ def test_pixels_in_double_precision(folder, tmp_path):
     assert result.record["groups"] == "data" and int(result.mask.sum()) == 5
 
 
+def test_an_image_whose_coils_are_its_own(folder, tmp_path):
+    """One of several with coil maps of their own is scanned as it is by itself."""
+    truth = smooth().sample(2, torch.Generator().manual_seed(0)).to(torch.complex64)
+    maps = torch.randn(2, 3, ROWS, COLUMNS, generator=torch.Generator().manual_seed(1), dtype=torch.complex64)
+    full = torch.ones(ROWS, COLUMNS)
+    both, alone = CartesianMRI(full, maps), CartesianMRI(full, maps[1])
+    save_measurement(tmp_path / "both.h5", both.A(truth), both, truth, noise_std=0.05)
+    save_measurement(tmp_path / "alone.h5", alone.A(truth[1:]), alone, truth[1:], noise_std=0.05)
+    argv = ["--budget", "5", "--sampler.cg_iterations", "5"]
+    assert run(tmp_path, tmp_path / "b.h5", *argv, "--index", "1", name="both.h5", steps=8) == 0
+    assert run(tmp_path, tmp_path / "a.h5", *argv, name="alone.h5", steps=8) == 0
+    found, expected = load_result(tmp_path / "b.h5"), load_result(tmp_path / "a.h5")
+    assert torch.allclose(found.image, expected.image, atol=1e-4) and torch.equal(found.mask, expected.mask)
+
+
 REFUSED = {
     "budget": (["--budget", "13"], USAGE, "budget: found 13, expected from 1 to 12, the number of groups"),
     "groups": (["--groups", "rows"], USAGE, "--groups: found 'rows', expected one of columns of CartesianMRI"),

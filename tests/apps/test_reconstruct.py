@@ -40,6 +40,15 @@ def test_the_same_seed_simulates_the_same_file(scene, tmp_path):
     assert torch.equal(y, y_again) and not torch.equal(y, y_other)
 
 
+@pytest.mark.parametrize("size", [32, 48, 100])
+def test_a_small_scan_has_a_small_block_for_calibration(tmp_path, size):
+    out = tmp_path / "scan.h5"
+    assert main(["simulate", "mri", "--size", str(size), "--mask", "poisson", "--out", str(out)]) == 0
+    mask, side = load_measurement(out).physics.mask, min(24, size // 4)
+    assert int(mask.sum()) == size**2 // 4
+    assert bool(mask[size // 2 - side // 2 :, size // 2 - side // 2 :][:side, :side].all())
+
+
 def test_the_simulated_noise_has_the_stated_level(scene):
     m = load_measurement(scene)
     clean = m.physics.A(m.truth)

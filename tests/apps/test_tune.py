@@ -236,6 +236,17 @@ def test_a_solver_s_own_number(tmp_path, box):
     assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
 
 
+def test_a_bound_holds_for_copies_of_images_with_operators_of_their_own(tmp_path):
+    """SURE asks for each image again: its coil map with it, and the eigenvalues that were stated."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 1, 8, 8, generator=generator, dtype=torch.complex64).sgn()
+    x, physics = torch.zeros(2, *SHAPE, dtype=torch.complex64), CartesianMRI(torch.ones(8, 8), maps)
+    x[..., 2:6, 2:6] = 1
+    y = physics.A(x) + 0.1 * torch.randn(2, 1, 8, 8, generator=generator, dtype=torch.complex64)
+    save_measurement(tmp_path / "each.h5", y, physics, x, 0.1)
+    tuned(command([str(tmp_path / "each.h5")], tmp_path / "out", "--loss", "SURE", steps=2), tmp_path / "out")
+
+
 def test_tensors_go_to_a_file_that_reconstruct_takes(tmp_path, box):
     experts = ["--prior", "FieldsOfExperts", "--prior.kernel", "3", "--prior.nu", "0.1", "--prior.weight", "0.3",
                "--solver", "ConjugateGradient", "--strength", "0.1", "--least_eigenvalue", "1"]  # fmt: skip

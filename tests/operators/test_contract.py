@@ -248,7 +248,18 @@ def test_takes_other_tensors_of_its_geometry(physics):
 
 
 def test_images_of_a_batch_have_the_operator_itself(physics):
-    assert physics.of_images(torch.tensor([1, 0, 1])) is physics
+    assert physics.of_images(torch.tensor([1, 0, 1]), 2) is physics
+
+
+def test_column_norms_of_weights_for_each_image(physics):
+    """Restricted to other data for each image it has each image's norms."""
+    keep = (data(physics).real > 0).to(F64)
+    norms = Restricted(physics, keep).column_norms()
+    if physics.column_norms() is None:
+        assert norms is None
+    else:
+        alone = [Restricted(physics, own).column_norms().reshape(physics.image_shape) for own in keep]
+        assert_close(norms, torch.stack(alone), check_dtype=False)
 
 
 def test_norm_is_the_largest_singular_value(physics):
@@ -290,13 +301,25 @@ def mask_of_all():
 def test_images_of_a_batch_have_each_their_own_operator(make):
     """Of any images of the batch, again or in another order, the data, back-projections and levels are their own."""
     physics, which = make(), torch.tensor([1, 0, 0, 1, 1])
-    x, y, theirs = image(physics), data(physics), physics.of_images(which)
+    x, y, theirs = image(physics), data(physics), physics.of_images(which, 2)
     close(theirs.A(x[which]), physics.A(x)[which])
     close(theirs.A_adjoint(y[which]), physics.A_adjoint(y)[which])
     close(theirs.back_project(y[which]), physics.back_project(y)[which])
     norms = physics.column_norms()
     close(theirs.column_norms(), norms[which] if norms.ndim > len(physics.image_shape) else norms)
     assert_close(Problem(y[which], theirs).noise_level(None), Problem(y, physics).noise_level(None)[which])
+    with pytest.raises(ValueError, match=r"2 (levels )?for 3 images"):
+        physics.of_images(which, 3)
+
+
+def test_noise_of_each_image_leaves_the_tables_of_an_operator():
+    physics = radar(cache_dir=None, noise_model=GaussianNoise(torch.tensor([0.1, 0.2])))
+    x = image(physics)
+    expected, tables = physics.A(x), physics._tables
+    theirs = physics.of_images(torch.tensor([1, 1, 0]), 2)
+    assert tables and theirs._tables == tables and theirs.noise_model.sigma.tolist() == pytest.approx([0.2, 0.2, 0.1])
+    close(theirs.A(x), expected)
+    assert physics.noise_model.sigma.tolist() == pytest.approx([0.1, 0.2])
 
 
 def test_a_factor_changes_nothing_but_the_scale(physics):

@@ -513,11 +513,15 @@ def test_samples_of_images_whose_operators_differ(monkeypatch, make):
         assert_close(both[i : i + 1], alone, rtol=1e-6, atol=1e-8)
 
 
-def test_samples_of_images_whose_noise_differs():
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["ours", "deepinv's"])
+def test_samples_of_images_whose_noise_differs(elsewhere):
     """All samples of an image have its level: their spread is that of the posterior with it."""
     prior, levels = gaussian(), (0.05, 2.0)
     y = dense().A(prior.sample(2, torch.Generator().manual_seed(3)))
-    physics = Dense(dense().matrix, SHAPE, noise_model=deepinv.physics.GaussianNoise(torch.tensor(levels)))
+    noise, ours = deepinv.physics.GaussianNoise(torch.tensor(levels)), dense()
+    physics = Dense(ours.matrix, SHAPE, noise_model=noise)
+    if elsewhere:
+        physics = deepinv.physics.LinearPhysics(A=ours.A, A_adjoint=ours.A_adjoint, noise_model=noise)
     found = MomentMatching(prior, 60).sample(y, physics, 400, torch.Generator().manual_seed(5)).std
     for std, level in zip(found, levels, strict=True):
         exact = posterior(prior, y[:1], dense(), level).moments()[1]

@@ -37,6 +37,7 @@ from resolvent.recon import (
     ProximalGradient,
     RelativeChange,
     objective,
+    universal_threshold,
 )
 from resolvent.recon.problem import norms
 
@@ -651,6 +652,15 @@ def test_noise_level_of_each_image(stated, images, expected):
     problem = Problem(torch.zeros(images, 1, 4, 4), physics)
     assert problem.noise_level().tolist() == pytest.approx(expected)
     assert problem.noise_level(7.0).tolist() == [7.0] * images
+
+
+def test_thresholds_of_a_noise_level_for_each_image():
+    physics, y = CartesianMRI(torch.ones(4, 4)), torch.zeros(2, 1, 4, 4, dtype=torch.complex64)
+    each = universal_threshold(physics, y, torch.tensor([0.1, 0.3]))
+    for own, level in zip(each, (0.1, 0.3), strict=True):
+        assert_close(own, universal_threshold(physics, y[:1], level)[0])
+    physics.set_noise_model(GaussianNoise(0.0))
+    assert Problem(y, physics).noise_std is None
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,14 @@ def test_losses_of_a_batch_whose_masks_differ(loss):
         assert both.measure.smoothness >= own.measure.smoothness * (1 - 1e-2)
 
 
+@pytest.mark.parametrize("loss", [SURE(), ProjectedSURE(), DiscrepancyPrinciple()])
+def test_an_image_of_which_nothing_is_measured_is_refused(loss):
+    masks = half_and_all()
+    masks[0] = 0
+    with pytest.raises(ValueError, match="found an image of which nothing is measured"):
+        loss.pose(known(C128, CartesianMRI(masks), 2))
+
+
 @pytest.mark.parametrize("loss", [SURE(), ProjectedSURE()])
 @pytest.mark.parametrize("each", ["mask", "maps"])
 def test_stein_estimates_of_a_batch_whose_operators_differ(loss, each):
