@@ -46,7 +46,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     """Parse, or raise :class:`UsageError` in one line."""
     try:
         refuse_aliases(argv)
-        config = parser.parse_args(argv)
+        config = parser.parse_args(with_classes(argv))
     except UnicodeError as error:
         raise UsageError(f"--config: found a file that is no text ({error}), expected YAML") from error
     except (ArgumentError, TypeError, ValueError) as error:
@@ -77,6 +77,33 @@ def listed_files(argv: list[str]) -> Iterator[str]:
             found = yaml.safe_load(Path(name).read_text())
             listed = found.get("files") if isinstance(found, dict) else None
             yield from (file for file in (listed if isinstance(listed, list) else []) if isinstance(file, str))
+
+
+def with_classes(argv: list[str]) -> list[str]:
+    """A command line whose configuration files, where need be, are written out, each class with its arguments.
+
+    The parser takes a class, or arguments by dots, but of both in one file it loses one.
+    """
+    written = list(argv)
+    for name in configuration_files(argv):
+        with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError):
+            found = yaml.safe_load(Path(name).read_text())
+            if isinstance(found, dict) and (joined := joined_classes(found)) != found:
+                text = yaml.safe_dump(joined, sort_keys=False)
+                written = [text if w == name else f"--config={text}" if w == f"--config={name}" else w for w in written]
+    return written
+
+
+def joined_classes(settings: dict[str, Any]) -> dict[str, Any]:
+    """``{X: Class, X.a: 1}`` as ``{X: {class_path: Class, init_args: {a: 1}}}``, likewise of classes within."""
+    joined = {}
+    for key, value in settings.items():
+        inner = {k.removeprefix(f"{key}."): v for k, v in settings.items() if str(k).startswith(f"{key}.")}
+        if any(str(key).startswith(f"{k}.") and isinstance(v, str) for k, v in settings.items()):
+            continue
+        named = isinstance(value, str) and inner
+        joined[key] = {"class_path": value, "init_args": joined_classes(inner)} if named else value
+    return joined
 
 
 def refuse_aliases(argv: list[str]) -> None:

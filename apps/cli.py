@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -83,7 +84,8 @@ def _dispatch(argv: list[str]) -> int:
         return OK
     if argv[0] not in VERBS:
         raise UsageError(f"verb: found {argv[0]!r}, expected one of {', '.join(VERBS)}")
-    with _signals({signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}):
+    with _signals({signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
         module = importlib.import_module(f".{VERBS[argv[0]][0]}", __package__)
         return module.main(argv[1:])
 

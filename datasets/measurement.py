@@ -65,12 +65,13 @@ def save_measurement(
     """Write a measurement file, whole or not at all.
 
     :param y: data ``(B, *physics.data_shape)`` (a missing batch axis is added).
+    :param noise_std: total standard deviation of one sample; that of the operator's Gaussian noise model if None.
     :raises InputError: if shapes, values or noise level do not fit, or the place cannot be written.
     """
     path = Path(path)
     y = _complex(path, _with_batch(path, "data", torch.as_tensor(y), physics.data_shape), physics)
     truth = None if truth is None else _with_batch(path, "truth", torch.as_tensor(truth), physics.image_shape)
-    noise_std = _noise_level(path, noise_std)
+    noise_std = _noise_level(path, _stated(path, physics) if noise_std is None else noise_std)
     try:
         note = json.dumps(dict(meta or {}))
     except (TypeError, ValueError) as error:
@@ -84,6 +85,15 @@ def save_measurement(
         _write_physics(file.create_group("physics"), physics)
         if truth is not None:
             file["truth"] = to_numpy(truth)
+
+
+def _stated(path: Path, physics: Operator) -> float | None:
+    """The level of the operator's Gaussian noise, if it has any."""
+    model = physics.noise_model
+    levels = model.sigma.flatten() if isinstance(model, GaussianNoise) else torch.zeros(1)
+    if len(levels.unique()) > 1:
+        raise InputError(f"{path}: found {len(levels)} noise levels, expected one; state it as noise_std")
+    return float(levels[0]) or None
 
 
 def load_measurement(path: str | os.PathLike[str]) -> Measurement:

@@ -186,6 +186,8 @@ class Blur(Convolution):
 
 def checked(kernel: Tensor, name: str, shape: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
     """The kernel as ``(1 or C, *spatial)`` and the shape as integers, or why they do not go together."""
+    if isinstance(kernel, str):
+        raise ValueError(f"kernel: found {kernel!r}, expected its values, an array")
     kernel, shape = torch.as_tensor(kernel), tuple(int(n) for n in shape)
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise ValueError(f"{name}: found {shape}, expected a channel and two or three spatial lengths")

@@ -4,13 +4,16 @@ Python blocks of a page share their names; of the shell blocks the lines that ca
 A block after the comment ``<!-- not run -->`` is left out.
 """
 
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from resolvent import operators
 from resolvent.apps.cli import main
+from resolvent.operators import Operator
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -49,3 +52,13 @@ def test_links_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
     local = [t for t in targets if not re.match(r"[a-z]+:", t)]
     assert [t for t in local if not (page.parent / t).exists()] == []
+
+
+STORED = [c for c in vars(operators).values() if isinstance(c, type) and issubclass(c, Operator) and c is not Operator]
+
+
+@pytest.mark.parametrize("kind", STORED)
+def test_the_format_of_files_describes_every_operator(kind):
+    """By its name and the names of its arguments, so that other languages can write its measurements."""
+    described = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "measurement-format.md").read_text()))
+    assert {kind.__name__, *inspect.signature(kind).parameters} - {"kwargs", "cache_dir"} <= described

@@ -154,6 +154,34 @@ def test_a_denoiser_of_gray_pictures_takes_colours_one_by_one(tmp_path):
     assert torch.allclose(colour, torch.cat(grays, 1), atol=1e-4)
 
 
+CONFIGURED = {
+    "prior": ["prior: TV", "prior.weight: 0.7"],
+    "solver": ["solver: ADMM", "solver.max_iter: 7"],
+    "class within a class": [
+        "prior: Magnitude", "prior.prior: Denoiser", "prior.prior.denoiser: image-denoiser", "prior.prior.sigma: null",
+        "solver: HalfQuadratic"],
+    "no class": ["solver.max_iter: 7", "prior.prior.weight: 0.3"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", CONFIGURED.values(), ids=CONFIGURED)
+def test_a_configuration_takes_the_names_of_the_command_line(tmp_path, lines):
+    """A class and its arguments in any order make the image that the same options do."""
+    scan, again = str(tmp_path / "scan.h5"), ["--report", "false", "--overwrite", "true", "--out"]
+    assert main(["simulate", "mri", "--size", "32", "--coils", "1", "--acceleration", "2", "--out", scan]) == 0
+
+    def made(*options):
+        assert main(["reconstruct", scan, *options, *again, str(tmp_path / "x.h5")]) == 0
+        return load_result(tmp_path / "x.h5").image
+
+    options = [word for line in lines for word in (f"--{line.partition(': ')[0]}", line.partition(": ")[2])]
+    expected = made(*options)
+    for ordered in (lines, lines[::-1]):
+        (tmp_path / "c.yaml").write_text("\n".join(ordered))
+        assert torch.equal(made("--config", str(tmp_path / "c.yaml")), expected)
+        assert torch.equal(made(f"--config={tmp_path / 'c.yaml'}"), expected)
+
+
 def test_weights_where_no_method_takes_them(tmp_path, capsys):
     save_measurement(tmp_path / "y.h5", torch.ones(1, 4), Dense(torch.eye(4), (1, 2, 2)))
     argv = ["reconstruct", str(tmp_path / "y.h5"), "--out", str(tmp_path / "x.h5")]

@@ -137,6 +137,13 @@ def test_seed_decides(tmp_path):
     assert not all(torch.equal(first[k], other[k]) for k in first)
 
 
+def test_what_libraries_say_to_programmers_is_not_shown(tmp_path):
+    """PyTorch, of its own derivatives along a direction."""
+    run = [sys.executable, "-m", "resolvent.apps.cli", *command(tmp_path / "out", 5), *TUNE]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert "FutureWarning" not in done.stderr
+
+
 def test_hyperparameters_are_tuned(tmp_path):
     """Their path is in the log, their values with the weights, which are those of a network that was never tuned."""
     tuned, plain = trained(tmp_path / "tuned", 12, *TUNE), trained(tmp_path / "plain", 12)

@@ -100,6 +100,17 @@ def test_what_is_written_reconstructs_what_was_compared(tmp_path):
     )
 
 
+def test_a_configuration_takes_the_names_of_the_command_line(tmp_path, box):
+    """Methods and losses with their numbers in any order go the way that the same options go."""
+    lines = ["method: Brent", "method.eps: 0.1", "loss: SURE", "loss.probes: 2", "loss.noise_std: 0.1"]
+    options = [word for line in lines for word in (f"--{line.partition(': ')[0]}", line.partition(": ")[2])]
+    tuned(command([box], tmp_path / "expected", *options, steps=2), tmp_path / "expected")
+    for k, ordered in enumerate((lines, lines[::-1])):
+        (tmp_path / "c.yaml").write_text("\n".join(ordered))
+        tuned(command([box], tmp_path / str(k), "--config", str(tmp_path / "c.yaml"), steps=2), tmp_path / str(k))
+        assert way(tmp_path / str(k)) == way(tmp_path / "expected")
+
+
 def test_brents_search_needs_few_images(tmp_path, box):
     """Within its resolution of the best of 41 weights, whose loss it has within a hundredth."""
     grid = ["--method", "Grid", "--method.low", "-5", "--method.high", "0", "--method.points", "41",

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from deepinv.physics import GaussianNoise
 
 from resolvent.apps.cli import main
 from resolvent.datasets import (
@@ -64,6 +65,20 @@ def test_a_measurement_comes_back_as_it_was(name, tmp_path):
     assert (m.noise_std, m.meta) == (0.25, {"scanner": "A", "n": [1, 2]})
     assert float(m.physics.noise_model.sigma) == 0.25
     assert list(tmp_path.iterdir()) == [tmp_path / "m.h5"]
+
+
+def test_the_noise_that_the_operator_states_is_written(tmp_path):
+    path, physics = tmp_path / "m.h5", array()
+    y = physics.A(torch.ones(2, 1, 3, 2, 3))
+    physics.noise_model = GaussianNoise(0.5)
+    save_measurement(path, y, physics)
+    assert load_measurement(path).noise_std == 0.5
+    save_measurement(path, y, physics, noise_std=0.25)
+    assert load_measurement(path).noise_std == 0.25
+    physics.noise_model = GaussianNoise(torch.tensor([0.5, 2.0]))
+    with pytest.raises(InputError, match="found 2 noise levels, expected one; state it as noise_std"):
+        save_measurement(path, y, physics)
+    assert load_measurement(path).noise_std == 0.25
 
 
 def test_what_is_not_known_stays_unknown(tmp_path):

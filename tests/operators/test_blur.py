@@ -159,6 +159,7 @@ def test_the_spectrum_follows_the_kernel(make):
         (torch.rand(3), (1, 8, 8), r"kernel: found shape \(3,\), expected 2 axes, or 1 channels"),
         (torch.rand(2, 3, 3), (3, 8, 8), r"kernel: found shape \(2, 3, 3\), expected 2 axes, or 3 channels"),
         (torch.rand(0, 3), (1, 8, 8), r"kernel: found shape \(0, 3\)"),
+        ("motion", (1, 8, 8), "kernel: found 'motion', expected its values"),
         (torch.rand(3), (1, 8), r"shape: found \(1, 8\), expected a channel and two or three"),
     ],
 )
