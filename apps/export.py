@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..datasets import InputError, export, load_measurement, load_result
-from ..datasets.export import white
+from ..datasets.export import VoxelGrid, white
 from ..datasets.hdf5 import to_numpy
 from ..datasets.result import ascending, descending, in_order
 from ..recon import log_compress
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     image, window = images[config.image], config.window
     if config.decibels is not None:
         image, window = _in_decibels(image, config.decibels, config.out, window), (0.0, 1.0)
-    export(config.out, image, voxel_size(axes), window)
+    export(config.out, image, grid_of(axes), window)
     which = f"image {config.image} of {len(images)}, " if len(images) > 1 else ""
     print(f"{config.out}: {which}{' x '.join(map(str, images.shape[1:]))} {str(images.dtype).removeprefix('torch.')}")
     for name, values in axes.items():
@@ -77,7 +77,8 @@ def uneven(values: Tensor) -> bool:
     return len(steps) > 1 and bool((steps - steps.mean()).abs().max() > 0.01 * steps.mean().abs())
 
 
-def voxel_size(axes: dict[str, Tensor]) -> list[float] | None:
-    """Metres per voxel along each axis, None where an operator has no axes; 1 mm along an axis of one voxel."""
-    spacings = [float((v[-1] - v[0]) / (len(v) - 1)) if len(v) > 1 else 1e-3 for v in in_order(axes).values()]
-    return spacings or None
+def grid_of(axes: dict[str, Tensor]) -> VoxelGrid | None:
+    """Where the axes lie, None where an operator has none; an axis of one voxel has it 1 mm long."""
+    ordered = in_order(axes).values()
+    spacings = [float((v[-1] - v[0]) / (len(v) - 1)) if len(v) > 1 else 1e-3 for v in ordered]
+    return VoxelGrid(spacings, [float(v[0]) for v in ordered]) if spacings else None

@@ -6,6 +6,8 @@ import math
 
 import torch
 
+from ..datasets import InputError
+from ..datasets.arrays import require_memory
 from .cli import UsageError
 from .modality import run_modality
 
@@ -28,6 +30,18 @@ def at_least_one(**counts: int) -> None:
     for name, value in counts.items():
         if value < 1:
             raise UsageError(f"--{name}: found {value}, expected at least 1")
+
+
+#: Bytes that a sample takes at least on its way: the clean one, its noise and their sum, complex64.
+PER_SAMPLE = 24
+
+
+def within_memory(*lengths: int) -> None:
+    """Refuse data of such a shape that this machine's memory does not hold, before any are made."""
+    try:
+        require_memory(f"data of {' x '.join(map(str, lengths))} samples", PER_SAMPLE * math.prod(lengths))
+    except InputError as error:
+        raise UsageError(str(error)) from error
 
 
 def add_noise(y: torch.Tensor, snr: float, seed: int) -> tuple[torch.Tensor, float]:

@@ -13,7 +13,7 @@ from skimage.transform import resize
 from ..datasets import ring_coils, save_measurement
 from ..operators import CartesianMRI, cartesian_lines, poisson_disc
 from .cli import UsageError
-from .simulate import add_noise, at_least_one
+from .simulate import add_noise, at_least_one, within_memory
 
 MASKS = {
     "lines": cartesian_lines,
@@ -43,6 +43,7 @@ def main(
     at_least_one(coils=coils, acceleration=acceleration)
     if size < 32:
         raise UsageError(f"--size: found {size}, expected at least 32")
+    within_memory(coils, size, size)
     truth = phantom(size)
     try:
         sampled = torch.ones(size, size) if acceleration == 1 else MASKS[mask]((size, size), acceleration, seed)

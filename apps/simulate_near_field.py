@@ -10,7 +10,7 @@ import torch
 from ..datasets import blobs, save_measurement
 from ..operators import NearFieldMIMO
 from ..operators.norm import per_image
-from .simulate import add_noise, at_least_one
+from .simulate import add_noise, at_least_one, within_memory
 
 GEOMETRIES = {"paper": NearFieldMIMO.paper, "experiment": NearFieldMIMO.experiment}
 
@@ -35,6 +35,7 @@ def main(
     :param seed: of scenes and noise.
     """
     at_least_one(n_frequencies=n_frequencies, n_scenes=n_scenes)
+    within_memory(n_scenes, n_frequencies, *GEOMETRIES[geometry](1).data_shape[2:])
     physics = GEOMETRIES[geometry](n_frequencies)
     grid = physics.image_shape[1:]
     truth = torch.cat([blobs((grid[0], grid[1], grid[2]), 1000 * seed + i, phase) for i in range(n_scenes)])

@@ -10,7 +10,7 @@ import torch
 from ..datasets import save_measurement, speckle_phantom
 from ..operators import PlaneWaveIQ
 from .cli import UsageError
-from .simulate import add_noise, at_least_one
+from .simulate import add_noise, at_least_one, within_memory
 
 #: A linear array in soft tissue: metres, hertz, metres per second.
 PITCH, CARRIER, SAMPLING, SOUND = 0.3e-3, 5e6, 10e6, 1540.0
@@ -45,6 +45,7 @@ def main(
     for name, value, limit in (("max_angle", max_angle, 90), ("depth", depth, 1), ("f_number", f_number, math.inf)):
         if not 0 <= value < limit:
             raise UsageError(f"--{name}: found {value}, expected at least 0 and less than {limit}")
+    within_memory(n_scenes, n_angles, n_elements, math.ceil((2 * depth + PITCH * n_elements) / SOUND * SAMPLING))
     physics = linear_array(n_angles, math.radians(max_angle), n_elements, depth, f_number)
     scenes = [speckle_phantom(physics.x, physics.z, 1000 * seed + i) for i in range(n_scenes)]
     truth = torch.cat([scene.image for scene in scenes])

@@ -5,7 +5,7 @@ from .checkpoint import FileCheckpoint
 from .coils import ring_coils
 from .demodulation import analytic, demodulate
 from .errors import InputError, printable
-from .export import export
+from .export import VoxelGrid, export
 from .formats import read_arrays, recognise
 from .measurement import Measurement, load_measurement, save_measurement
 from .phantom import Cyst, speckle_phantom
@@ -16,7 +16,7 @@ from .speckle import Haze, Tissue
 
 __all__ = [
     "Arrays", "Blobs", "Cyst", "FileCheckpoint", "Haze", "ImageFolder", "InputError", "Measurement", "Part", "Result",
-    "Slices", "Source", "Tissue", "Truths", "Volumes", "WithPhase", "analytic", "blobs", "demodulate", "export",
-    "load_measurement", "load_result", "printable", "read_arrays", "recognise", "ring_coils", "save_measurement",
-    "save_result", "speckle_phantom",
+    "Slices", "Source", "Tissue", "Truths", "Volumes", "VoxelGrid", "WithPhase", "analytic", "blobs", "demodulate",
+    "export", "load_measurement", "load_result", "printable", "read_arrays", "recognise", "ring_coils",
+    "save_measurement", "save_result", "speckle_phantom",
 ]  # fmt: skip

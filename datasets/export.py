@@ -12,6 +12,7 @@ import gzip
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
@@ -23,20 +24,28 @@ from ..operators.files import atomic
 from .errors import InputError
 from .hdf5 import to_numpy, writing
 
-Writer = Callable[[Path, np.ndarray, "Sequence[float] | None"], None]
+
+class VoxelGrid(NamedTuple):
+    """Where an image lies, in metres along each of its spatial axes."""
+
+    voxel_size: Sequence[float]
+    first_voxel: Sequence[float]
+
+
+Writer = Callable[[Path, np.ndarray, VoxelGrid | None], None]
 
 
 def export(
     path: str | os.PathLike[str],
     image: Tensor,
-    voxel_size: Sequence[float] | None = None,
+    grid: VoxelGrid | None = None,
     window: tuple[float, float] | None = None,
 ) -> None:
     """Write one image in the format of ``path``'s suffix: .h5, .nii, .nii.gz, .npy, .cfl (and .hdr), .tif or .png.
 
     :param image: ``(*spatial)`` or ``(C, *spatial)``; a single channel is dropped. Real ``(3, rows, columns)`` is in
         colour; a volume of that shape is ``(1, 3, rows, columns)``.
-    :param voxel_size: metres per voxel and spatial axis, where known; kept by .h5 and NIfTI.
+    :param grid: size of the voxels and place of the first, in metres, where known; kept by .h5 and NIfTI.
     :param window: values drawn black and white in PNG; if None from 0 to the peak of a complex image, and of a real
         one to what a thousandth of it exceeds.
     :raises InputError: for another suffix, a shape that the format cannot hold, or a place that cannot be written.
@@ -54,39 +63,41 @@ def export(
     if suffix is None:
         raise InputError(f"{path}: suffix is {path.suffix!r}, expected one of {', '.join(writers)}")
     try:
-        writers[suffix](path, values, voxel_size)
+        writers[suffix](path, values, grid)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _write_hdf5(path: Path, values: np.ndarray, voxel_size: Sequence[float] | None) -> None:
+def _write_hdf5(path: Path, values: np.ndarray, grid: VoxelGrid | None) -> None:
     with writing(path) as file:
         file["image"] = values
-        if voxel_size is not None:
-            file["image"].attrs.update(voxel_size=list(voxel_size), unit="m")
+        if grid is not None:
+            file["image"].attrs.update({name: list(lengths) for name, lengths in grid._asdict().items()}, unit="m")
 
 
-def _write_npy(path: Path, values: np.ndarray, _: Sequence[float] | None) -> None:
+def _write_npy(path: Path, values: np.ndarray, _: VoxelGrid | None) -> None:
     with atomic(path) as partial, partial.open("wb") as file:
         np.save(file, values, allow_pickle=False)
 
 
-def _write_bart(path: Path, values: np.ndarray, _: Sequence[float] | None) -> None:
+def _write_bart(path: Path, values: np.ndarray, _: VoxelGrid | None) -> None:
     """Both, or neither."""
     with atomic(path.with_suffix(".hdr")) as header, atomic(path) as data:
         header.write_text("# Dimensions\n" + " ".join(map(str, values.shape)) + "\n")
         data.write_bytes(values.astype("<c8").tobytes(order="F"))
 
 
-def _write_nifti(path: Path, values: np.ndarray, voxel_size: Sequence[float] | None) -> None:
-    """Voxel size in millimetres; the first voxel in the origin. Packed files have no date in them."""
+def _write_nifti(path: Path, values: np.ndarray, grid: VoxelGrid | None) -> None:
+    """In millimetres; of no grid voxels of one, the first in the origin. Packed files have no date in them."""
     nib = require("nibabel", "nifti")
     if values.ndim > 7:
         raise InputError(f"{path}: image has {values.ndim} axes, expected at most 7 in NIfTI")
     values = values.astype(_NIFTI_TYPES.get(values.dtype.name, values.dtype))
-    millimetres = [1e3 * size for size in voxel_size or ()][:3]
-    volume = nib.Nifti1Image(values, np.diag([*millimetres, *[1.0] * (4 - len(millimetres))]))
-    volume.header.set_xyzt_units("mm" if millimetres else "unknown")
+    affine = np.eye(4)
+    for axis, (size, first) in enumerate(zip(*grid, strict=True) if grid else ()):
+        affine[axis, axis], affine[axis, 3] = 1e3 * size, 1e3 * first
+    volume = nib.Nifti1Image(values, affine)
+    volume.header.set_xyzt_units("mm" if grid else "unknown")
     content = volume.to_bytes()
     with atomic(path) as partial:
         partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)

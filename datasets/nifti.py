@@ -30,7 +30,7 @@ def is_nifti(head: bytes, path: Path) -> bool:
 
 
 def read_nifti(path: Path) -> Arrays:
-    """The volume, scaled as its header says, called ``array``; voxel size in metres."""
+    """The volume, scaled as its header says, called ``array``; size of the voxels and place of the first in metres."""
     nib, allowance = require("nibabel", "nifti"), Allowance(path)
     with decoding(path, "NIfTI"):
         data = path.read_bytes()
@@ -43,9 +43,9 @@ def read_nifti(path: Path) -> Arrays:
         image = kind.from_bytes(data)
         array = np.asanyarray(image.dataobj)
         units = image.header.get_xyzt_units()[0]
-        size = [float(s) for s in image.header.get_zooms()[:3]]
+        lengths = {"voxel size (m)": image.header.get_zooms()[:3], "first voxel (m)": image.affine[:3, 3]}
     metres = {"mm": 1e-3, "micron": 1e-6, "meter": 1.0, "unknown": 1e-3}[units]
-    return Arrays({"array": to_tensor(array)}, {"voxel size (m)": [s * metres for s in size]})
+    return Arrays({"array": to_tensor(array)}, {name: [float(n) * metres for n in ns] for name, ns in lengths.items()})
 
 
 def _gunzip(data: bytes, allowance: Allowance) -> bytes:

@@ -217,6 +217,18 @@ USES = {
     "same name": (["reconstruct", "GOOD", "GOOD", "--out", "x"], "two inputs have the same name"),
     "simulate": (["simulate", "sonar"], "modality: found 'sonar'"),
     "simulate range": (["simulate", "near-field", "--out", "x.h5", "--n_frequencies", "0"], "--n_frequencies: found 0"),
+    "simulate frequencies": (
+        ["simulate", "near-field", "--out", "x.h5", "--n_frequencies", "1000000000"],
+        "data of 1 x 1000000000 x 12 x 13 samples needs about",
+    ),
+    "simulate coils": (
+        ["simulate", "mri", "--out", "x.h5", "--coils", "1000000000"],
+        "data of 1000000000 x 192 x 192 samples needs about",
+    ),
+    "simulate waves": (
+        ["simulate", "ultrasound", "--out", "x.h5", "--n_angles", "1000000000"],
+        "data of 1 x 1000000000 x 64 x 515 samples needs about",
+    ),
 }
 
 

@@ -199,15 +199,17 @@ def test_real_kspace_is_imported_and_reconstructed(shared_data, tmp_path, capsys
     assert float(torch.linalg.vector_norm(m.physics.A_adjoint(m.y))) <= float(torch.linalg.vector_norm(m.y))
 
 
-def test_a_result_is_exported_with_its_voxel_size(tmp_path, capsys):
+def test_a_result_is_exported_with_its_grid(tmp_path, capsys):
     pytest.importorskip("nibabel")
     image = torch.randn(2, 1, 3, 4, 5, dtype=torch.complex64)
     axes = {name: n * torch.arange(float(k)) * 1e-3 for name, n, k in zip("xyz", (1, 2, 3), (3, 4, 5), strict=True)}
+    axes["z"] += 0.4
     save_result(tmp_path / "r.h5", Result(image, truth=2 * image, axes=axes))
     assert main(["export", str(tmp_path / "r.h5"), "--out", str(tmp_path / "a.nii.gz"), "--image", "1"]) == OK
     found = read_arrays(tmp_path / "a.nii.gz")
     assert torch.equal(found.arrays["array"], image[1, 0])
     assert found.facts["voxel size (m)"] == pytest.approx([1e-3, 2e-3, 3e-3])
+    assert found.facts["first voxel (m)"] == pytest.approx([0, 0, 0.4])
     assert main(["export", str(tmp_path / "r.h5"), "--out", str(tmp_path / "t.npy"), "--truth"]) == OK
     assert torch.equal(read_arrays(tmp_path / "t.npy").arrays["array"], 2 * image[0, 0])
     assert main(["export", str(tmp_path / "r.h5"), "--out", str(tmp_path / "p.png"), "--window", "[0,1]"]) == OK
@@ -228,6 +230,7 @@ def test_axes_that_fall_or_are_uneven(tmp_path, capsys):
     found = read_arrays(tmp_path / "a.nii")
     assert torch.equal(found.arrays["array"], image[0, 0].flip(2))
     assert found.facts["voxel size (m)"] == pytest.approx([0.25, 0.1, 0.1])
+    assert found.facts["first voxel (m)"] == pytest.approx([0, 0, 0.2])
     upright = load_result(tmp_path / "r.h5").upright()
     assert torch.equal(upright.image, image.flip(4)) and torch.equal(upright.axes["z"], z.flip(0))
     flat = Result(

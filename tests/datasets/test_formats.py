@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from resolvent.datasets import InputError, export, read_arrays, recognise
+from resolvent.datasets import InputError, VoxelGrid, export, read_arrays, recognise
 from resolvent.datasets.kspace import (
     acceleration,
     batched,
@@ -359,12 +359,14 @@ def test_complex_images_come_back_as_they_were(suffix, shape, tmp_path):
     if "nii" in suffix:
         pytest.importorskip("nibabel")
     image = torch.from_numpy(random(*shape))
-    export(tmp_path / f"a{suffix}", image[None], voxel_size=[1e-3, 2e-3, 3e-3][: len(shape)])
+    grid = VoxelGrid([1e-3, 2e-3, 3e-3][: len(shape)], [-0.2, 0.0, 0.3][: len(shape)])
+    export(tmp_path / f"a{suffix}", image[None], grid)
     found = read_arrays(tmp_path / f"a{suffix}")
     (back,) = found.arrays.values()
     assert torch.equal(back, image)
     if "nii" in suffix:
-        assert found.facts["voxel size (m)"][: len(shape)] == pytest.approx([1e-3, 2e-3, 3e-3][: len(shape)])
+        assert found.facts["voxel size (m)"][: len(shape)] == pytest.approx(grid.voxel_size)
+        assert found.facts["first voxel (m)"][: len(shape)] == pytest.approx(grid.first_voxel)
     assert not list(tmp_path.glob(".*"))
 
 
