@@ -85,7 +85,7 @@ def build_parser() -> ArgumentParser:
     add("--report", type=bool, default=True, help="write an HTML report beside the result")
     add("--overwrite", type=bool, default=False, help="replace a result made with other settings")
     add("--checkpoint_every", type=float, default=10.0, help="seconds between saves of an unfinished run")
-    add("--json", action="store_true", help="machine-readable lines on standard output")
+    add("--json", type=bool, default=False, help="machine-readable lines on standard output")
     return parser
 
 

@@ -30,6 +30,8 @@ _typehints = getattr(jsonargparse, "_typehints", None)
 if hasattr(_typehints, "get_all_subclass_paths"):
     _typehints.get_all_subclass_paths = functools.cache(_typehints.get_all_subclass_paths)
 
+SWITCHES, TRUTHS = (bool, bool | None), ("true", "false", "yes", "no", "null")
+
 _load = jsonargparse.get_loader("yaml")
 # An argument of a class within a class is handed on as text, in which null has become None.
 jsonargparse.set_loader("yaml", lambda text: None if text == "None" else _load(text), (yaml.YAMLError,))
@@ -46,7 +48,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     """Parse, or raise :class:`UsageError` in one line."""
     try:
         refuse_aliases(argv)
-        config = parser.parse_args(with_classes(argv))
+        config = parser.parse_args(with_truth(parser, with_classes(argv)))
     except UnicodeError as error:
         raise UsageError(f"--config: found a file that is no text ({error}), expected YAML") from error
     except (ArgumentError, TypeError, ValueError) as error:
@@ -92,6 +94,15 @@ def with_classes(argv: list[str]) -> list[str]:
                 text = yaml.safe_dump(joined, sort_keys=False)
                 written = [text if w == name else f"--config={text}" if w == f"--config={name}" else w for w in written]
     return written
+
+
+def with_truth(parser: ArgumentParser, argv: list[str]) -> list[str]:
+    """A command line on which options of true or false that stand alone are true."""
+    switches = {n for a in parser._actions if getattr(a, "_typehint", None) in SWITCHES for n in a.option_strings}
+    said = []
+    for word, following in itertools.pairwise([*argv, ""]):
+        said += [word, "true"] if word in switches and following.lower() not in TRUTHS else [word]
+    return said
 
 
 def joined_classes(settings: dict[str, Any]) -> dict[str, Any]:

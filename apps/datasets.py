@@ -13,7 +13,7 @@ def main(argv: list[str]) -> int:
     parser = new_parser("datasets", "List public data sets; of those named, get the files and print their paths.")
     parser.add_argument("names", nargs="*", help="sets to get; all are listed if none is named")
     parser.add_argument("--folder", type=str | None, help="where downloads are kept; the user's cache if not given")
-    parser.add_argument("--json", action="store_true", help="one JSON object per set")
+    parser.add_argument("--json", type=bool, default=False, help="one JSON object per set")
     config = parse(parser, argv)
     for name in config.names:
         paths = [str(path) for path in registry.fetch(name, config.folder)]

@@ -131,14 +131,23 @@ def trained_preset(operator: str, weights: str) -> dict[str, Any]:
     """
     own = preset_path(operator, PRESETS / "trained")
     if not own.exists():
-        lifted = getattr(getattr(operators, operator, None), "complex_data", False)
-        outer, inner = ("--prior Magnitude ", "--prior.prior") if lifted else ("", "--prior")
-        example = f"{outer}{inner} Denoiser {inner}.denoiser {weights} {inner}.sigma null --solver HalfQuadratic"
         raise UsageError(
-            f"--prior: found weights, {weights!r}, for which {operator} has no method; expected a class: {example}, "
-            "for weights of many levels and images in the units that they were trained in"
+            f"--prior: found weights, {weights!r}, for which {operator} has no method; expected a class: "
+            f"{method_with(weights, operator)}, for weights of many levels and images in the units that they were "
+            "trained in"
         )
     return yaml.safe_load(own.read_text())
+
+
+def method_with(weights: str, operator: str) -> str:
+    """Options that reconstruct with a denoiser: of complex images by a sampler, if it denoises both parts at once."""
+    lifted, channels = getattr(getattr(operators, operator, None), "complex_data", False), None
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        channels = read_description(weights)["arguments"]["channels"]
+    if lifted and channels == 2:
+        return f"--prior DenoiserDiffusion --prior.denoiser {weights} --solver Flower"
+    outer, inner = ("--prior Magnitude ", "--prior.prior") if lifted else ("", "--prior")
+    return f"{outer}{inner} Denoiser {inner}.denoiser {weights} {inner}.sigma null --solver HalfQuadratic"
 
 
 def with_denoiser(method: Any, weights: str) -> Any:

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("file", type=str, help="result or measurement file")
     parser.add_argument("--out", type=str, required=True, help=".h5, .nii, .nii.gz, .npy, .cfl, .tif or .png")
     parser.add_argument("--image", type=int, default=0, help="which image of the batch")
-    parser.add_argument("--truth", action="store_true", help="of a result the truth, where it has one")
+    parser.add_argument("--truth", type=bool, default=False, help="of a result the truth, where it has one")
     parser.add_argument("--window", type=list[float] | None, help="values drawn black and white in PNG")
     parser.add_argument(
         "--decibels", type=float | None, help="draw PNG in decibels: so many below the peak are black, as in a B-mode"

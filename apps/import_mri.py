@@ -121,7 +121,7 @@ def _hints(
     if " to " in found.facts.get("averages", ""):
         yield f"lines were taken {found.facts['averages']} times: their noise differs, and counts as the same"
     if "noise" in found.arrays and not prewhiten:
-        yield "the file has scans of noise: --prewhiten true makes the coils' noise white and states its level"
+        yield "the file has scans of noise: --prewhiten makes the coils' noise white and states its level"
     missing = 1 - float((full != 0).any(1).float().mean())
     if truth and missing > 0:
         yield f"{missing:.0%} of k-space are zero in the file, and so in the truth's"

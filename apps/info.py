@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = new_parser("info", "Say what a file is and whether it is sound.")
     parser.add_argument("files", nargs="+", help="measurements, results, trained weights, or files of other programs")
-    parser.add_argument("--json", action="store_true", help="one JSON object per file")
+    parser.add_argument("--json", type=bool, default=False, help="one JSON object per file")
     config = parse(parser, argv)
     failures = []
     for name in config.files:

@@ -92,7 +92,7 @@ def build_parser() -> ArgumentParser:
     add("--sigma", type=float, default=0.1, help="noise added, its unit the image's peak")
     add("--step", type=float, default=1.0, help="gamma of the proximal step")
     add("--seed", type=int, default=0, help="seed of the noise")
-    add("--json", action="store_true", help="print the findings as JSON")
+    add("--json", type=bool, default=False, help="print the findings as JSON")
     return parser
 
 

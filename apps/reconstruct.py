@@ -138,7 +138,7 @@ def build_parser(preset: dict[str, Any]) -> ArgumentParser:
     add(
         "--trust", type=str, nargs="*", default=[], help="packages whose classes a replayed file may name; they are run"
     )
-    add("--json", action="store_true", help="machine-readable lines on standard output")
+    add("--json", type=bool, default=False, help="machine-readable lines on standard output")
     parser.set_defaults(preset)
     return parser
 
@@ -385,9 +385,7 @@ def finished(job: Job, overwrite: bool) -> bool:
             return not overwrite
     if overwrite:
         raise InputError(f"{job.target}: exists and is no whole result, expected another --out")
-    raise InputError(
-        f"{job.target}: exists, made with other settings or input; expected another --out, or --overwrite true"
-    )
+    raise InputError(f"{job.target}: exists, made with other settings or input; expected another --out, or --overwrite")
 
 
 def check_writable(target: Path, report: bool) -> None:

@@ -112,8 +112,8 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("--validate_every", type=int, default=500, help="steps between validations")
     add("--validation_images", type=int, default=16, help="how many images held out a validation takes")
     add("--checkpoint_every", type=float, default=60.0, help="seconds between checkpoints")
-    add("--tensorboard", action="store_true", help="write TensorBoard's files too")
-    add("--json", action="store_true", help="the log's lines on standard output")
+    add("--tensorboard", type=bool, default=False, help="write TensorBoard's files too")
+    add("--json", type=bool, default=False, help="the log's lines on standard output")
     check_preset(parser, defaults)
     parser.set_defaults(defaults)
     return parser

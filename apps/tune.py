@@ -127,7 +127,7 @@ def build_parser(defaults: dict[str, Any]) -> ArgumentParser:
     add("--least_eigenvalue", type=float, default=0.0, help="a bound from below on the eigenvalues of A^H A")
     add("--report", type=bool, default=True, help="write an HTML report")
     add("--checkpoint_every", type=float, default=10.0, help="seconds between checkpoints")
-    add("--json", action="store_true", help="the log's lines on standard output")
+    add("--json", type=bool, default=False, help="the log's lines on standard output")
     parser.set_defaults(defaults)
     return parser
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from .network import on_parts
 from .prior import Prior, broadcast
-from .schedule import FlowMatching, Schedule
-from .weights_file import load_denoiser
+from .schedule import FlowMatching, Schedule, VarianceExploding
+from .weights_file import load_denoiser, trained_levels
 
 #: Called with images and times, one for all or one per image ``(B,)``.
 InTime = Callable[[Tensor, Tensor], Tensor]
@@ -82,6 +82,8 @@ class DenoiserDiffusion(Diffusion):
 
     :param denoiser: called as ``denoiser(x, sigma)`` on real images, with ``(B,)`` levels or one; or the file or
         name of trained weights.
+    :param schedule: if None, :class:`VarianceExploding` over the levels that the weights say they were trained for,
+        those of the parts of complex images too; :class:`FlowMatching` where nothing is said.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class DenoiserDiffusion(Diffusion):
         schedule: Schedule | None = None,
         weight: float | Tensor = 1.0,
     ):
-        super().__init__(schedule, weight)
+        super().__init__(schedule or (over_trained_levels(denoiser) if isinstance(denoiser, str) else None), weight)
         self.denoiser = load_denoiser(denoiser) if isinstance(denoiser, str) else denoiser
 
     def mean(self, x: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
@@ -98,6 +100,13 @@ class DenoiserDiffusion(Diffusion):
         if not x.is_complex():
             return self.denoiser(x, sigma)
         return on_parts(self.denoiser, x, sigma / math.sqrt(2))
+
+
+def over_trained_levels(path_or_name: str) -> Schedule | None:
+    """The schedule of the levels that trained weights are for, where they say; from a hundredth of the highest."""
+    low, high = trained_levels(path_or_name) or (0.0, 0.0)
+    least = max(math.sqrt(2) * low, high / 100)
+    return VarianceExploding(least, high) if least < high else None
 
 
 class InTimeDiffusion(Diffusion):

@@ -69,7 +69,7 @@ def _ssim(a: np.ndarray, b: np.ndarray, peak: float) -> float:
     Axes of one voxel are none: a plane is compared as a plane.
     """
     flat = tuple(axis for axis, n in enumerate(a.shape) if n == 1 and axis)
-    a, b = a.squeeze(flat), b.squeeze(flat)
+    a, b = (image.astype(np.float64).squeeze(flat) for image in (a, b))
     smallest = min(a.shape[1:], default=0)
     if smallest < 3:
         return math.nan

@@ -290,7 +290,7 @@ def test_weights_that_do_not_fit(weights, code, message, folder, tmp_path, capsy
 
 def test_a_file_without_a_noise_level_needs_one_of_the_sampler(folder, tmp_path, capsys):
     m = load_measurement(folder / "full.h5")
-    save_measurement(tmp_path / "m.h5", m.y, m.physics, m.truth)
+    save_measurement(tmp_path / "m.h5", m.y, CartesianMRI(m.physics.mask), m.truth)
     argv = ["acquire", str(tmp_path / "m.h5"), "--out", str(tmp_path / "a.h5"), *options(steps=5), "--report", "false"]
     fails(argv, USAGE, "noise_std: found none stated and none above 0 in the data", capsys)
     assert main([*argv, "--sampler.noise_std", "0.05"]) == 0

@@ -154,6 +154,19 @@ def test_a_denoiser_of_gray_pictures_takes_colours_one_by_one(tmp_path):
     assert torch.allclose(colour, torch.cat(grays, 1), atol=1e-4)
 
 
+@pytest.mark.parametrize("said", [["--overwrite"], ["--overwrite", "true"], ["--overwrite=true"]])
+@pytest.mark.parametrize("last", [True, False])
+def test_an_option_that_stands_alone_is_true(tmp_path, capsys, said, last):
+    scan, out = str(tmp_path / "scan.h5"), str(tmp_path / "x.h5")
+    assert main(["simulate", "mri", "--size", "32", "--coils", "1", "--out", scan]) == 0
+    for strength in ("0.1", "0.2"):
+        places, options = [scan, "--out", out], ["--strength", strength, "--report", "false", "--json", *said]
+        assert main(["reconstruct", *places, *options] if last else ["reconstruct", *options, *places]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["file"] == scan
+    assert load_result(out).record["config"]["strength"] == 0.2
+    assert main(["reconstruct", scan, "--out", out, "--strength", "0.3", "--overwrite", "false"]) == 3
+
+
 CONFIGURED = {
     "prior": ["prior: TV", "prior.weight: 0.7"],
     "solver": ["solver: ADMM", "solver.max_iter: 7"],
@@ -190,17 +203,24 @@ def test_weights_where_no_method_takes_them(tmp_path, capsys):
     assert main([*argv, "--prior", "nowhere.safetensors"]) == 2
 
 
-@pytest.mark.parametrize("physics", [Blur(torch.ones(1, 1), (1, 16, 16)), CartesianMRI(torch.ones(16, 16))])
-def test_the_method_that_is_proposed_for_weights_is_one(tmp_path, capsys, physics, monkeypatch):
+@pytest.mark.parametrize(
+    "physics, weights, named",
+    [
+        (Blur(torch.ones(1, 1), (1, 16, 16)), "image-denoiser", "--prior Denoiser"),
+        (CartesianMRI(torch.ones(16, 16)), "image-denoiser", "--prior Magnitude"),
+        (CartesianMRI(torch.ones(16, 16)), "brain-score", "--prior DenoiserDiffusion"),
+    ],
+)
+def test_the_method_that_is_proposed_for_weights_is_one(tmp_path, capsys, physics, weights, named, monkeypatch):
     """Word for word, for real and for complex images, a null in a class within a class among them."""
     monkeypatch.setattr("resolvent.apps.defaults.PRESETS", tmp_path)
     y = physics.A(torch.rand(1, 1, 16, 16).to(torch.complex64 if physics.complex_data else torch.float32))
     save_measurement(tmp_path / "y.h5", y, physics, noise_std=0.1)
     with pytest.raises(UsageError) as refusal:
-        trained_preset(type(physics).__name__, "image-denoiser")
+        trained_preset(type(physics).__name__, weights)
     monkeypatch.undo()
     words = str(refusal.value).partition("expected a class: ")[2].partition(",")[0].split()
-    assert ("Magnitude" in words) == physics.complex_data and "null" in words
+    assert " ".join(words).startswith(named)
     argv = ["reconstruct", str(tmp_path / "y.h5"), *words, "--report", "false", "--out", str(tmp_path / "x.h5")]
     assert main(argv) == 0, capsys.readouterr().err
 

@@ -303,3 +303,49 @@ def test_ornstein_uhlenbeck_keeps_its_digits_at_early_times(t):
 @BY_SCHEDULE
 def test_velocity_is_a_number_from_the_first_time_on(schedule):
     assert gaussian(schedule=schedule).velocity(images(), 0.0).isfinite().all()
+
+
+GAUSSIAN = {"class_path": "resolvent.priors.Gaussian", "init_args": {"low": 0.02, "high": 0.5, "power": 1.0}}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, C64], ids=["real", "complex"])
+@pytest.mark.parametrize("low", [0.0, 0.02])
+def test_without_a_schedule_weights_are_asked_for_no_level_but_those_of_their_training(
+    tmp_path, monkeypatch, dtype, low
+):
+    """Nor for few of these; of complex images the parts count."""
+    noise = GAUSSIAN | {"init_args": {"low": low, "high": 0.5}}
+    save_weights(tmp_path / "w.safetensors", DRUNet([2, 2, 2, 2], 1, 2), config={"noise": noise})
+    prior, asked = DenoiserDiffusion(str(tmp_path / "w.safetensors")), []
+    monkeypatch.setattr(prior.denoiser, "forward", lambda x, sigma: asked.append(float(sigma)) or x)
+    channels = 1 if dtype.is_complex else 2
+    for t in (0.0, 0.5, 1.0):
+        prior.estimate(torch.ones(1, channels, 8, 8, dtype=dtype), t)
+    assert low - 1e-6 < min(asked) < 0.03 and 0.35 < max(asked) <= 0.5
+    assert prior.schedule.first == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        {},
+        {"noise": None},
+        {"noise": {"class_path": "resolvent.priors.OnPath", "init_args": {"low": 0.1, "high": 0.5}}},
+        {"noise": GAUSSIAN | {"init_args": {"low": 0.1, "high": 0.1}}},
+        {"noise": GAUSSIAN | {"init_args": {"low": "a", "high": 0.5}}},
+        {"noise": GAUSSIAN | {"init_args": {"low": 0.1, "high": float("inf")}}},
+        {"noise": GAUSSIAN | {"init_args": [0.1, 0.5]}},
+        {"noise": "resolvent.priors.Gaussian"},
+    ],
+)
+def test_weights_that_name_no_levels_have_the_schedule_of_all(tmp_path, config):
+    save_weights(tmp_path / "w.safetensors", DRUNet([2, 2, 2, 2], 1, 1), config=config)
+    assert isinstance(DenoiserDiffusion(str(tmp_path / "w.safetensors")).schedule, FlowMatching)
+
+
+def test_a_schedule_that_is_named_is_kept(tmp_path):
+    save_weights(tmp_path / "w.safetensors", DRUNet([2, 2, 2, 2], 1, 1), config={"noise": GAUSSIAN})
+    own = Cosine()
+    assert DenoiserDiffusion(str(tmp_path / "w.safetensors"), own).schedule is own
+    assert isinstance(DenoiserDiffusion(load_denoiser(tmp_path / "w.safetensors")).schedule, FlowMatching)

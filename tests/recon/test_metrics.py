@@ -63,3 +63,9 @@ def test_magnitudes_are_compared_at_peak_one():
     truth = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     estimate = truth + 0.1
     assert_close(magnitude_psnr(7 * estimate, 3 * truth), magnitude_psnr(estimate, truth))
+
+
+@pytest.mark.filterwarnings("error")
+def test_ssim_of_an_image_far_too_large_is_a_number():
+    truth = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert 0 <= float(ssim(1e15 * truth, truth)) < 1e-6
