@@ -11,7 +11,6 @@ al. (ICML 2023) and of EDiffSR (Xiao et al., IEEE TGRS 2024). Of a joint Gaussia
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +20,8 @@ from .gaussian_mixture import GaussianMixture
 from .network import Network
 from .prior import Prior
 from .schedule import Cosine, OrnsteinUhlenbeck, Schedule
-from .weights_file import load_denoiser, read_description
+from .trained_for import configured, described
+from .weights_file import load_denoiser
 
 
 class Conditional(Prior):
@@ -73,7 +73,7 @@ class ConditionalVelocity(Conditional):
     :param network: called as ``network(x, t, condition)``, such as a ``TimeUNet`` with as many channels shown as an
         image has; or the file or name of trained weights.
     :param scale: lambda, about the standard deviation of what conditions lack; as the file says if None, else 50/255.
-    :param trained: the schedule that it was trained for; :class:`Cosine` if None.
+    :param trained: the schedule that it was trained for; as the file says if None, else :class:`Cosine`.
     """
 
     gives = "a velocity of residuals"
@@ -86,23 +86,16 @@ class ConditionalVelocity(Conditional):
         schedule: Schedule | None = None,
     ):
         super().__init__(schedule)
-        scale = float(_stated(network).get("scale", 50 / 255) if scale is None else scale)
+        stated = configured(network, "loss")[1]
+        scale = float(stated.get("scale", 50 / 255) if scale is None else scale)
         if not 0 < scale < float("inf"):
             raise ValueError(f"scale: found {scale}, expected a finite number above 0")
         self.network = load_denoiser(network, self.gives) if isinstance(network, str) else network
-        self.scale, self.trained = scale, trained or Cosine()
+        self.scale, self.trained = scale, trained or described(network, stated.get("schedule")) or Cosine()
 
     def given(self, condition: Tensor) -> Diffusion:
         residual = VelocityDiffusion(lambda r, t: self.network(r, t, condition), self.trained)
         return Shifted(residual, condition, self.scale, self.schedule)
-
-
-def _stated(network: Network | str) -> dict[str, Any]:
-    """The arguments of the loss that a file of weights was trained with."""
-    if not isinstance(network, str):
-        return {}
-    loss = read_description(network).get("config", {}).get("loss", {})
-    return dict(loss.get("init_args", {})) if isinstance(loss, dict) else {}
 
 
 class Shifted(Diffusion):

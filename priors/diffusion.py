@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from .network import on_parts
 from .prior import Prior, broadcast
-from .schedule import FlowMatching, Schedule, VarianceExploding
-from .weights_file import load_denoiser, trained_levels
+from .schedule import FlowMatching, Schedule
+from .trained_for import trained_levels, trained_path
+from .weights_file import load_denoiser
 
 #: Called with images and times, one for all or one per image ``(B,)``.
 InTime = Callable[[Tensor, Tensor], Tensor]
@@ -92,7 +93,7 @@ class DenoiserDiffusion(Diffusion):
         schedule: Schedule | None = None,
         weight: float | Tensor = 1.0,
     ):
-        super().__init__(schedule or (over_trained_levels(denoiser) if isinstance(denoiser, str) else None), weight)
+        super().__init__(schedule or trained_levels(denoiser), weight)
         self.denoiser = load_denoiser(denoiser) if isinstance(denoiser, str) else denoiser
 
     def mean(self, x: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
@@ -102,18 +103,12 @@ class DenoiserDiffusion(Diffusion):
         return on_parts(self.denoiser, x, sigma / math.sqrt(2))
 
 
-def over_trained_levels(path_or_name: str) -> Schedule | None:
-    """The schedule of the levels that trained weights are for, where they say; from a hundredth of the highest."""
-    low, high = trained_levels(path_or_name) or (0.0, 0.0)
-    least = max(math.sqrt(2) * low, high / 100)
-    return VarianceExploding(least, high) if least < high else None
-
-
 class InTimeDiffusion(Diffusion):
     """Base class of the priors made from a network of times.
 
     :param network: called as ``network(x, t)`` with ``(B,)`` times or one; or the file or name of trained weights.
-    :param schedule: the one that it was trained for.
+    :param schedule: the one that it was trained for; if None the one that the weights name, else
+        :class:`FlowMatching`.
     """
 
     #: What the network gives.
@@ -122,7 +117,7 @@ class InTimeDiffusion(Diffusion):
     def __init__(
         self, network: nn.Module | InTime | str, schedule: Schedule | None = None, weight: float | Tensor = 1.0
     ):
-        super().__init__(schedule, weight)
+        super().__init__(schedule or trained_path(network), weight)
         self.network = load_denoiser(network, self.gives) if isinstance(network, str) else network
 
     def mean(self, x: Tensor, signal: Tensor, noise: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ class VelocityMatching(TrainingLoss):
 
     def check(self, noise: Corruption) -> None:
         path = getattr(noise, "schedule", None) if isinstance(noise, OnPath) else None
-        if path is None or type(path) is not type(self.schedule) or vars(path) != vars(self.schedule):
+        if path != self.schedule:
             found = f"{type(noise).__name__}{f' of {type(path).__name__}' if path else ''}"
             expected = f"OnPath of the same schedule, {type(self.schedule).__name__}"
             raise ValueError(f"found VelocityMatching for {found}, expected {expected}")

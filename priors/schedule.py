@@ -17,10 +17,16 @@ from torch import Generator, Tensor
 
 
 class Schedule(abc.ABC):
-    """A path from images to noise; times, signals and noises are tensors of any shape."""
+    """A path from images to noise; times, signals and noises are tensors of any shape. Equal if of the same numbers."""
 
     #: The time at which samplers begin: 1, where something is left of the image.
     first: float = 1.0
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
 
     @abc.abstractmethod
     def signal(self, t: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ hashes, metrics, configuration, version.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -102,21 +101,6 @@ def read_description(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
     :raises ValueError: or :class:`WeightsError`, as :func:`load_denoiser`.
     """
     return _read(resolve(path_or_name))[0]
-
-
-def trained_levels(path_or_name: str | os.PathLike[str]) -> tuple[float, float] | None:
-    """Lowest and highest standard deviation of the Gaussian noise that a file's network was trained for, if it says.
-
-    :raises ValueError: or :class:`WeightsError`, as :func:`load_denoiser`.
-    """
-    config = read_description(path_or_name).get("config")
-    noise = config.get("noise") if isinstance(config, dict) else None
-    if not isinstance(noise, dict) or noise.get("class_path") != "resolvent.priors.Gaussian":
-        return None
-    found = noise.get("init_args")
-    low, high = (found.get(name) for name in ("low", "high")) if isinstance(found, dict) else (None, None)
-    numbers = isinstance(low, int | float) and isinstance(high, int | float)
-    return (float(low), float(high)) if numbers and 0 <= low <= high < math.inf else None
 
 
 def shipped() -> dict[str, Path]:

@@ -22,10 +22,13 @@ from resolvent.datasets import load_result, save_measurement
 from resolvent.operators import Dense, Exposure
 from resolvent.priors import (
     ConditionalVelocity,
+    Cosine,
     Denoiser,
     DenoiserDiffusion,
+    Late,
     SelfSupervised,
     TrainingCheckpoint,
+    VariancePreserving,
     VelocityDiffusion,
     downsampling,
     load_denoiser,
@@ -465,13 +468,30 @@ def test_preset_of_super_resolution(tmp_path, pictures):
     metrics = read_description(tmp_path / "weights.safetensors")["metrics"]
     assert np.isfinite(metrics["validation_psnr"]) and metrics["validation_psnr_noisy"] > 0
     made = ConditionalVelocity(str(tmp_path / "weights.safetensors"))
-    assert made.scale == 0.1
+    assert made.scale == 0.1 and isinstance(made.trained, Cosine)
     with pytest.raises(WeightsError, match="gives a velocity of residuals, expected one that gives clean images"):
         Denoiser(str(tmp_path / "weights.safetensors"))
     sampler = MeanReverting(made, 3)
     physics = downsampling((1, 16, 16), 4)
     found = sampler.sample(physics.A(torch.rand(2, 1, 16, 16)), physics, 2)
     assert found.mean.shape == (2, 1, 16, 16) and found.samples.isfinite().all()
+
+
+LATE = {"class_path": "Late", "init_args": {"schedule": {"class_path": "VariancePreserving"}, "first": 0.5}}
+
+
+@pytest.mark.parametrize("preset, learn", [("image-flow", "noise"), ("super-resolution", "loss")])
+def test_networks_of_times_keep_the_schedule_they_were_trained_for(tmp_path, pictures, preset, learn):
+    """A schedule within a schedule, too; what is written is what a sampler then walks."""
+    (tmp_path / "c.yaml").write_text(json.dumps({learn: {"schedule": LATE}, "loss": {"schedule": LATE}}))
+    out = ["--out", str(tmp_path), "--steps", "2", "--batch_size", "2", "--network.widths", "[4,8]"]
+    options = ["--data.path", str(pictures), "--data.size", "16", "--config", str(tmp_path / "c.yaml")]
+    assert main(["train", preset, *options, *out]) == 0
+    prior = {"image-flow": VelocityDiffusion, "super-resolution": ConditionalVelocity}[preset]
+    made, t = prior(str(tmp_path / "weights.safetensors")), torch.linspace(0, 1, 5, dtype=torch.float64)
+    found = made.trained if isinstance(made, ConditionalVelocity) else made.schedule
+    assert isinstance(found, Late) and isinstance(found.schedule, VariancePreserving)
+    assert torch.equal(found.noise(t), Late(VariancePreserving(), 0.5).noise(t))
 
 
 def test_preset_of_low_light(tmp_path, pictures):

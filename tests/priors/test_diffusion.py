@@ -20,6 +20,7 @@ from resolvent.priors import (
     Late,
     OrnsteinUhlenbeck,
     ScoreDiffusion,
+    TimeUNet,
     VarianceExploding,
     VariancePreserving,
     VelocityDiffusion,
@@ -27,6 +28,7 @@ from resolvent.priors import (
     save_weights,
 )
 from resolvent.priors.schedule import noise_like
+from resolvent.priors.weights_file import WeightsError
 
 F64, C64, C128 = torch.float64, torch.complex64, torch.complex128
 DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])
@@ -342,6 +344,14 @@ def test_without_a_schedule_weights_are_asked_for_no_level_but_those_of_their_tr
 def test_weights_that_name_no_levels_have_the_schedule_of_all(tmp_path, config):
     save_weights(tmp_path / "w.safetensors", DRUNet([2, 2, 2, 2], 1, 1), config=config)
     assert isinstance(DenoiserDiffusion(str(tmp_path / "w.safetensors")).schedule, FlowMatching)
+
+
+@pytest.mark.parametrize("name", ["Tensor", "Schedule", "noise_like", "os.system", 3, None])
+def test_a_schedule_that_is_none_is_refused(tmp_path, name):
+    path = {"class_path": "resolvent.priors.OnPath", "init_args": {"schedule": {"class_path": name, "init_args": {}}}}
+    save_weights(tmp_path / "w.safetensors", TimeUNet([4, 8]), gives="a velocity", config={"noise": path})
+    with pytest.raises(WeightsError, match=r"found a schedule .*, expected one of VarianceExploding"):
+        VelocityDiffusion(str(tmp_path / "w.safetensors"))
 
 
 def test_a_schedule_that_is_named_is_kept(tmp_path):
