@@ -30,6 +30,8 @@ _typehints = getattr(jsonargparse, "_typehints", None)
 if hasattr(_typehints, "get_all_subclass_paths"):
     _typehints.get_all_subclass_paths = functools.cache(_typehints.get_all_subclass_paths)
 
+# What a value names is imported; modules that run other programs, such as os, are refused.
+jsonargparse.set_parsing_settings(import_path_denylist=[])
 SWITCHES, TRUTHS = (bool, bool | None), ("true", "false", "yes", "no", "null")
 
 _load = jsonargparse.get_loader("yaml")
@@ -243,6 +245,7 @@ SENTENCES = (
     (r"^unrecognized arguments: (\S+)", "{0}: found no option of this name, expected one that --help lists"),
     (r"^argument (\S+): expected (.+)", "{0}: found none, expected {1}"),
     (r"(?:File does not exist|Path is not a file): '([^']+)'", "{key}: found no file {0!r}, expected one"),
+    (r"Importing '([^']+)' is not allowed", "{key}: found {0!r}, expected a class of this package or of your own"),
     (
         r"Not a valid subclass of \w+\. Got value: ([-+.\w]+)\n",
         "{key}: found {0}, expected one of the classes that --help lists",

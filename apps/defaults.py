@@ -40,8 +40,8 @@ def understood(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
     preset = with_denoiser(trained_preset(operator, weights), weights) if known else preset_of(operator or "default")
     if known and "solver" not in chosen:
         refuse_one_level(weights, preset)
-    if "prior" in chosen:  # it says how far the preset's own prior may be weakened
-        chosen = chosen | {"least_strength"}
+    if "prior" in chosen:  # they are for the preset's own
+        chosen = chosen | {"least_strength", "strength_growth"}
     return argv, {k: v for k, v in preset.items() if k not in chosen}
 
 

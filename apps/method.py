@@ -15,6 +15,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from ..datasets import InputError
+from ..operators.norm import TINY, norms
 from ..operators.tensor_file import load_tensors
 from ..priors import Prior
 from ..priors.weights_file import SUFFIX
@@ -27,7 +28,17 @@ from .cli import UsageError
 AnyPrior = TypeVar("AnyPrior", bound=Prior)
 
 #: What of the command line determines an image; kept in the result and hashed into its fingerprint.
-SETTINGS = ("prior", "solver", "parameters", "strength", "least_strength", "seed", "record", "samples")
+SETTINGS = (
+    "prior",
+    "solver",
+    "parameters",
+    "strength",
+    "least_strength",
+    "strength_growth",
+    "seed",
+    "record",
+    "samples",
+)
 
 #: What an import path looks like, and ends of names that are files.
 IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -57,6 +68,12 @@ def add_method_options(parser: ArgumentParser) -> None:
         default=0.0,
         help="a fraction of what leaves nothing, below which 'universal' does not fall, however little noise there is",
     )
+    add(
+        "--strength_growth",
+        type=float,
+        default=0.0,
+        help="how much faster than the noise 'universal' grows: the power of the noise's share of the data in it",
+    )
     add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
     add("--seed", type=int, default=0, help="seed of whatever is random in the method")
     add("--record", type=list[Literal["objective", "data_residual"]], default=[], help="measures for the history")
@@ -83,6 +100,9 @@ def choose(parser: ArgumentParser, settings: dict[str, Any]) -> tuple[Callable[[
     least = settings.get("least_strength", 0.0)
     if not 0 <= least < 1:
         raise UsageError(f"--least_strength: found {least}, expected a number from 0 to below 1")
+    growth = settings.get("strength_growth", 0.0)
+    if not 0 <= growth <= 1:
+        raise UsageError(f"--strength_growth: found {growth}, expected a number from 0 to 1")
     try:
         prior = with_tensors(chosen.prior, settings.get("parameters"))
         chosen.solver(prior)
@@ -193,11 +213,19 @@ def prior_strength(
         mapped = isinstance(prior.weight, torch.Tensor) and prior.weight.ndim > 1
         return _as_number(per_image(unit, problem.back_projection) if mapped and unit.ndim else unit)
     threshold, least = solver.universal_weight(problem, noise_std), settings.get("least_strength")
+    if threshold.ndim and (growth := settings.get("strength_growth")):
+        threshold = threshold * per_image(share_of_noise(solver, problem, threshold) ** growth, threshold)
     if threshold.ndim and least:
         threshold = torch.maximum(threshold, least * leaving_nothing(solver, problem))
     if not prior.weight_over_image and threshold.ndim:
         threshold = threshold.flatten(1).amax(1)
     return _as_number(threshold)
+
+
+def share_of_noise(solver: Solver, problem: Problem, threshold: torch.Tensor) -> torch.Tensor:
+    """Norm of the noise that a universal threshold is made for, over that of each image's data."""
+    level = (threshold / solver.universal_weight(problem, 1.0).clamp_min(TINY)).flatten(1).amax(1)
+    return level * problem.samples.to(level).sqrt() / norms(problem.y).to(level).clamp_min(TINY)
 
 
 def leaving_nothing(solver: Solver, problem: Problem) -> torch.Tensor:

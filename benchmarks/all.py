@@ -19,6 +19,7 @@ NAMES = (
     "operator_floors",
     "fused_cartesian",
     "kept_memory",
+    "default_strengths",
     "mri_side_by_side",
     "mri_beside_deepinv",
     "deblurring_beside_deepinv",

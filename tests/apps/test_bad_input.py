@@ -211,6 +211,7 @@ USES = {
     "negative weight": (["reconstruct", "GOOD", "--prior.weight", "-1"], "resolvent: L1: weight is -1.0, expected"),
     "negative strength": (["reconstruct", "GOOD", "--strength", "-1"], "--strength: found -1"),
     "all of the strength": (["reconstruct", "GOOD", "--least_strength", "1"], "--least_strength: found 1"),
+    "growth": (["reconstruct", "GOOD", "--strength_growth", "-1"], "--strength_growth: found -1"),
     "device": (["reconstruct", "GOOD", "--device", "abacus"], "--device: found 'abacus'"),
     "config": (["reconstruct", "GOOD", "--config", "nowhere.yaml"], "--config: found no file '"),
     "one file for two": (["reconstruct", "GOOD", "GOOD", "--out", "x.h5"], "expected a folder"),
@@ -375,9 +376,13 @@ def test_names_of_files_are_none_of_packages(good):
 def test_a_function_is_no_solver(good, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("c.yaml").write_text("solver:\n  class_path: os.system\n  init_args:\n    command: touch RAN\n")
-    refused(
-        capsys, ["reconstruct", str(good), "--out", "o", "--config", "c.yaml"], USAGE, "expected a class of solvers"
-    )
+    command = ["reconstruct", str(good), "--out", "o", "--config", "c.yaml"]
+    refused(capsys, command, USAGE, "--solver: found 'os.system', expected a class of this package or of your own")
+    assert not Path("RAN").exists()
+    Path("a_users.py").write_text("def solver(command: str):\n    open('RAN', 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("c.yaml").write_text("solver: {class_path: a_users.solver, init_args: {command: x}}")
+    refused(capsys, command, USAGE, "expected a class of solvers")
     assert not Path("RAN").exists()
 
 

@@ -13,10 +13,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from skimage.color import rgb2gray
+from skimage.data import chelsea
 
 from resolvent.apps import reconstruct
 from resolvent.apps.cli import INPUT, INTERRUPTED, TERMINATED, USAGE, UsageError, main
-from resolvent.apps.defaults import trained_preset
+from resolvent.apps.defaults import modality, preset_of, trained_preset
 from resolvent.datasets import load_measurement, load_result, save_measurement, save_result
 from resolvent.operators import SPEED_OF_LIGHT, Blur, CartesianMRI, Dense, Exposure, NearFieldMIMO, Restricted, Scaled
 from resolvent.priors.weights_file import shipped
@@ -76,7 +78,7 @@ def test_a_result_of_fewer_settings_is_replayed(scene, tmp_path, capsys):
     out = tmp_path / "r.h5"
     assert main(["reconstruct", str(scene), "--out", str(out), "--report", "false", "--prior", "L1"]) == 0
     found = load_result(out)
-    del found.record["config"]["least_strength"]
+    del found.record["config"]["least_strength"], found.record["config"]["strength_growth"]
     save_result(out, found)
     assert main(["reconstruct", "--replay", str(out)]) == 0 and "identical True" in capsys.readouterr().out
 
@@ -397,6 +399,22 @@ def reconstructed(path, *options):
         main(["reconstruct", str(path), "--out", str(out), "--report", "false", "--overwrite", "true", *options]) == 0
     )
     return load_result(out)
+
+
+@pytest.mark.parametrize("noise", ["0.01", "0.05", "0.2"])
+@pytest.mark.parametrize(
+    "kind",
+    [["--kernel", "motion"], ["--kernel", "bicubic", "--factor", "2", "--border", "circular"], ["--kernel", "none"]],
+)
+def test_photographs_have_nearly_the_best_weight_at_any_noise(tmp_path, kind, noise):
+    """Of total variation, whose best weight grows faster than the noise; a scene that nothing was chosen by."""
+    scene, path = tmp_path / "scene.npy", tmp_path / "y.h5"
+    np.save(scene, rgb2gray(chelsea())[:192, 100:292].astype(np.float32))
+    assert main(["simulate", "blur", "--image", str(scene), *kind, "--noise_std", noise, "--out", str(path)]) == 0
+    own = preset_of(modality(path))["prior"]["init_args"]["weight"]
+    found = [reconstructed(path, "--prior.weight", str(own * 2.0**k)).record["metrics"] for k in (-2, 0, 2)]
+    psnr = [metrics["psnr"][0] for metrics in found]
+    assert psnr[1] > max(psnr) - 0.6
 
 
 def test_little_noise_does_no_harm(tmp_path):
