@@ -50,7 +50,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     """Parse, or raise :class:`UsageError` in one line."""
     try:
         refuse_aliases(argv)
-        config = parser.parse_args(with_truth(parser, with_classes(argv)))
+        config = parser.parse_args(with_truth(parser, with_classes(configurations_first(argv))))
     except UnicodeError as error:
         raise UsageError(f"--config: found a file that is no text ({error}), expected YAML") from error
     except (ArgumentError, TypeError, ValueError) as error:
@@ -72,6 +72,19 @@ def configuration_files(argv: list[str]) -> Iterator[str]:
     """What a command line names by ``--config``."""
     words = [word for argument in argv for word in argument.split("=", 1)]
     return (value for option, value in itertools.pairwise(words) if option == "--config")
+
+
+def configurations_first(argv: list[str]) -> list[str]:
+    """A command line whose configuration files come first: a parser lets what is later win, here the line itself."""
+    first, rest, words = [], [], iter(argv)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word == "--config":
+            first += [word, *itertools.islice(words, 1)]
+        else:
+            (first if word.startswith("--config=") else rest).append(word)
+    return first + rest
 
 
 def listed_files(argv: list[str]) -> Iterator[str]:

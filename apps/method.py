@@ -48,7 +48,11 @@ FILES = (".h5", SUFFIX)
 def add_method_options(parser: ArgumentParser) -> None:
     """The options that say how images are reconstructed."""
     add = parser.add_argument
-    add("--config", action="config", help="YAML with any of these options; may be given several times, later wins")
+    add(
+        "--config",
+        action="config",
+        help="YAML with any of these options; may be given several times, later wins, and options over all",
+    )
     add(
         "--prior",
         type=Prior | None,

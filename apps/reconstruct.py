@@ -40,7 +40,8 @@ from .progress import Reporter
 from .record import assemble
 
 #: Suffixes that no folder of results is meant by.
-PICTURES = (".cfl", ".gz", ".nii", ".npy", ".png")
+PICTURES = (".cfl", ".gz", ".jpg", ".nii", ".npy", ".png", ".tif", ".tiff")
+SUFFIXES = (".h5", ".hdf5")
 #: What may be asked beside a replay.
 REPLAYING = ("--replay", "--trust", "--out", "--json")
 RECORDS = {"objective": objective, "data_residual": data_residual}
@@ -60,7 +61,8 @@ class Job:
     def fingerprint(self) -> str:
         """What the image depends on: input bytes, settings, the files of weights that they name, and version."""
         parts = json.dumps(
-            [self.digest, self.settings, weights_of(self.settings), version("resolvent")], sort_keys=True
+            [self.digest, self.settings, list(files_of(self.settings).values()), version("resolvent")],
+            sort_keys=True,
         )
         return hashlib.sha256(parts.encode()).hexdigest()
 
@@ -68,16 +70,17 @@ class Job:
         """The job's part of the result's record."""
         return {
             "input": {"path": str(self.source), "sha256": self.digest}, "config": self.settings,
+            "files": files_of(self.settings),
             "seed": self.settings["seed"], "device": self.device, "fingerprint": self.fingerprint,
         }  # fmt: skip
 
 
-def weights_of(settings: Any) -> list[str]:
-    """SHA-256 of every file that the settings name."""
+def files_of(settings: Any) -> dict[str, str]:
+    """Every file that the settings name, weights, tensors and first images, with its SHA-256."""
     if isinstance(settings, dict | list):
         parts = settings.values() if isinstance(settings, dict) else settings
-        return [digest for part in parts for digest in weights_of(part)]
-    return [sha256(settings)] if isinstance(settings, str) and Path(settings).is_file() else []
+        return {file: digest for part in parts for file, digest in files_of(part).items()}
+    return {settings: sha256(settings)} if isinstance(settings, str) and Path(settings).is_file() else {}
 
 
 def main(argv: list[str]) -> int:
@@ -153,9 +156,11 @@ def plan(parser: ArgumentParser, config: Namespace, options: list[str]) -> list[
     solver = make(prior)
     check_samples(solver, config.samples)
     refuse_unheard(solver, options)
+    if "objective" in settings["record"] and not all(prior.explicit_prior for prior in solver.priors):
+        raise UsageError("--record: found objective of a prior without a value, expected data_residual or none")
     settings |= {} if len(solver.priors) else {"prior": None}
     out, sources = Path(config.out), [Path(f) for f in config.files]
-    single = out.suffix in (".h5", ".hdf5")
+    single = out.suffix in SUFFIXES
     if out.suffix in PICTURES:
         raise UsageError(f"--out: found {out}, expected a folder or a .h5 file; `resolvent export` makes others")
     for source in sources:
@@ -167,10 +172,10 @@ def plan(parser: ArgumentParser, config: Namespace, options: list[str]) -> list[
     targets = [out if single else out / f"{s.stem}.h5" for s in sources]
     if len(set(targets)) < len(targets):
         raise UsageError("files: two inputs have the same name, expected different names in one --out folder")
-    for target in targets:
-        keep_apart(target, sources)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     jobs = [Job(s, t, settings | named(config.start, s), device) for s, t in zip(sources, targets, strict=True)]
+    for job in jobs:
+        keep_apart(job.target, [*sources, *files_of(job.settings)])
     return jobs[rank::world]
 
 
@@ -337,15 +342,19 @@ def replay(parser: ArgumentParser, config: Namespace, reporter: Reporter) -> int
     """Repeat the run of a result and compare the images bit for bit."""
     path = Path(config.replay)
     old = load_result(path)
+    if "solver" not in old.record.get("config", {}):
+        raise InputError(f"{path}: its record has no solver, expected a result of 'resolvent reconstruct'")
     try:
         settings, source, threads = old.record["config"], Path(old.record["input"]["path"]), old.record["threads"]
         digest, device = old.record["input"]["sha256"], old.record["device"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its record has no {error}, expected a result of 'resolvent reconstruct'") from error
     refuse_strangers(path, settings, config.trust)
-    found = digest_of(source)
-    if found != digest:
-        raise InputError(f"{source}: SHA-256 is {found[:12]}…, expected {digest[:12]}… as when {path} was made")
+    for file, made_with in {source: digest, **old.record.get("files", {})}.items():
+        if (found := digest_of(Path(file))) != made_with:
+            raise InputError(f"{file}: SHA-256 is {found[:12]}…, expected {made_with[:12]}… as when {path} was made")
+    if config.out is not None:
+        check_copy(Path(config.out), [path, source, *files_of(settings)])
     torch.set_num_threads(threads)
     job = Job(source, path, settings, device, digest)
     new = solve(parser, job, load_measurement(source), reporter, None)
@@ -361,6 +370,18 @@ def replay(parser: ArgumentParser, config: Namespace, reporter: Reporter) -> int
             f"{path}: replay differs by {distance:.2e} relative, expected the same image bit for bit"
         )
     return 0
+
+
+def check_copy(out: Path, read: list[str | Path]) -> None:
+    """Refuse a place for a replayed result that is read, or taken.
+
+    :raises UsageError: or :class:`InputError`, naming it.
+    """
+    if out.suffix not in SUFFIXES:
+        raise UsageError(f"--out: found {out}, expected a .h5 file beside --replay")
+    keep_apart(out, read)
+    if out.exists():
+        raise InputError(f"{out}: exists, expected another --out")
 
 
 def digest_of(source: Path) -> str:

@@ -35,7 +35,7 @@ from .cli import Interrupted, NumericalFailure, UsageError
 from .defaults import understood
 from .long_run import late_signals, process_group, say
 from .method import add_method_options, choose, settings_of
-from .reconstruct import choose_device, digest_of, weights_of
+from .reconstruct import choose_device, digest_of, files_of
 from .training_log import TrainingLog
 from .tuning_checkpoint import TuningCheckpoint, nothing
 from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_level
@@ -82,7 +82,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """What the parameters depend on: settings, the files' bytes and version."""
-        parts = [self.settings, self.digests, weights_of(self.settings), version("resolvent")]
+        parts = [self.settings, self.digests, list(files_of(self.settings).values()), version("resolvent")]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

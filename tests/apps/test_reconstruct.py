@@ -197,6 +197,36 @@ def test_a_configuration_takes_the_names_of_the_command_line(tmp_path, lines):
         assert torch.equal(made(f"--config={tmp_path / 'c.yaml'}"), expected)
 
 
+def test_the_command_line_wins_over_a_configuration_wherever_that_stands(tmp_path):
+    scan, out = str(tmp_path / "scan.h5"), str(tmp_path / "x.h5")
+    assert main(["simulate", "mri", "--size", "32", "--coils", "1", "--out", scan]) == 0
+    (tmp_path / "c.yaml").write_text("prior: TV\nprior.weight: 0.1\nsolver: FISTA\nsolver.max_iter: 3")
+    for config in (["--config", str(tmp_path / "c.yaml")], [f"--config={tmp_path / 'c.yaml'}"]):
+        options = ["--prior.weight", "0.2", *config, "--solver.max_iter", "2", "--overwrite", "--report", "false"]
+        assert main(["reconstruct", *options, "--out", out, "--", scan]) == 0
+        found = load_result(out).record["config"]
+        assert found["prior"]["init_args"]["weight"] == 0.2 and found["solver"]["init_args"]["max_iter"] == 2
+
+
+def test_no_file_that_is_read_is_written(tmp_path, capsys):
+    """First images, and what a replay reads; nor anything else by a replay."""
+    scan, result, other = (str(tmp_path / f"{name}.h5") for name in ("scan", "result", "other"))
+    assert main(["simulate", "mri", "--size", "32", "--coils", "1", "--out", scan]) == 0
+    plain = ["reconstruct", scan, "--report", "false", "--out"]
+    assert main([*plain, result]) == 0 and main([*plain, other, "--start", result]) == 0
+    before = {path: Path(path).read_bytes() for path in (scan, result, other)}
+    assert main([*plain, result, "--start", result, "--overwrite"]) == INPUT
+    for out in (scan, result, other):
+        assert main(["reconstruct", "--replay", other, "--out", out]) == INPUT
+    assert main(["reconstruct", "--replay", other, "--out", str(tmp_path / "x.npy")]) == USAGE
+    assert {path: Path(path).read_bytes() for path in before} == before
+    assert main(["reconstruct", "--replay", other, "--out", str(tmp_path / "again.h5")]) == 0
+    assert main([*plain, result, "--strength", "0.3", "--overwrite"]) == 0
+    capsys.readouterr()
+    assert main(["reconstruct", "--replay", other]) == INPUT
+    assert f"{result}: SHA-256 is" in capsys.readouterr().err
+
+
 def test_weights_where_no_method_takes_them(tmp_path, capsys):
     save_measurement(tmp_path / "y.h5", torch.ones(1, 4), Dense(torch.eye(4), (1, 2, 2)))
     argv = ["reconstruct", str(tmp_path / "y.h5"), "--out", str(tmp_path / "x.h5")]
