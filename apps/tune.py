@@ -40,11 +40,11 @@ from .training_log import TrainingLog
 from .tuning_checkpoint import TuningCheckpoint, nothing
 from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_level
 
-#: What of the command line, beside the reconstruction's own, determines the parameters.
 #: A rise of the loss, relative, that is said.
 RISEN = 1e-3
 #: Why a method ended before it was done, and the option that says so.
 CUT = {"max_steps": "steps", "budget": "budget"}
+#: What of the command line, beside the reconstruction's own, determines the parameters.
 SETTINGS = ("parameter", "method", "loss", "steps", "budget", "least_eigenvalue")
 #: The method and the loss where none is chosen.
 DEFAULTS = {

@@ -20,6 +20,7 @@ from ..recon import Solver
 from ..recon.bilevel import Search, State
 from ..recon.bilevel.search import Visited
 from .record import axes_of, measures
+from .report import distinct_names
 from .report_curves import COLOURS
 from .report_drawing import DPI, img, plain
 from .report_page import document, image_section, pictures
@@ -48,7 +49,7 @@ def write_report(run: Run, state: State, path: Path) -> None:
     ]
     html = document("Tuning of " + ", ".join(run.tuned.parameters.names), sections(run, state, lines, pairs))
     with atomic(path) as partial:
-        partial.write_text(html, encoding="utf-8")
+        partial.write_text(html, encoding="utf-8", errors="backslashreplace")
 
 
 def result(scan: Scan, image: Tensor, solver: Solver) -> Result:
@@ -65,9 +66,10 @@ def sections(
 ) -> dict[str, str]:
     """The page's sections by title."""
     found = {"Summary": summary(run, lines), "Descent": curves(run, state, lines), "Steps": steps_table(lines)}
-    for scan, pair in list(zip(run.scans, pairs, strict=True))[:MAX_FILES]:
+    names = distinct_names([scan.path for scan in run.scans])
+    for name, pair in list(zip(names, pairs, strict=True))[:MAX_FILES]:
         body = image_section(pair, NAMES, 0, pictures(pair, NAMES, 0))
-        found[scan.path.stem] = metrics_table(pair, NAMES) + body
+        found[f"Images of {name}"] = metrics_table(pair, NAMES) + body
     if len(run.scans) > MAX_FILES:
         found["Summary"] += f'<p class="note">Images of the first {MAX_FILES} of {len(run.scans)} files are shown.</p>'
     found["Settings"] = (

@@ -18,9 +18,9 @@ from torch.nn.functional import conv2d, pad, pixel_shuffle, pixel_unshuffle, rel
 from .losses import Batch, TrainingLoss
 from .network import Network
 
-#: Sides of the masked convolutions and the dilations behind them: no sum of steps leads back to the pixel.
 #: Pixels in steps of which sides are multiples: those of the interleaved and of the subsampled images.
 CELLS = 10
+#: Sides of the masked convolutions and the dilations behind them: no sum of steps leads back to the pixel.
 BRANCHES = ((3, 2), (5, 3))
 #: Pixels reflected around an image to be denoised.
 MARGIN = 32

@@ -276,6 +276,16 @@ def test_tensors_go_to_a_file_that_reconstruct_takes(tmp_path, box):
     assert not torch.equal(load_result(tmp_path / "after.h5").image, load_result(tmp_path / "before.h5").image)
 
 
+def test_a_report_shows_files_of_one_name_and_of_any(tmp_path):
+    (tmp_path / "a").mkdir()
+    paths = [scan(tmp_path / name, k) for k, name in enumerate(("scan.h5", "a/scan.h5", "Summary.h5"))]
+    tuned(command(paths, tmp_path / "out", "--report", "true", steps=1), tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    for name in (*paths[:2], "Summary"):
+        assert f"Images of {name}</h2>" in page
+    assert "Summary</h2>" in page.replace("Images of Summary</h2>", "")
+
+
 def test_validation_and_report(tmp_path, box, capsys):
     other = scan(tmp_path / "other.h5", 1, images=2)
     out = tmp_path / "out"
