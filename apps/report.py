@@ -5,6 +5,7 @@ The page stands alone: pictures, volumes, style and script are inside it, and no
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..datasets import Result
+
+#: The longest path of a file on Linux.
+PATH_MAX = 4096
 
 
 def write_report(results: Sequence[Result], names: Sequence[str], path: Path) -> None:
@@ -83,8 +87,12 @@ def check_place(out: Path, sources: Sequence[Path]) -> None:
 
 
 def distinct_names(sources: Sequence[Path]) -> list[str]:
-    """File stems, or whole paths where two stems are the same."""
+    """File stems, or paths from the folder that all share where two stems are the same."""
     from ..datasets import printable
 
     count = Counter(source.stem for source in sources)
-    return [printable(source.stem if count[source.stem] == 1 else source) for source in sources]
+    shared = os.path.commonpath([source.absolute().parent for source in sources])
+    return [
+        printable(source.stem if count[source.stem] == 1 else os.path.relpath(source, shared), longest=PATH_MAX)
+        for source in sources
+    ]

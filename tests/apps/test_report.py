@@ -272,7 +272,11 @@ def test_default_places_and_names(tmp_path):
     a, b = tmp_path / "x" / "r.h5", tmp_path / "y" / "r.h5"
     assert default_path([a]) == tmp_path / "x" / "r.html"
     assert default_path([a, b]) == tmp_path / "x" / "comparison.html"
-    assert distinct_names([a, b]) == [str(a), str(b)]
+    assert distinct_names([a, b]) == ["x/r.h5", "y/r.h5"]
+    deep = tmp_path / ("d" * 90)
+    assert distinct_names([deep / "x" / ("e" * 90) / "r.h5", deep / "r.h5", deep / "s.h5"]) == [
+        "x/" + "e" * 90 + "/r.h5", "r.h5", "s",
+    ]  # fmt: skip
     assert distinct_names([a]) == ["r"]
 
 

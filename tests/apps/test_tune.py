@@ -281,7 +281,7 @@ def test_a_report_shows_files_of_one_name_and_of_any(tmp_path):
     paths = [scan(tmp_path / name, k) for k, name in enumerate(("scan.h5", "a/scan.h5", "Summary.h5"))]
     tuned(command(paths, tmp_path / "out", "--report", "true", steps=1), tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
-    for name in (*paths[:2], "Summary"):
+    for name in ("scan.h5", "a/scan.h5", "Summary"):
         assert f"Images of {name}</h2>" in page
     assert "Summary</h2>" in page.replace("Images of Summary</h2>", "")
 
