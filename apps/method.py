@@ -190,7 +190,7 @@ def build_solver(
     if prior is not None:
         prior = in_precision_of(prior, problem.y)
     solver = make(prior)
-    if prior is None or not len(solver.priors):
+    if prior is None or not prior.weighted or not len(solver.priors):
         return solver, None
     strength = prior_strength(settings, solver, prior, problem, noise_std)
     return make(prior.scaled(strength)), float(torch.as_tensor(strength).max())

@@ -324,7 +324,8 @@ def refuse_unheard(solver: Solver, options: list[str]) -> None:
             raise UsageError(f"{name}: found for {kind}, expected none: a sampler weighs its prior by the noise level")
     fixed = [not getattr(prior, "weighted", True) for prior in solver.priors]
     if "--strength" in options and fixed and all(fixed):
-        raise UsageError("--strength: found for a denoiser with a noise level of its own, expected none")
+        names = ", ".join(type(prior).__name__ for prior in solver.priors)
+        raise UsageError(f"--strength: found for {names}, expected none: no weight makes it stronger")
 
 
 def refuse_beside_replay(argv: list[str], files: list[str]) -> None:

@@ -148,7 +148,7 @@ def cautions(about: dict[str, Any], solver: Solver, solution: Solution, m: Measu
 
 def weighed_by_noise(solver: Solver) -> bool:
     """Whether the weight that keeps noise out depends on the noise level."""
-    return len(solver.priors) > 0 and type(solver).universal_weight is Solver.universal_weight
+    return solver.weighs_prior and any(getattr(prior, "weighted", True) for prior in solver.priors)
 
 
 def unexplained(metrics: dict[str, Any], solution: Solution, m: Measurement) -> list[str]:

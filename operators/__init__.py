@@ -15,10 +15,10 @@ from .matched import matched
 from .near_field_mimo import SPEED_OF_LIGHT, NearFieldMIMO
 from .non_cartesian_mri import NonCartesianMRI, density_compensation
 from .norm import squared_norm
-from .operator import Operator
+from .operator import Operator, has_exact_prox
 from .restricted import Restricted
 from .sampling import cartesian_lines
-from .scaled import Scaled, has_exact_prox
+from .scaled import Scaled
 from .superposition import Superposition
 from .ultrasound import FullMatrixCapture, PlaneWaveIQ
 from .variable_density import poisson_disc

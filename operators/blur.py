@@ -104,8 +104,6 @@ class CircularBlur(Convolution):
     :raises ValueError: for a kernel that is not real and finite, or does not fit.
     """
 
-    has_exact_prox = True
-
     def __init__(self, kernel: Tensor, image_shape: Sequence[int], **kwargs: Any):
         kernel, shape = checked(kernel, "image_shape", image_shape)
         if any(k > n for k, n in zip(kernel.shape[1:], shape[1:], strict=True)):

@@ -31,8 +31,6 @@ class Downsampling(Operator):
     :raises ValueError: for a kernel that is not real and finite, or for lengths that do not fit.
     """
 
-    has_exact_prox = True
-
     def __init__(self, kernel: Tensor, image_shape: Sequence[int], factor: int, **kwargs: Any):
         blur = CircularBlur(kernel, image_shape)
         channels, *lengths = blur.image_shape

@@ -27,8 +27,6 @@ class Exposure(Operator):
     :param image_shape: ``(C, *spatial)``.
     """
 
-    has_exact_prox = True
-
     def __init__(
         self, exposure: float, gain: float, read_noise: float, image_shape: Sequence[int], **kwargs: Any
     ):  # fmt: skip

@@ -21,8 +21,6 @@ class Identity(Operator):
     :param image_shape: ``(C, *spatial)``.
     """
 
-    has_exact_prox = True
-
     def __init__(self, image_shape: Sequence[int], **kwargs: Any):
         super().__init__(tuple(image_shape), tuple(image_shape), **kwargs)
 

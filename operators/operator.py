@@ -11,7 +11,7 @@ from the geometry follow from them here.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -63,7 +63,7 @@ def linear(x: Tensor, apply: Map, adjoint: Map) -> Tensor:
     return _LinearMap.apply(x, apply, adjoint) if _has_derivative(x) else apply(x)
 
 
-class Operator(LinearPhysics):
+class Operator(LinearPhysics, ABC):
     """Base class of resolvent's operators; a :class:`deepinv.physics.LinearPhysics`.
 
     A subclass gives :meth:`_forward_map`, :meth:`_adjoint_map` and :meth:`geometry`. Its buffers are the
@@ -310,6 +310,12 @@ def with_levels_of(physics: P, which: Tensor, batch: int) -> P:
     if len(levels) != batch:
         raise ValueError(f"noise_std: found {len(levels)} levels for {batch} images, expected one, or one for each")
     return substitute(physics, "noise_model", GaussianNoise(levels[which.to(levels.device)]))
+
+
+def has_exact_prox(physics: LinearPhysics) -> bool:
+    """Whether ``physics.prox_l2`` is in closed form, of any operator: as it states, or where it has one of its own."""
+    stated = getattr(physics, "has_exact_prox", None)
+    return type(physics).prox_l2 is not LinearPhysics.prox_l2 if stated is None else bool(stated)
 
 
 def _is_learned(value: object) -> bool:

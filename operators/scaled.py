@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from .around import Around
-from .operator import Operator
+from .operator import Operator, has_exact_prox
 
 
 class Scaled(Around):
@@ -70,9 +69,3 @@ class Scaled(Around):
         """The inner one, its data times the scale."""
         x, data = self.physics.prox_l2_with_data(z, y / self.scale, gamma * abs(self.scale) ** 2)
         return x, self.scale * data
-
-
-def has_exact_prox(physics: LinearPhysics) -> bool:
-    """Whether ``physics.prox_l2`` is in closed form, for deepinv's operators and ours."""
-    stated = getattr(physics, "has_exact_prox", None)
-    return type(physics).prox_l2 is not LinearPhysics.prox_l2 if stated is None else bool(stated)

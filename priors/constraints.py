@@ -24,6 +24,11 @@ class Box(Prior):
             raise ValueError(f"low, high: found {low}, {high}, expected low <= high")
         self.low, self.high = low, high
 
+    @property
+    def weighted(self) -> bool:
+        """Never: a multiple of 0 and infinity is the same."""
+        return False
+
     def _value(self, x: Tensor) -> Tensor:
         outside = (x.real < self.low) | (x.real > self.high)
         if x.is_complex():

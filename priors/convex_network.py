@@ -10,6 +10,7 @@ Amos, Xu and Kolter (ICML 2017); as learned proximal networks, Fang, Buchanan an
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from .network import Described
 LOG_WEIGHT = (-10.0, 0.1)
 
 
-class ConvexPotential(Described):
+class ConvexPotential(Described, ABC):
     """A convex function of images ``(B, C, *spatial)``, one number for each, shape ``(B,)``.
 
     Convex as long as the :meth:`constrained` weights are not below 0: :meth:`project_` after every training step.
@@ -32,9 +33,9 @@ class ConvexPotential(Described):
     #: Channels of an image.
     channels: int
 
+    @abstractmethod
     def constrained(self) -> Iterator[Any]:
         """The weights that must not be below 0."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def project_(self) -> None:

@@ -57,8 +57,6 @@ class KSupport(Prior):
         return (norms.square() / torch.where(u > 0, u, 1)).flatten(1).sum(1) / 2
 
     def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
-        if isinstance(gamma, Tensor) and gamma.numel() not in (1, len(v)):
-            raise ValueError("KSupport: weight is a map, expected one number per image")
         u = self._shares(length(v, self.axes), gamma)
         return v * (u / (u + gamma).clamp_min(_tiny(u)))
 

@@ -170,6 +170,8 @@ class LearnedProximal(Prior):
         the network's range, or the step too long for R.
     """
 
+    weight_over_image = False
+
     def __init__(self, network: LearnedProximalNetwork, weight: float | Tensor = 1.0, rtol: float = 1e-4):
         super().__init__(weight)
         self.network, self.rtol = network, rtol

@@ -9,6 +9,7 @@ deepinv interface and the refusals are here.
 from __future__ import annotations
 
 import math
+from abc import ABC
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ from ..operators.substitute import substitute
 Aux = tuple[Any, ...]
 
 
-class Prior(deepinv.optim.Prior):
+class Prior(deepinv.optim.Prior, ABC):
     """Base class of resolvent's priors; a :class:`deepinv.optim.Prior`.
 
     A subclass implements any of :meth:`_value`, :meth:`_prox` and :meth:`_grad` for weight 1. One
@@ -112,8 +113,7 @@ class Prior(deepinv.optim.Prior):
         """``lambda R(x)`` per image, shape ``(B,)``, real."""
         value = self._value(x)
         if isinstance(self.weight, Tensor):
-            value = (self._weight_for(value) if value.ndim > 1 else self.weight.flatten()) * value
-            return summed(value) if value.ndim > 1 else value
+            return summed(self._weight_for(value) * value) if value.ndim > 1 else self._weight_for(x).flatten() * value
         return self.weight * (summed(value) if value.ndim > 1 else value)
 
     def grad(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -121,19 +121,7 @@ class Prior(deepinv.optim.Prior):
         return self._weight_for(x) * self._grad(x)
 
     def _weight_for(self, x: Tensor) -> float | Tensor:
-        """The weight, shaped to multiply ``x``, in its precision.
-
-        :raises ValueError: for a weight that differs within a group.
-        """
-        weight = broadcast(self.weight, x)
-        if not isinstance(weight, Tensor):
-            return weight
-        for axis in self.axes:
-            place = axis % x.ndim - x.ndim
-            if weight.ndim >= -place and weight.shape[place] > 1:
-                found = f"weight: found shape {tuple(weight.shape)}"
-                raise ValueError(f"{found}, expected length 1 along the axes {self.axes} that count as one length")
-        return weight.to(x.real.dtype)
+        return self._shaped("weight", self.weight, x)
 
     def prox(self, x: Tensor, *_: Any, gamma: float | Tensor = 1.0, **__: Any) -> Tensor:
         """Proximal step of ``gamma lambda R`` at ``x``, of any shape ``(B, C, *spatial)``."""
@@ -149,8 +137,22 @@ class Prior(deepinv.optim.Prior):
 
     def _threshold(self, gamma: float | Tensor, v: Tensor) -> float | Tensor:
         """``gamma lambda``, shaped to multiply ``v``; either may be one number per image."""
-        threshold = broadcast(gamma, v) * self._weight_for(v)
-        return threshold.to(v.real.dtype) if isinstance(threshold, Tensor) else threshold
+        return self._shaped("gamma", gamma, v) * self._weight_for(v)
+
+    def _shaped(self, name: str, value: float | Tensor, x: Tensor) -> float | Tensor:
+        """``value``, shaped to multiply ``x``, in its precision.
+
+        :raises ValueError: for one that differs within a group, or within an image where that has no meaning.
+        """
+        value = broadcast(value, x)
+        if not isinstance(value, Tensor):
+            return value
+        one = self.axes if self.weight_over_image else range(1, x.ndim)
+        if any(value.shape[axis % x.ndim - x.ndim] > 1 for axis in one if value.ndim >= x.ndim - axis % x.ndim):
+            expected = f"length 1 along the axes {self.axes} that count as one length"
+            expected = expected if self.weight_over_image else f"one number per image of {type(self).__name__}"
+            raise ValueError(f"{name}: found shape {tuple(value.shape)}, expected {expected}")
+        return value.to(x.real.dtype)
 
     def scaled(self, factor: float | Tensor) -> Self:
         """The same prior with its weight, if it has one, multiplied by ``factor``, a number or a tensor like it.

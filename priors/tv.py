@@ -65,10 +65,7 @@ class TV(Prior):
         return p, p
 
     def prox_from(self, v: Tensor, gamma: float | Tensor, aux: Aux) -> tuple[Tensor, Aux]:
-        radius = self._threshold(gamma, v)
-        if self.outside == "zero" and isinstance(radius, Tensor) and radius.numel() > len(v):
-            raise ValueError("TV: weight is a map, expected one number per image with outside = 'zero'")
-        bound = torch.as_tensor(radius, dtype=v.real.dtype, device=v.device)
+        bound = torch.as_tensor(self._threshold(gamma, v), dtype=v.real.dtype, device=v.device)
         p, q = aux
         t, step = MOMENTUM, 1 / (4 * (v.ndim - 2))
         for _ in range(self.iterations):

@@ -56,6 +56,7 @@ class ConstrainedADMM(Solver):
     """
 
     takes = (1, 1)
+    weighs_prior = False
 
     def __init__(
         self,
@@ -109,14 +110,6 @@ class ConstrainedADMM(Solver):
         image = norms(now.x - now.v1) / norms(now.x).clamp_min(TINY)
         data = norms(now.data - now.v2) / norms(now.data).clamp_min(TINY)
         return torch.stack([super().change(before, now), image, data]).amax(0)
-
-    def weight_unit(self, problem: Problem) -> Tensor:
-        """1: epsilon says how strong the prior is; its weight is a threshold that only shapes the way there."""
-        return torch.ones(())
-
-    def universal_weight(self, problem: Problem, noise_std: float | None) -> Tensor:
-        """1; the noise enters through ``epsilon``."""
-        return torch.ones(())
 
     def optimality(self, problem: Problem, state: ConstrainedState) -> Tensor:
         """The larger of the split ``||s - v1|| / ||s||`` and of the excess ``||y - A s|| / epsilon - 1``."""

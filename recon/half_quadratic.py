@@ -56,6 +56,7 @@ class HalfQuadratic(Solver):
     """
 
     takes = (1, 1)
+    weighs_prior = False
     at_the_end = "completed"
 
     def __init__(
@@ -94,14 +95,6 @@ class HalfQuadratic(Solver):
         fit = data_prox(problem, state.x, gamma, state.fit, self.cg_iterations, self.cg_rtol)
         z, aux = prox_prior(self.priors[0], fit, one_or_each(variance, fit), state.aux)
         return SplitState(z, fit, state.steps + 1, aux)
-
-    def weight_unit(self, problem: Problem) -> Tensor:
-        """1: the noise level says how strong the prior is."""
-        return torch.ones(())
-
-    def universal_weight(self, problem: Problem, noise_std: float | None) -> Tensor:
-        """1, likewise."""
-        return torch.ones(())
 
     def optimality(self, problem: Problem, state: SplitState) -> Tensor:
         """``||z_{k+1} - z_k|| / ||z_k||`` of a further step at the level that comes next, the last one at the end."""

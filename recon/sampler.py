@@ -11,6 +11,7 @@ interrupted goes on as if it had not been.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -75,6 +76,7 @@ class Sampler(Solver):
 
     needs = "mean, a Diffusion"
     at_the_end = "completed"
+    weighs_prior = False
 
     def __init__(self, prior: Diffusion, steps: int, noise_std: float | None = None, stop: Criterion | None = None):
         super().__init__(prior, steps, stop or RelativeChange(0))
@@ -90,9 +92,9 @@ class Sampler(Solver):
         """The one prior."""
         return self.priors[0]  # pyright: ignore[reportReturnType]
 
+    @abstractmethod
     def move(self, problem: Problem, state: Any, k: int) -> Any:
         """The state after step k, its image and what else the algorithm keeps."""
-        raise NotImplementedError
 
     def begin(self, problem: Problem, x0: Tensor | None, seed: Tensor) -> Any:
         """The state before the first step: noise, and ``x0`` as far as it is left at the first time."""
@@ -114,14 +116,6 @@ class Sampler(Solver):
     def optimality(self, problem: Problem, state: Any) -> Tensor:
         """``||A x - y|| / ||y||``; a sample fits the data to within their noise."""
         return problem.relative_residual(state.x)
-
-    def weight_unit(self, problem: Problem) -> Tensor:
-        """1: the noise level says how strong the prior is."""
-        return torch.ones(())
-
-    def universal_weight(self, problem: Problem, noise_std: float | None) -> Tensor:
-        """1, likewise."""
-        return torch.ones(())
 
     def level(self, k: int) -> Level:
         """The path before step k; after the last one nothing is left of the noise."""
@@ -200,9 +194,9 @@ class GuidedDiffusion(Sampler):
             raise ValueError(f"randomness: found {randomness}, expected a number from 0 to 1")
         self.randomness, self.cg_iterations, self.cg_rtol = randomness, cg_iterations, cg_rtol
 
+    @abstractmethod
     def guided(self, problem: Problem, x: Tensor, here: Level) -> Tensor:
         """The mean of the image given ``x`` and the data."""
-        raise NotImplementedError
 
     def move(self, problem: Problem, state: SampleState, k: int) -> SampleState:
         here, there = self.level(k), self.level(k + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -58,7 +58,7 @@ class Solution:
         return len(self.history.get("seconds", ()))
 
 
-class Solver(deepinv.models.Reconstructor):
+class Solver(deepinv.models.Reconstructor, ABC):
     """Base class of the solvers; a :class:`deepinv.models.Reconstructor`: ``x = solver(y, physics)``.
 
     :param prior: one prior, or several where the algorithm can take them.
@@ -72,6 +72,8 @@ class Solver(deepinv.models.Reconstructor):
     needs: ClassVar[str] = "prox"
     #: How many priors it takes, at least and at most.
     takes: ClassVar[tuple[int, float]] = (0, 1)
+    #: Whether weights are measured against the data; the unit is 1 where a noise level or a constraint does it.
+    weighs_prior: ClassVar[bool] = True
     #: Status of the images still running after ``max_iter`` iterations.
     at_the_end: ClassVar[str] = "max_iter"
 
@@ -122,10 +124,14 @@ class Solver(deepinv.models.Reconstructor):
 
     def weight_unit(self, problem: Problem) -> Tensor:
         """The weight at which a sparsity prior leaves nothing of an image: ``max |A^H y|``, one per image ``(B,)``."""
+        if not self.weighs_prior:
+            return torch.ones(())
         return problem.back_projection.abs().flatten(1).amax(1)
 
     def universal_weight(self, problem: Problem, noise_std: float | None) -> Tensor:
         """The weight at each voxel that keeps noise out; see :mod:`resolvent.recon.threshold`."""
+        if not self.weighs_prior:
+            return torch.ones(())
         return universal_threshold(problem.physics, problem.y, noise_std)
 
     def solve(

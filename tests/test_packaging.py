@@ -1,6 +1,7 @@
 """What the folders promise as a package: everything is shipped, arrows point one way, doors are closed."""
 
 import ast
+import inspect
 import resource
 import subprocess
 import sys
@@ -53,6 +54,15 @@ def test_every_data_file_is_shipped():
         shipped = {p for pattern in patterns for p in (ROOT / folder).glob(pattern)}
         present = {p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
         assert present <= shipped, "name them in package-data"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_must_be_overridden_is_asked_for(module):
+    """``@abstractmethod`` without ABC is a comment: the class could be made, and hints would offer it."""
+    for kind in vars(import_module(module)).values():
+        if inspect.isclass(kind) and kind.__module__ == module:
+            owed = {name for name, value in vars(kind).items() if getattr(value, "__isabstractmethod__", False)}
+            assert owed <= getattr(kind, "__abstractmethods__", set()), kind
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -399,11 +399,14 @@ def test_samplers_refuse_weights_that_they_do_not_hear(option, tmp_path, capsys)
     assert f"{option}: found for DiffPIR, expected none" in capsys.readouterr().err
 
 
-def test_a_denoiser_of_a_fixed_level_refuses_a_strength(photograph, tmp_path, capsys):
+def test_a_strength_that_nothing_hears_is_refused(photograph, tmp_path, capsys):
     argv = ["reconstruct", str(photograph), "--report", "false", "--prior", "image-denoiser", "--strength", "0.5"]
     argv += ["--solver", "ADMM", "--solver.max_iter", "1"]
     assert main([*argv, "--prior.sigma", "0.2", "--out", str(tmp_path / "a.h5")]) == USAGE
-    assert "--strength: found for a denoiser with a noise level of its own, expected none" in capsys.readouterr().err
+    assert "--strength: found for Denoiser, expected none: no weight" in capsys.readouterr().err
+    box = [*argv[:4], "--prior", "Box", *argv[6:], "--out", str(tmp_path / "box.h5")]
+    assert main(box) == USAGE
+    assert "--strength: found for Box, expected none: no weight" in capsys.readouterr().err
     assert main([*argv, "--out", str(tmp_path / "a.h5")]) == 0, "of no fixed level it is heard"
 
 

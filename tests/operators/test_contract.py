@@ -28,6 +28,7 @@ from resolvent.operators import (
     Scaled,
     Superposition,
     Wavelet,
+    has_exact_prox,
     squared_norm,
 )
 from resolvent.operators.substitute import substitute
@@ -501,7 +502,7 @@ def test_changes_nothing(physics):
     kept = x.clone(), y.clone(), {k: v.clone() for k, v in physics.state_dict().items()}
     scalars = {k: v for k, v in vars(physics).items() if isinstance(v, int | float | str | tuple | bool)}
     physics.A(x), physics.A_adjoint(y), physics.A_adjoint_A(x), physics.A_A_adjoint(y)
-    if getattr(physics, "has_exact_prox", False):
+    if has_exact_prox(physics):
         physics.prox_l2(x, y, 0.1)
     same((x, y), kept[:2])
     same(physics.state_dict(), kept[2])
@@ -544,7 +545,7 @@ def test_threads_do_not_change_the_operator(physics):
 @pytest.mark.parametrize("gamma", [1e-3, 10.0])
 def test_exact_prox_is_optimal(physics, gamma):
     """``(x - z) / gamma + A^H (A x - y) = 0``."""
-    if not getattr(physics, "has_exact_prox", False):
+    if not has_exact_prox(physics):
         pytest.skip("its x-update is iterative")
     z, y = image(physics), data(physics)
     x = physics.prox_l2(z, y, gamma)
@@ -553,7 +554,7 @@ def test_exact_prox_is_optimal(physics, gamma):
 
 
 def test_exact_prox_takes_a_gamma_for_each_image(physics):
-    if not getattr(physics, "has_exact_prox", False):
+    if not has_exact_prox(physics):
         pytest.skip("its x-update is iterative")
     gammas = torch.tensor([0.3, 40.0], dtype=F64)
     z, y = image(physics), data(physics)
@@ -671,7 +672,7 @@ def test_on_another_device(physics):
 
 def proximal_step(physics, x, y):
     """In closed form, where there is one."""
-    return physics.prox_l2(x, y, 0.7) if getattr(physics, "has_exact_prox", False) else x
+    return physics.prox_l2(x, y, 0.7) if has_exact_prox(physics) else x
 
 
 @pytest.mark.cuda

@@ -402,6 +402,29 @@ def test_tensor_weight_is_the_number(make, shape):
     assert_close(make(weight).fn(v), make(0.4).fn(v))
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), "a map"], ids=str)
+@by_name(CASES)
+def test_a_map_of_weights_is_weights_or_is_refused(case, shape):
+    """Of equal entries it is that number, in value, step and gradient, wherever a weight may differ over an image."""
+    prior, v = quick(case), random(case)
+    if prior.weight_inside or not prior.weighted:
+        pytest.skip("has no weight of its own")
+    if shape == "a map":
+        ones = {axis % v.ndim for axis in prior.axes}
+        shape = tuple(1 if axis in ones else n for axis, n in enumerate(v.shape) if axis)
+    mapped, one = quick(case), quick(case)
+    mapped.weight, one.weight = torch.full(shape, 0.4, dtype=F64), 0.4
+    for has, apply in (
+        (prior.has_value, lambda p: p.fn(v)), (prior.has_prox, lambda p: p.prox(v, gamma=0.5)),
+        (prior.has_grad, lambda p: p.grad(v)),
+    ):  # fmt: skip
+        if has and (prior.weight_over_image or shape == (1, 1, 1)):
+            assert_close(apply(mapped), apply(one))
+        elif has:
+            with pytest.raises(ValueError, match=r"weight: found shape .*, expected one number per image"):
+                apply(mapped)
+
+
 @pytest.mark.parametrize("make", [L1, GroupL1, Tikhonov, lambda w: TV(w, iterations=4), lambda w: Magnitude(L1(w))])
 @DTYPES
 def test_prox_is_differentiable(make, dtype):
@@ -625,8 +648,6 @@ def test_a_constant_background_costs_only_next_to_empty_space():
     x = torch.full((1, 1, 4, 6), 2.0, dtype=F64)
     assert TV().fn(x) == 0
     assert_close(TV(outside="zero").fn(x), torch.tensor([2 * (2 * (4 + 6) - 2 + math.sqrt(2))], dtype=F64))
-    with pytest.raises(ValueError, match="TV: weight is a map"):
-        TV(torch.ones(1, 4, 6), outside="zero").prox(x)
 
 
 # -- magnitude --------------------------------------------------------------------------------------

@@ -138,8 +138,6 @@ def test_derivative_of_the_prox():
 def test_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         KSupport(**options)
-    with pytest.raises(ValueError, match="KSupport: weight is a map"):
-        KSupport(torch.ones(1, 5, 6)).prox(image())
 
 
 class Channels(Operator):
