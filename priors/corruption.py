@@ -20,6 +20,8 @@ class Corruption(abc.ABC):
 
     #: Whether the images were clean before.
     from_clean: ClassVar[bool] = True
+    #: What the number is that it gives with each image, as losses ask for it.
+    strength: ClassVar[str] = "a noise level"
 
     @abc.abstractmethod
     def __call__(self, clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -52,6 +54,8 @@ class OnPath(Corruption):
     :param low: lowest time.
     :param high: highest.
     """
+
+    strength = "a time"
 
     def __init__(self, schedule: Schedule | None = None, low: float = 1e-3, high: float = 1.0):
         if not 0 < low < high <= 1:

@@ -65,6 +65,8 @@ class ShortExposure(Corruption):
     :param shortest: lambda is drawn from here to 1, its logarithm uniformly.
     """
 
+    strength = "an exposure"
+
     def __init__(self, gain: float = 2e-4, read_noise: float = 2e-4, shortest: float = 0.003):
         if not 0 < gain < math.inf or not 0 <= read_noise < math.inf or not 0 < shortest <= 1:
             found = f"{gain}, {read_noise}, {shortest}"
@@ -88,6 +90,7 @@ class ProgressiveExposure(TrainingLoss):
     """
 
     gives = "images of longer exposure"
+    hears = ShortExposure.strength
 
     def __init__(self, gain: float = 2e-4, steps: int = 2):
         if not 0 < gain < math.inf or steps < 1:
@@ -96,9 +99,10 @@ class ProgressiveExposure(TrainingLoss):
 
     def check(self, noise: Corruption) -> None:
         super().check(noise)
-        if not isinstance(noise, ShortExposure) or noise.gain != self.gain:
-            found = f"{type(noise).__name__}{f' of gain {noise.gain:g}' if isinstance(noise, ShortExposure) else ''}"
-            raise ValueError(f"found ProgressiveExposure for {found}, expected ShortExposure of gain {self.gain:g}")
+        gain = getattr(noise, "gain", None)
+        if gain != self.gain:
+            found = f"{type(noise).__name__} of gain {gain}"
+            raise ValueError(f"found ProgressiveExposure for {found}, expected gain {self.gain:g}")
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         here, errors = batch.sigma, []

@@ -49,6 +49,8 @@ class TrainingLoss(abc.ABC):
     needs_clean: ClassVar[bool] = True
     #: What its networks give.
     gives: ClassVar[str] = DENOISED
+    #: What its networks are told of each image, :attr:`Corruption.strength`.
+    hears: ClassVar[str] = Corruption.strength
 
     @abc.abstractmethod
     def __call__(self, network: Network, batch: Batch) -> Tensor:
@@ -62,8 +64,8 @@ class TrainingLoss(abc.ABC):
         name, kind = type(self).__name__, type(noise).__name__
         if self.needs_clean and not noise.from_clean:
             raise ValueError(f"found {name}, which needs the clean images that {kind} has not, expected another")
-        if isinstance(noise, OnPath):
-            raise ValueError(f"found {name} for {kind}, whose strength is a time, expected VelocityMatching")
+        if noise.strength != self.hears:
+            raise ValueError(f"found {name}, which hears {self.hears}, for {kind}, whose strength is {noise.strength}")
 
     def estimate(self, network: Network, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The clean images, as a network of this loss has them."""
@@ -115,16 +117,17 @@ class VelocityMatching(TrainingLoss):
     """
 
     gives = VelocityDiffusion.gives
+    hears = OnPath.strength
 
     def __init__(self, schedule: Schedule | None = None):
         self.schedule = schedule or FlowMatching()
 
     def check(self, noise: Corruption) -> None:
-        path = getattr(noise, "schedule", None) if isinstance(noise, OnPath) else None
+        super().check(noise)
+        path = getattr(noise, "schedule", None)
         if path != self.schedule:
-            found = f"{type(noise).__name__}{f' of {type(path).__name__}' if path else ''}"
-            expected = f"OnPath of the same schedule, {type(self.schedule).__name__}"
-            raise ValueError(f"found VelocityMatching for {found}, expected {expected}")
+            found, expected = f"{type(noise).__name__} of {type(path).__name__}", type(self.schedule).__name__
+            raise ValueError(f"found VelocityMatching for {found}, expected the same schedule, {expected}")
 
     def __call__(self, network: Network, batch: Batch) -> Tensor:
         t = broadcast(batch.sigma, batch.noisy)

@@ -31,6 +31,8 @@ class LowResolution(Corruption):
     :param factor: so many pixels along either side become one.
     """
 
+    strength = "a time for the residual"
+
     def __init__(self, factor: int = 4):
         if factor < 2:
             raise ValueError(f"factor: found {factor}, expected at least 2")
@@ -48,13 +50,14 @@ def downsampling(image_shape: tuple[int, ...], factor: int) -> Downsampling:
 
 
 class ResidualMatching(TrainingLoss):
-    """The loss, for batches of :class:`LowResolution` or another degradation.
+    """The loss, for batches of :class:`LowResolution` or another degradation with times of the same strength.
 
     :param scale: lambda, about the standard deviation of what the degraded images lack.
     :param schedule: the path; :class:`Cosine` if None.
     """
 
     gives = ConditionalVelocity.gives
+    hears = LowResolution.strength
 
     def __init__(self, scale: float = 50 / 255, schedule: Schedule | None = None):
         if not 0 < scale < float("inf"):

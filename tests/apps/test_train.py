@@ -575,11 +575,16 @@ def test_validation_sees_the_same_randomness(tmp_path):
 
 
 CONTRADICTIONS = {
-    "time": (["image-flow", "--noise", "Gaussian"], "found VelocityMatching for Gaussian, expected OnPath"),
-    "schedule": (["image-flow", "--noise.schedule", "Cosine"], "for OnPath of Cosine, expected OnPath of the same"),
-    "level": (["image-denoiser", "--noise", "OnPath"], "found MeanSquare for OnPath, whose strength is a time"),
+    "time": (["image-flow", "--noise", "Gaussian"], "hears a time, for Gaussian, whose strength is a noise level"),
+    "schedule": (["image-flow", "--noise.schedule", "Cosine"], "for OnPath of Cosine, expected the same schedule, F"),
+    "level": (["image-denoiser", "--noise", "OnPath"], "MeanSquare, which hears a noise level, for OnPath, whose"),
     "zero": (["image-denoiser", "--loss", "ScoreMatching"], "for Gaussian from 0, expected low above 0"),
-    "gain": (["low-light", "--loss.gain", "0.1"], "for ShortExposure of gain 0.0002, expected ShortExposure"),
+    "gain": (["low-light", "--loss.gain", "0.1"], "for ShortExposure of gain 0.0002, expected gain 0.1"),
+    "exposure": (["image-denoiser", "--noise", "ShortExposure"], "for ShortExposure, whose strength is an exposure"),
+    "degraded": (["image-denoiser", "--noise", "LowResolution", "--loss", "ResidualDenoising"],
+                 "found ResidualDenoising, which hears a noise level, for LowResolution, whose strength is a time"),
+    "residual": (["super-resolution", "--noise", "Gaussian"],
+                 "which hears a time for the residual, for Gaussian, whose strength is a noise level"),
     "score": (["image-denoiser", "--loss", "SelfSupervised", "--loss.loss", "deepinv.loss.ScoreLoss"],
               "found ScoreLoss, which changes the network"),
     "state": (["image-denoiser", "--loss", "SelfSupervised", "--loss.loss", "deepinv.loss.SureGaussianLoss",
