@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
@@ -14,6 +13,7 @@ from torch import Generator, Tensor
 
 from .. import priors, recon  # noqa: F401  (their classes are named on the command line)
 from ..datasets import FileCheckpoint, InputError, Measurement, Result, load_measurement, save_result
+from ..datasets.result import finite
 from ..operators import Operator, Restricted
 from ..priors import Diffusion
 from ..recon import Acquisition, ActiveSampling, Problem, Sampler, Score, Solution
@@ -177,7 +177,7 @@ def recorded(job: Job, m: Measurement, sampler: Sampler, found: Acquisition, gro
     result = assemble(job.about(), seen, sampler, solution, found.std[None], len(found.samples))
     about = {
         "operator": type(m.physics).__name__, "iterations": sampler.max_iter, "groups": groups,
-        "order": list(found.order), "choices": [_plain(choice._asdict()) for choice in found.choices],
+        "order": list(found.order), "choices": [finite(choice._asdict()) for choice in found.choices],
     }  # fmt: skip
     about["warnings"] = result.record["warnings"] + blind(found)
     return replace(result, record=result.record | about, axes=axes_of(m.physics), mask=found.mask.cpu())
@@ -196,8 +196,3 @@ def history_of(found: Acquisition) -> dict[str, Tensor]:
     chosen = [choice for choice in found.choices if math.isfinite(choice.score)]
     columns = {name: [[getattr(choice, name)] for choice in chosen] for name in ("score", "spread")}
     return {name: torch.tensor(column, dtype=torch.float64) for name, column in columns.items() if column}
-
-
-def _plain(facts: dict[str, Any]) -> dict[str, Any]:
-    """What JSON can hold."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}

@@ -11,6 +11,7 @@ import torch
 from ..datasets import Arrays, InputError, load_measurement, load_result, printable, read_arrays, recognise
 from ..datasets.hdf5 import begins, is_hdf5, reading, text
 from ..datasets.kspace import acceleration, batched, calibration_block, sampling_mask
+from ..datasets.result import finite
 from ..operators import Operator
 from ..priors.weights_file import read_description
 from .arguments import new_parser, parse
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> int:
                 raise
             facts = {"file": name, "unsound": str(error)}
             failures.append(error)
-        print(json.dumps(facts, default=str) if config.json else _table(facts))
+        print(json.dumps(finite(facts), default=str) if config.json else _table(facts))
     if failures:
         raise InputError(f"files: {len(failures)} of {len(config.files)} are unsound; the first: {failures[0]}")
     return 0

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .. import priors  # noqa: F401  (its classes are named on the command line)
 from ..datasets import InputError, read_arrays
+from ..datasets.result import finite
 from ..operators.files import atomic
 from ..operators.norm import TINY
 from ..priors import Prior
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
     with refused("second"):
         facts |= compare(prior, made.second, clean, noisy, config.step)
     write(Path(config.out), describe(config) | facts, basis, [clean, noisy, denoised])
-    print(json.dumps(facts) if config.json else f"report: {Path(config.out) / 'inspection.html'}")
+    print(json.dumps(finite(facts)) if config.json else f"report: {Path(config.out) / 'inspection.html'}")
     return 0
 
 
@@ -191,8 +192,7 @@ def write(folder: Path, facts: dict[str, Any], basis: Eigenbasis, images: list[T
 
 def as_json(facts: dict[str, Any]) -> str:
     """The findings, infinite numbers as JSON's null."""
-    plain = json.loads(json.dumps(facts), parse_constant=lambda _: None)
-    return json.dumps(plain, indent=1) + "\n"
+    return json.dumps(finite(facts), indent=1) + "\n"
 
 
 def page(facts: dict[str, Any], basis: Eigenbasis, images: list[Tensor]) -> str:

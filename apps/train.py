@@ -23,6 +23,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from .. import datasets, priors  # noqa: F401  (their classes are named on the command line)
 from ..datasets import InputError, Source
 from ..datasets.hdf5 import sha256
+from ..datasets.result import finite
 from ..datasets.sources import counted, split
 from ..operators.files import atomic, remove_partials
 from ..priors import (
@@ -397,7 +398,7 @@ def write_weights(run: Run, tuner: SelfTuner | None) -> None:
     metrics |= quality(run, denoised(run, held_out), held_out, "validation_psnr")
     if run.noise.from_clean:
         metrics["validation_psnr_noisy"] = mean_psnr(held_out.noisy, held_out.clean)
-    about = {"config": run.settings, "data": run.data, "metrics": metrics, "gives": run.loss.gives}
+    about = {"config": run.settings, "data": run.data, "metrics": finite(metrics), "gives": run.loss.gives}
     if tuner is not None:
         about["hyperparameters"] = tuner.model.hyperparameters.current()
     about |= {"fingerprint": run.fingerprint, "version": version("resolvent")}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..datasets.result import finite
 from ..operators.extras import require
 from ..operators.files import atomic
 
@@ -41,7 +42,7 @@ class TrainingLog:
 
     def write(self, step: int, **facts: Any) -> None:
         """Numbers of a step."""
-        line = json.dumps({"step": step, **facts})
+        line = json.dumps(finite({"step": step, **facts}))
         print(line, file=self.file, flush=True)
         if self.as_json:
             print(line, flush=True)

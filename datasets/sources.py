@@ -59,12 +59,13 @@ class Pieces(Source):
         if not min([size] if isinstance(size, int) else size, default=0) >= 1:
             raise ValueError(f"size: found {size}, expected at least 1")
         self.images: list[Tensor] = []
+        self.whites: list[float] = []
         self.names: list[str] = []
         self.digests: list[str] = []
         self.size = size
 
-    def add(self, name: str, image: Tensor, digest: str) -> None:
-        """Hold one more image ``(C, *spatial)``.
+    def add(self, name: str, image: Tensor, digest: str, white: float = 1.0) -> None:
+        """Hold one more image ``(C, *spatial)``, of which ``white`` becomes 1.
 
         :raises InputError: if it is smaller than a crop, or has no finite real numbers.
         """
@@ -76,6 +77,7 @@ class Pieces(Source):
         if image.is_complex() or not bool(image.isfinite().all()):
             raise InputError(f"{name}: found complex or infinite values, expected finite real ones")
         self.images.append(image)
+        self.whites.append(white)
         self.names.append(name)
         self.digests.append(digest)
 
@@ -89,7 +91,7 @@ class Pieces(Source):
                   for n, m in zip(image.shape[1:], sides, strict=True)]  # fmt: skip
         window = tuple(slice(c, c + m) for c, m in zip(corner, sides, strict=True))
         flipped = [i + 1 for i in range(len(sides)) if torch.rand((), generator=generator) < 0.5]
-        return unit_range(image[:, *window]).flip(flipped)
+        return (image[:, *window].float() / self.whites[index]).flip(flipped)
 
     def origin(self) -> list[dict[str, Any]]:
         return [{"name": Path(n).name, "sha256": d} for n, d in zip(self.names, self.digests, strict=True)]
@@ -121,7 +123,8 @@ class ImageFolder(Pieces):
             image = image if "image" in found.arrays or image.is_complex() else image.float()
             if image.ndim == 3 and "channel_axis" not in found.facts:
                 raise InputError(f"{file}: found a stack of {len(image)} pages, expected one picture in a file")
-            self.add(str(file), _with_channels(str(file), image, channels), sha256(file))
+            white = found.facts.get("white", 1)
+            self.add(str(file), _with_channels(str(file), image, channels), sha256(file), white)
 
 
 class Volumes(Pieces):
@@ -333,15 +336,6 @@ def split(source: Source, every: int = 10) -> tuple[list[int], list[int]]:
     return [i for i, k in enumerate(place) if k % every], [i for i, k in enumerate(place) if k % every == 0]
 
 
-#: White of the unsigned integers that are read as these types.
-WHITE = {torch.uint8: 255, torch.int32: 65535, torch.int64: 2**32 - 1}
-
-
-def unit_range(image: Tensor) -> Tensor:
-    """Unsigned integers of 8, 16 or 32 bits, as files are read, to [0, 1] in float32; others as they are."""
-    return image.float() / WHITE.get(image.dtype, 1)
-
-
 def _files(path: str | os.PathLike[str]) -> list[Path]:
     """A file, or the files of a folder by name."""
     path = Path(path)
@@ -356,14 +350,14 @@ def _files(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def _with_channels(name: str, image: Tensor, channels: int) -> Tensor:
-    """Gray ``(H, W)`` or colour ``(3, H, W)`` as ``(channels, H, W)``."""
+    """Gray ``(H, W)`` or colour ``(3, H, W)`` as ``(channels, H, W)``; white stays where it is."""
     if image.ndim == 2:
         return image[None].expand(channels, *image.shape)
     if image.ndim != 3 or len(image) != 3:
         raise InputError(f"{name}: found an image of {_by(image.shape)}, expected a gray or colour picture")
     if channels == 3:
         return image
-    return torch.einsum("c,chw->hw", torch.tensor(LUMINANCE), unit_range(image))[None]
+    return torch.einsum("c,chw->hw", torch.tensor(LUMINANCE), image.float())[None]
 
 
 def _at_peak(image: Tensor, peak: float | None = None) -> Tensor:

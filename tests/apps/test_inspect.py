@@ -1,12 +1,14 @@
 """``resolvent inspect``: findings on priors whose proximal step is known, and refusals in one line."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 from skimage.io import imsave
 
 from resolvent.apps.cli import INPUT, USAGE, main
+from resolvent.apps.training_log import TrainingLog
 from resolvent.priors import DRUNet, save_weights
 
 
@@ -41,6 +43,21 @@ def test_soft_threshold_is_not_homogeneous(picture, tmp_path):
     code, found = inspect(picture, tmp_path / "out", "--prior", "L1", "--prior.weight", "0.2")
     assert code == 0 and found["inhomogeneity"] > 0.1
     assert found["asymmetry"] < 1e-6 and found["greatest_eigenvalue"] == pytest.approx(1)
+
+
+def test_infinite_values_are_null_in_json(picture, tmp_path, capsys):
+    """Outside a box its value is infinite, and JSON has no number for that."""
+
+    def strict(text):
+        return json.loads(text, parse_constant=lambda constant: pytest.fail(f"found {constant}"))
+
+    assert inspect(picture, tmp_path / "out", "--prior", "Box", "--prior.high", "0.5", "--json", "true")[0] == 0
+    for text in (capsys.readouterr().out, (tmp_path / "out" / "inspection.json").read_text()):
+        assert strict(text)["value_along"]["noise"]["value"][-1] is None
+    log = TrainingLog(tmp_path / "log.jsonl", 0, 1, False, None)
+    log.write(1, loss=math.inf)
+    log.close()
+    assert strict((tmp_path / "log.jsonl").read_text()) == {"step": 1, "loss": None}
 
 
 def test_two_priors_beside_each_other(picture, tmp_path):

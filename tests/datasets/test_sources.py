@@ -226,3 +226,7 @@ def test_white_is_that_of_the_stored_integers(tmp_path):
         tifffile.imwrite(tmp_path / "a.tif", np.full((20, 20), np.iinfo(kind).max, kind))
         crop = ImageFolder(tmp_path, 16).sample(0, torch.Generator())
         assert torch.equal(crop, torch.ones(1, 16, 16))
+        tifffile.imwrite(tmp_path / "a.tif", np.full((20, 20, 3), np.iinfo(kind).max, kind), photometric="rgb")
+        assert_close(ImageFolder(tmp_path, 16).sample(0, torch.Generator()), torch.ones(1, 16, 16))
+    tifffile.imwrite(tmp_path / "a.tif", np.full((20, 20), 7, np.int32))
+    assert torch.equal(ImageFolder(tmp_path, 16).sample(0, torch.Generator()), torch.full((1, 16, 16), 7.0))
