@@ -53,11 +53,14 @@ class Layout:
         """``(blocks, lanes, rows, width) -> (rows, voxels)``."""
         return x.permute(2, 1, 0, 3).reshape(x.shape[2], self.padded)[:, : self.voxels]
 
+    def places(self, block: int, device: torch.device) -> Tensor:
+        """Where the columns ``(lanes, width)`` of one block are among the voxels; padding lies beyond the last."""
+        lane = torch.arange(self.lanes, device=device)[:, None] * self.blocks + block
+        return lane * self.width + torch.arange(self.width, device=device)
+
     def indices(self, block: int, device: torch.device) -> Tensor:
         """Voxel indices ``(lanes, width)`` of one block; padding repeats the last voxel."""
-        lane = torch.arange(self.lanes, device=device)[:, None] * self.blocks + block
-        index = lane * self.width + torch.arange(self.width, device=device)
-        return index.clamp_(max=self.voxels - 1)
+        return self.places(block, device).clamp_(max=self.voxels - 1)
 
 
 class Recurrence:
@@ -156,7 +159,7 @@ class Bistatic:
 
     def bytes_per_image(self) -> int:
         """What one image of a batch adds to the workspace, twice."""
-        return 16 * self.layout.lanes * self.layout.width * self.tx.count * self.tx.paths.rows
+        return 2 * self.tx.dtype.itemsize * self.layout.lanes * self.layout.width * self.tx.count * self.tx.paths.rows
 
     def workspace(self, phasors: Phasors, batch: int = 1) -> Tensor:
         """One block's phasors, allocated once per product: fresh pages cost as much as the arithmetic."""
@@ -199,9 +202,5 @@ class Bistatic:
 
     def joined(self, rows: Tensor, block: int) -> Tensor:
         """``(lanes, K, rows, width)`` of one block to ``(K * rows, voxels)``, without the padding."""
-        return rows.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)[:, self._valid(block)]
-
-    def _valid(self, block: int) -> Tensor:
-        lane = torch.arange(self.layout.lanes, device=self.device)[:, None] * self.layout.blocks + block
-        index = lane * self.layout.width + torch.arange(self.layout.width, device=self.device)
-        return (index < self.layout.voxels).flatten()
+        seen = (self.layout.places(block, self.device) < self.layout.voxels).flatten()
+        return rows.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)[:, seen]

@@ -289,8 +289,7 @@ class NearFieldMIMO(Operator):
 
     def gram(self, dtype: torch.dtype) -> list[Tensor]:
         """``A A^H`` in the coordinates of :meth:`split`: a dense matrix ``(M_i, M_i)`` for each part."""
-        itemsize = 2 * torch.finfo(dtype).bits // 8
-        width = max(64, min(4096, self.memory_budget // (8 * math.prod(self.data_shape) * itemsize)))
+        width = max(64, min(4096, self.memory_budget // (8 * math.prod(self.data_shape) * dtype.itemsize)))
         engine = self._contraction(dtype, *self._physical(), keep=False, width=width, lanes=1)
         parts = [torch.zeros(m, m, dtype=dtype, device=self.transmitters.device) for m in self._part_sizes]
         for block in range(engine.layout.blocks):
@@ -363,7 +362,7 @@ class NearFieldMIMO(Operator):
         if part is not None:
             tx_paths = tx_paths.over(part.orbits[0], part.transmitters.order)
             rx_paths = rx_paths.over(part.orbits[0], part.receivers.order)
-        rows, itemsize = tx_paths.rows + rx_paths.rows, 2 * torch.finfo(dtype).bits // 8
+        rows, itemsize = tx_paths.rows + rx_paths.rows, dtype.itemsize
         lanes = lanes or (torch.get_num_threads() if device.type == "cpu" else 1)
         workspace = CPU_WORKSPACE if device.type == "cpu" else self.memory_budget // 4
         width = width or max(64, workspace // (lanes * len(k) * rows * itemsize))

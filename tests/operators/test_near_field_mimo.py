@@ -141,6 +141,13 @@ def test_any_number_of_voxels_fits_the_blocks(voxels, budget):
     assert relative(physics.A_adjoint(y).flatten(1), y.flatten(1) @ matrix.conj()) < 1e-12
 
 
+@pytest.mark.parametrize("dtype", [C64, C128])
+def test_memory_of_an_image_is_its_workspace_twice(dtype):
+    engine = radar()._engine(dtype)
+    two, one = (engine.workspace(engine.tx, batch) for batch in (2, 1))
+    assert engine.bytes_per_image() == 2 * (two.nbytes - one.nbytes)
+
+
 def test_column_norms(physics):
     expected = torch.linalg.vector_norm(direct(physics, born), dim=0).reshape(physics.image_shape)
     assert physics.column_norms().dtype == F64
