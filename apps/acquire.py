@@ -20,9 +20,11 @@ from ..recon import Acquisition, ActiveSampling, Problem, Sampler, Score, Soluti
 from ..recon.orders import Order
 from .arguments import instantiate, keep_apart, new_parser, parse, plain
 from .cli import UsageError
+from .device import choose_device
+from .fingerprint import digest_of
+from .job import Job, check_writable, finished, unfinished, write_page
 from .method import in_precision_of, refusals
 from .progress import Reporter
-from .reconstruct import Job, check_writable, choose_device, digest_of, finished, unfinished, write_page
 from .record import assemble, axes_of
 
 #: What of the command line determines the images; kept in the result and hashed into its fingerprint.
@@ -42,7 +44,7 @@ def main(argv: list[str]) -> int:
         made.sampler(made.prior)
     keep_apart(config.out, [source])
     job = Job(source, Path(config.out), settings, choose_device(config.device), digest_of(source))
-    reporter = Reporter(as_json=config.json, verb="acquire")
+    reporter = Reporter(as_json=config.json)
     if finished(job, config.overwrite):
         reporter.say("skipped", file=str(source), out=str(job.target), reason="finished")
         return 0

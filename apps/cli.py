@@ -37,6 +37,8 @@ VERBS = {
 }
 
 OK, INTERNAL, USAGE, INPUT, NUMERICAL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
+#: Exit status of the signals that ask for the end.
+SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 class UsageError(Exception):
@@ -84,20 +86,20 @@ def _dispatch(argv: list[str]) -> int:
         return OK
     if argv[0] not in VERBS:
         raise UsageError(f"verb: found {argv[0]!r}, expected one of {', '.join(VERBS)}")
-    with _signals({signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}), warnings.catch_warnings():
+    with _interrupting(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
         module = importlib.import_module(f".{VERBS[argv[0]][0]}", __package__)
         return module.main(argv[1:])
 
 
 @contextmanager
-def _signals(codes: dict[signal.Signals, int]) -> Iterator[None]:
+def _interrupting() -> Iterator[None]:
     """Turn signals into :class:`Interrupted` while a verb runs."""
 
     def interrupt(number: int, _: Any) -> None:
-        raise Interrupted(codes[signal.Signals(number)])
+        raise Interrupted(SIGNALS[signal.Signals(number)])
 
-    before = {number: signal.signal(number, interrupt) for number in codes}
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield
     finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,9 @@ from ..priors.inspection import (
 )
 from .arguments import brief, instantiate, new_parser, parse
 from .cli import UsageError
+from .document import document, write_document
 from .report_drawing import DPI, img
+from .report_tables import facts_table
 
 #: Noise, blur in pixels and shares of the mixed-in image along which the prior is followed.
 NOISES, BLURS, SHARES = (0.0, 0.05, 0.1, 0.2, 0.3), (0.0, 0.5, 1.0, 2.0, 4.0), (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -183,35 +184,24 @@ def write(folder: Path, facts: dict[str, Any], basis: Eigenbasis, images: list[T
     """``inspection.json`` and ``inspection.html``, each whole or not at all."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in {"inspection.json": as_json(facts), "inspection.html": page(facts, basis, images)}.items():
-            with atomic(folder / name) as partial:
-                partial.write_text(content, encoding="utf-8")
+        with atomic(folder / "inspection.json") as partial:
+            partial.write_text(json.dumps(finite(facts), indent=1) + "\n")
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}), expected a folder") from error
+    heading = f"Inspection of {facts['prior']}"
+    write_document(folder / "inspection.html", document(heading, sections(facts, basis, images)))
 
 
-def as_json(facts: dict[str, Any]) -> str:
-    """The findings, infinite numbers as JSON's null."""
-    return json.dumps(finite(facts), indent=1) + "\n"
-
-
-def page(facts: dict[str, Any], basis: Eigenbasis, images: list[Tensor]) -> str:
-    """The report as one HTML page."""
-    rows = "".join(
-        f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{escape(_number(value))}</td></tr>"
-        for name, value in facts.items()
-        if not isinstance(value, dict)
-    )
-    pictures = [draw_images(basis, images), draw_factors(basis), draw_paths(facts["value_along"])]
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Inspection of a prior</title>"
-        "<style>body{font:16px sans-serif;max-width:70em;margin:2em auto}th{text-align:left;padding-right:2em}</style>"
-        f"<h1>Inspection of {escape(facts['prior'])}</h1><table>{rows}</table>{''.join(pictures)}</html>\n"
-    )
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def sections(facts: dict[str, Any], basis: Eigenbasis, images: list[Tensor]) -> dict[str, str]:
+    """The page's sections by title."""
+    told = {name.replace("_", " "): value for name, value in facts.items() if not isinstance(value, dict)}
+    found = {
+        "Findings": facts_table([told], ["value"]),
+        "Images": draw_images(basis, images),
+        "Shrinkage": draw_factors(basis),
+        "Value": draw_paths(facts["value_along"]),
+    }
+    return {title: body for title, body in found.items() if body}
 
 
 def draw_images(basis: Eigenbasis, images: list[Tensor]) -> str:

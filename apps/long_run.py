@@ -13,10 +13,8 @@ import torch.distributed as dist
 from jsonargparse import Namespace
 
 from ..priors.training import processes
-from .cli import INTERRUPTED, TERMINATED
+from .cli import SIGNALS
 from .progress import Reporter
-
-SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 @contextlib.contextmanager
@@ -59,4 +57,4 @@ def process_group(config: Namespace) -> Iterator[None]:
 def say(config: Namespace, event: str, **facts: Any) -> None:
     """One event, of the first process."""
     if processes()[0] == 0:
-        Reporter(config.json, "train").say(event, **facts)
+        Reporter(config.json).say(event, **facts)

@@ -23,8 +23,8 @@ class Reporter:
     :param as_json: one JSON object per line on standard output instead of sentences.
     """
 
-    def __init__(self, as_json: bool, verb: str):
-        self.as_json, self.verb = as_json, verb
+    def __init__(self, as_json: bool):
+        self.as_json = as_json
 
     def say(self, event: str, **facts: Any) -> None:
         """One event; a ``text`` is a sentence by itself."""

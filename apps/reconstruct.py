@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +19,18 @@ from ..datasets import (
     Result,
     load_measurement,
     load_result,
-    printable,
     save_result,
 )
-from ..datasets.hdf5 import begins, sha256
 from ..operators import Operator
-from ..operators.files import remove_partials
 from ..operators.norm import TINY, norms
 from ..recon import Diverged, Migration, Problem, Sampler, Solution, Solver, data_residual, objective
 from .arguments import keep_apart, new_parser, parse
 from .cli import NumericalFailure, UsageError
 from .defaults import modality, understood
+from .device import choose_device
+from .fingerprint import digest_of, files_of
 from .first_image import first_image, named
+from .job import Job, check_writable, finished, unfinished, write_page
 from .method import add_method_options, build_solver, choose, refusals, refuse_strangers, settings_of
 from .progress import Reporter
 from .record import assemble
@@ -47,48 +43,12 @@ REPLAYING = ("--replay", "--trust", "--out", "--json")
 RECORDS = {"objective": objective, "data_residual": data_residual}
 
 
-@dataclass(frozen=True)
-class Job:
-    """One file to reconstruct and where its result goes."""
-
-    source: Path
-    target: Path
-    settings: dict[str, Any]
-    device: str
-    digest: str = ""
-
-    @property
-    def fingerprint(self) -> str:
-        """What the image depends on: input bytes, settings, the files of weights that they name, and version."""
-        parts = json.dumps(
-            [self.digest, self.settings, list(files_of(self.settings).values()), version("resolvent")],
-            sort_keys=True,
-        )
-        return hashlib.sha256(parts.encode()).hexdigest()
-
-    def about(self) -> dict[str, Any]:
-        """The job's part of the result's record."""
-        return {
-            "input": {"path": str(self.source), "sha256": self.digest}, "config": self.settings,
-            "files": files_of(self.settings),
-            "seed": self.settings["seed"], "device": self.device, "fingerprint": self.fingerprint,
-        }  # fmt: skip
-
-
-def files_of(settings: Any) -> dict[str, str]:
-    """Every file that the settings name, weights, tensors and first images, with its SHA-256."""
-    if isinstance(settings, dict | list):
-        parts = settings.values() if isinstance(settings, dict) else settings
-        return {file: digest for part in parts for file, digest in files_of(part).items()}
-    return {settings: sha256(settings)} if isinstance(settings, str) and Path(settings).is_file() else {}
-
-
 def main(argv: list[str]) -> int:
     """Run the verb."""
     wanted, preset = understood(argv)
     parser = build_parser(preset)
     config = parse(parser, wanted)
-    reporter = Reporter(as_json=config.json, verb="reconstruct")
+    reporter = Reporter(as_json=config.json)
     if config.replay is not None:
         refuse_beside_replay(argv, config.files)
         return replay(parser, config, reporter)
@@ -204,17 +164,6 @@ def check_samples(solver: Solver, samples: int) -> None:
         raise UsageError(f"--samples: found {samples} of {type(solver).__name__}, expected a sampler such as PiGDM")
 
 
-def choose_device(name: str) -> str:
-    """``auto`` is the first accelerator, else the processor."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"--device: found {name!r}, expected a device of this machine") from error
-    return name
-
-
 def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, config: Namespace) -> None:
     """One file, unless its result is there already."""
     job = Job(job.source, job.target, job.settings, job.device, digest_of(job.source))
@@ -231,29 +180,6 @@ def reconstruct(parser: ArgumentParser, job: Job, reporter: Reporter, config: Na
             finished(job, overwrite=False)
         save_result(job.target, result)
     reporter.done(job.source, job.target, write_page(job, result) if config.report else None, result)
-
-
-@contextlib.contextmanager
-def unfinished(job: Job, every: float, reporter: Reporter) -> Iterator[FileCheckpoint]:
-    """The run's progress in a file beside its result, until that is written, or is known never to be.
-
-    :param every: seconds between saves.
-    :raises InputError: if one of the two cannot be written.
-    """
-    remove_partials(job.target)
-    checkpoint = FileCheckpoint(job.target.with_name(f".{job.target.name}.checkpoint"), job.fingerprint, every)
-    if checkpoint.fits():
-        reporter.say("resuming", file=str(job.source), checkpoint=str(checkpoint.path))
-    try:
-        yield checkpoint
-    except (Diverged, NumericalFailure, UsageError):
-        checkpoint.clear()
-        raise
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise InputError(f"{job.target}: cannot be written ({error}), expected space beside it") from error
-    checkpoint.clear()
 
 
 def solve(
@@ -383,57 +309,3 @@ def check_copy(out: Path, read: list[str | Path]) -> None:
     keep_apart(out, read)
     if out.exists():
         raise InputError(f"{out}: exists, expected another --out")
-
-
-def digest_of(source: Path) -> str:
-    """SHA-256 of a file.
-
-    :raises InputError: if it cannot be read.
-    """
-    begins(source)
-    try:
-        return sha256(source)
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}), expected a measurement file") from error
-
-
-def finished(job: Job, overwrite: bool) -> bool:
-    """Whether the job's result exists; one made otherwise is not touched unless asked, what is no result never."""
-    if not job.target.exists():
-        return False
-    with contextlib.suppress(InputError):
-        found = load_result(job.target).record.get("fingerprint")
-        if overwrite or found == job.fingerprint:
-            return not overwrite
-    if overwrite:
-        raise InputError(f"{job.target}: exists and is no whole result, expected another --out")
-    raise InputError(f"{job.target}: exists, made with other settings or input; expected another --out, or --overwrite")
-
-
-def check_writable(target: Path, report: bool) -> None:
-    """Refuse a place where no file can be written, or no report beside it.
-
-    :raises InputError: naming it.
-    """
-    from ..operators.files import atomic
-    from .report import refuse_other
-
-    if report:
-        refuse_other(target.with_suffix(".html"))
-
-    probe = target.with_name(f".{target.name}.probe")
-    try:
-        with atomic(probe):
-            pass
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}), expected a writable place") from error
-
-
-def write_page(job: Job, result: Result) -> Path:
-    """The report beside a job's result."""
-    from .report import write_report
-
-    page = job.target.with_suffix(".html")
-    write_report([result], [printable(job.source.stem)], page)
-    return page

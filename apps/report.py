@@ -24,31 +24,13 @@ def write_report(results: Sequence[Result], names: Sequence[str], path: Path) ->
     :raises InputError: if there is nothing to report, or the place cannot be written.
     """
     from ..datasets import InputError
-    from ..operators.files import atomic
+    from .document import refuse_other, write_document
     from .report_page import page
 
     if not results or len(results) != len(names):
         raise InputError(f"{path}: found {len(results)} results and {len(names)} names, expected one name for each")
     refuse_other(path)
-    html = page(results, names)
-    try:
-        with atomic(path) as partial:
-            partial.write_text(html, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}), expected a new HTML file") from error
-
-
-def refuse_other(path: Path) -> None:
-    """Refuse to write over a file that is no report of ours.
-
-    :raises InputError: naming it.
-    """
-    from ..datasets import InputError
-    from ..datasets.hdf5 import begins
-    from .report_page import GENERATOR
-
-    if path.is_file() and GENERATOR.encode() not in begins(path):
-        raise InputError(f"{path}: found a file that is no report, expected another name")
+    write_document(path, page(results, names))
 
 
 def main(argv: list[str]) -> int:

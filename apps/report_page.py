@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
-from importlib.resources import files
 
 import numpy as np
 
 from ..datasets import Result
+from .document import document
 from .report_curves import curves, steps
 from .report_drawing import PHASE, Scale, decibel_scale, draw, linear_scale
 from .report_order import orders
@@ -35,8 +33,6 @@ MAX_IMAGES = 8
 #: Pictures beside each other in a comparison.
 MAX_COLUMNS = 4
 TRUTH = "truth"
-#: By which a page of ours is known.
-GENERATOR = '<meta name="generator" content="resolvent">'
 
 
 def page(results: Sequence[Result], names: Sequence[str]) -> str:
@@ -68,47 +64,6 @@ def _image_title(i: int, n: int) -> str:
 def title(results: Sequence[Result], names: Sequence[str]) -> str:
     """What the page is called, unescaped."""
     return f"Reconstruction of {names[0]}" if len(results) == 1 else f"{len(results)} reconstructions compared"
-
-
-def document(heading: str, sections: dict[str, str]) -> str:
-    """Head, navigation and sections; only this page's own style and script are allowed to act."""
-    style, script = asset("report.css"), asset("viewer.js")
-    policy = f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'"
-    links = "".join(f'<li><a href="#{_anchor(name)}">{escape(name)}</a></li>' for name in sections)
-    body = "".join(
-        f'<section id="{_anchor(name)}"><h2>{escape(name)}</h2>{text}</section>\n' for name, text in sections.items()
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-{GENERATOR}
-<title>{escape(heading)}</title>
-<style>{style}</style>
-</head>
-<body>
-<header><h1>{escape(heading)}</h1><nav aria-label="Sections"><ul>{links}</ul></nav></header>
-<main>
-{body}</main>
-<script>{script}</script>
-</body>
-</html>
-"""
-
-
-def asset(name: str) -> str:
-    """A file that lies beside this module."""
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _digest(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-
-
-def _anchor(name: str) -> str:
-    return "section-" + name.lower().replace(" ", "-")
 
 
 def summary(results: Sequence[Result], names: Sequence[str]) -> str:

@@ -45,11 +45,11 @@ from ..priors.weights_file import description_of, read_description, resolve
 from .arguments import brief, instantiate, new_parser, parse, plain
 from .cli import Interrupted, NumericalFailure, UsageError
 from .defaults import chosen_keys
+from .device import choose_device
 from .long_run import late_signals, process_group, say
-from .reconstruct import choose_device
+from .training_hyperparameters import hyperparameters
 from .training_log import TrainingLog
 from .training_run import Run, denoised, mean_psnr, quality
-from .tuning import hyperparameters
 
 #: What of the command line determines the weights; kept in their description and hashed into the fingerprint.
 SETTINGS = (

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,8 @@ from ..datasets.sources import counted, draw
 from ..priors import Batch, Corruption, MovingAverage, Network, TrainingLoss
 from ..priors.hyperparameters import Values
 from ..priors.training import processes
-from .tuning import augmented, rows, with_arguments
+from .fingerprint import fingerprint_of
+from .training_hyperparameters import augmented, rows, with_arguments
 
 #: The second counter of the generators of validation images, which no step has.
 VALIDATION = -1
@@ -53,8 +51,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """What the weights depend on: settings, data and version."""
-        parts = json.dumps([self.settings, self.data, version("resolvent")], sort_keys=True)
-        return hashlib.sha256(parts.encode()).hexdigest()
+        return fingerprint_of(self.settings, self.data)
 
     @property
     def result(self) -> Network:

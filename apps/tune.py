@@ -6,8 +6,6 @@ Processes of ``torchrun`` share the images, and all take the same steps: those o
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import time
 import warnings
@@ -33,9 +31,10 @@ from ..recon.bilevel.search import Visited
 from .arguments import instantiate, new_parser, parse, plain
 from .cli import Interrupted, NumericalFailure, UsageError
 from .defaults import understood
+from .device import choose_device
+from .fingerprint import digest_of, files_of, fingerprint_of
 from .long_run import late_signals, process_group, say
 from .method import add_method_options, choose, settings_of
-from .reconstruct import choose_device, digest_of, files_of
 from .training_log import TrainingLog
 from .tuning_checkpoint import TuningCheckpoint, nothing
 from .tuning_problem import Relative, Scan, Tuned, load_scan, tuned_of, upper_level
@@ -82,8 +81,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """What the parameters depend on: settings, the files' bytes and version."""
-        parts = [self.settings, self.digests, list(files_of(self.settings).values()), version("resolvent")]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return fingerprint_of(self.settings, self.digests, list(files_of(self.settings).values()))
 
 
 def main(argv: list[str]) -> int:

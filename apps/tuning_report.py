@@ -15,15 +15,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..datasets import Result
-from ..operators.files import atomic
 from ..recon import Solver
 from ..recon.bilevel import Search, State
 from ..recon.bilevel.search import Visited
+from .document import document, write_document
 from .record import axes_of, measures
 from .report import distinct_names
 from .report_curves import COLOURS
 from .report_drawing import DPI, img, plain
-from .report_page import document, image_section, pictures
+from .report_page import image_section, pictures
 from .report_tables import facts_table, metrics_table
 from .tuning_problem import Scan, images_of
 
@@ -47,9 +47,8 @@ def write_report(run: Run, state: State, path: Path) -> None:
         [result(scan, image, solver) for image in images]
         for scan, *images in zip(run.scans, before, after, strict=True)
     ]
-    html = document("Tuning of " + ", ".join(run.tuned.parameters.names), sections(run, state, lines, pairs))
-    with atomic(path) as partial:
-        partial.write_text(html, encoding="utf-8", errors="backslashreplace")
+    heading = "Tuning of " + ", ".join(run.tuned.parameters.names)
+    write_document(path, document(heading, sections(run, state, lines, pairs)))
 
 
 def result(scan: Scan, image: Tensor, solver: Solver) -> Result:
