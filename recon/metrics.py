@@ -9,15 +9,12 @@ In the second each image is normalised by its own maximum, so that a single hot 
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
 from deepinv.loss.metric import NMSE
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from ..operators.norm import TINY
+from .similarity import magnitude_of, structural_similarity
 
 
 def psnr(estimate: Tensor, truth: Tensor, data_range: float | None = None) -> Tensor:
@@ -35,10 +32,7 @@ def ssim(estimate: Tensor, truth: Tensor, data_range: float | None = None) -> Te
 
     :param data_range: as in :func:`psnr`.
     """
-    peaks = _peak(truth, data_range).tolist()
-    a, b = (x.abs() if x.is_complex() else x for x in (estimate, truth))
-    pairs = zip(a, b, peaks, strict=True)
-    return torch.tensor([_ssim(p.cpu().numpy(), q.cpu().numpy(), peak) for p, q, peak in pairs])
+    return _ssim(estimate, truth, _peak(truth, data_range))
 
 
 def magnitude_psnr(estimate: Tensor, truth: Tensor) -> Tensor:
@@ -49,8 +43,7 @@ def magnitude_psnr(estimate: Tensor, truth: Tensor) -> Tensor:
 
 def magnitude_ssim(estimate: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity per image of the magnitudes at peak 1, shape ``(B,)``."""
-    pairs = zip(_normalised(estimate), _normalised(truth), strict=True)
-    return torch.tensor([_ssim(a.cpu().numpy(), b.cpu().numpy(), 1.0) for a, b in pairs])
+    return _ssim(_normalised(estimate), _normalised(truth), torch.ones(len(truth), device=truth.device))
 
 
 def nmse(estimate: Tensor, truth: Tensor) -> Tensor:
@@ -63,20 +56,10 @@ def _peak(truth: Tensor, data_range: float | None) -> Tensor:
     return peak if data_range is None else torch.full_like(peak, data_range)
 
 
-def _ssim(a: np.ndarray, b: np.ndarray, peak: float) -> float:
-    """Windows as long as the shortest axis allows, 7 at most; nan where it has no room for one of 3.
-
-    Axes of one voxel are none: a plane is compared as a plane.
-    """
-    flat = tuple(axis for axis, n in enumerate(a.shape) if n == 1 and axis)
-    a, b = (image.astype(np.float64).squeeze(flat) for image in (a, b))
-    smallest = min(a.shape[1:], default=0)
-    if smallest < 3:
-        return math.nan
-    window = min(7, smallest - 1 + smallest % 2)
-    return float(
-        np.mean([structural_similarity(p, q, data_range=peak, win_size=window) for p, q in zip(a, b, strict=True)])
-    )
+def _ssim(estimate: Tensor, truth: Tensor, peak: Tensor) -> Tensor:
+    """In double precision: variances are differences of squares."""
+    a, b = (magnitude_of(x).double() for x in (estimate, truth))
+    return structural_similarity(a, b, peak.double()).to(truth.real.dtype)
 
 
 def _normalised(x: Tensor) -> Tensor:

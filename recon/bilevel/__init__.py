@@ -3,25 +3,16 @@
 from ...operators.substitute import substitute
 from .accelerated_maid import AcceleratedMAID
 from .brent import Brent
+from .discrepancy import DiscrepancyPrinciple
 from .fixed_accuracy import FixedAccuracy
 from .fixed_point import FixedPoint
 from .grid import Grid
+from .held_out import HeldOut
 from .hoag import HOAG, geometric, polynomial
 from .hypergradient import Constants, Hypergradient, hypergradient
 from .implicit import implicit, implicit_solve
 from .joint import Joint, Part
-from .losses import (
-    SURE,
-    DiscrepancyPrinciple,
-    HeldOut,
-    Known,
-    MeanSquare,
-    Measure,
-    Posed,
-    ProjectedSURE,
-    StructuralDissimilarity,
-    UpperLoss,
-)
+from .losses import Known, Measure, Posed, UpperLoss
 from .lower_level import Energy, LowerLevel, LowerSolution
 from .maid import MAID
 from .method import Learned, Method, State
@@ -30,6 +21,8 @@ from .parameters import Parameters
 from .reconstruction import Reconstruction
 from .search import Search
 from .sharpened import sharpened
+from .supervised import MeanSquare, StructuralDissimilarity
+from .sure import SURE, ProjectedSURE
 from .upper_level import Bounds, Loss, SquaredError, UpperLevel
 
 __all__ = [

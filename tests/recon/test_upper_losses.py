@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from resolvent.operators import CartesianMRI, Dense, Operator
 from resolvent.priors import L1
 from resolvent.recon import ssim
-from resolvent.recon.bilevel.losses import (
+from resolvent.recon.bilevel import (
     SURE,
     DiscrepancyPrinciple,
     HeldOut,
@@ -15,8 +15,8 @@ from resolvent.recon.bilevel.losses import (
     MeanSquare,
     ProjectedSURE,
     StructuralDissimilarity,
-    probes,
 )
+from resolvent.recon.bilevel.losses import probes
 
 F64, C128 = torch.float64, torch.complex128
 DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])
@@ -238,7 +238,7 @@ def test_smoothness_is_a_tight_bound(loss, dtype):
     assert posed.measure.convex and bool(torch.isfinite(torch.view_as_real(b) if b.is_complex() else b).all())
 
 
-@pytest.mark.parametrize("shape", [(2, 9, 8), (1, 5, 6, 4)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize("shape", [(2, 9, 8), (1, 5, 6, 4), (1, 9, 8, 1)], ids=["2-D", "3-D", "a plane"])
 @DTYPES
 def test_structural_similarity_is_the_metric(shape, dtype):
     truth = torch.rand(2, *shape, dtype=F64)
