@@ -16,14 +16,12 @@ import yaml
 from .. import operators
 from ..datasets import InputError
 from ..datasets.hdf5 import reading, text
-from ..priors.weights_file import SUFFIX, read_description, shipped
+from ..operators.around import Around
+from ..priors import Network
+from ..priors.weights_file import SUFFIX, architectures, read_description, shipped
 from .arguments import configuration_files, listed_files
 from .cli import UsageError
 
-#: Operators around others, whose methods are those of the one inside.
-WRAPPERS = ("Scaled", "Restricted")
-#: Networks that take no notice of the noise level, and denoise at the mean of those of their training.
-ONE_LEVEL = ("BlindSpotNetwork", "LearnedProximalNetwork")
 PRESETS = Path(str(files(__package__) / "presets"))
 
 
@@ -54,7 +52,7 @@ def refuse_one_level(weights: str, method: dict[str, Any]) -> None:
     ignores = False
     with contextlib.suppress(ValueError, KeyError, TypeError):
         description = read_description(weights)
-        ignores = description.get("architecture") in ONE_LEVEL
+        ignores = architectures(Network)[description["architecture"]].one_level
         noise = dict(description["config"]["noise"]["init_args"])
     low = noise.get("low", noise.get("sigma"))
     one = ignores or (low is not None and low == noise.get("high", low))
@@ -113,9 +111,15 @@ def modality(path: Path) -> str:
     """Name of the innermost operator in a measurement file."""
     with reading(path) as file:
         group = file["physics"]
-        while text(group.attrs["operator"]) in WRAPPERS:
+        while _is_around(name := text(group.attrs["operator"])):
             group = group["physics"]
-        return text(group.attrs["operator"])
+        return name
+
+
+def _is_around(operator: str) -> bool:
+    """Whether an operator is around another one, whose method is then its."""
+    kind = getattr(operators, operator, None)
+    return isinstance(kind, type) and issubclass(kind, Around)
 
 
 def preset_of(operator: str) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def main(
     with _as_usage_error():
         physics = _operator(kind, angles, transmitters, scan)
         _check_transmissions(kind, physics.data_shape[1], traces.shape[1])
-        _check_carrier(traces, sampling_frequency, carrier_frequency, bandwidth)
+        _check_carrier(traces, carrier_frequency, bandwidth)
         y = _complex(traces, sampling_frequency, carrier_frequency, bandwidth, physics.start_time)[:, None]
     save_measurement(out, y, physics, noise_std=noise_std, meta={"source": Path(source).name})
     samples, pixels = (" x ".join(map(str, shape)) for shape in (y.shape[2:], physics.image_shape[1:]))
@@ -190,7 +190,7 @@ def _check_transmissions(kind: str, stated: int, found: int) -> None:
         raise UsageError(f"{option}: found {stated} transmissions, expected as many as the data have, {found}")
 
 
-def _check_carrier(traces: Tensor, rate: float, carrier: float, bandwidth: float | None) -> None:
+def _check_carrier(traces: Tensor, carrier: float, bandwidth: float | None) -> None:
     """Refuse complex traces that say, or are said, something else than they are.
 
     Analytic signals, whose carrier is still in them, have next to nothing at negative frequencies; IQ data as much as

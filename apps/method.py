@@ -16,11 +16,12 @@ from jsonargparse import ArgumentParser, Namespace
 
 from ..datasets import InputError
 from ..operators.norm import TINY, norms
+from ..operators.substitute import substitute
 from ..operators.tensor_file import load_tensors
 from ..priors import Prior
 from ..priors.weights_file import SUFFIX
 from ..recon import Problem, Solver
-from ..recon.bilevel import Parameters, substitute
+from ..recon.bilevel import Parameters
 from ..recon.problem import per_image
 from .arguments import brief, instantiate, plain
 from .cli import UsageError

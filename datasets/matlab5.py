@@ -42,7 +42,7 @@ def read_matlab5(path: Path) -> Arrays:
         content = path.read_bytes()
         order = "<" if content[126:128] == b"IM" else ">"
         sound, left_out = [content[:HEADER]], []
-        for kind, payload in _elements(memoryview(content)[HEADER:], order, top=True):
+        for kind, payload in _elements(memoryview(content)[HEADER:], order):
             for matrix in _unpacked(kind, payload, order, allowance):
                 if _readable(matrix, order, allowance):
                     sound += [struct.pack(order + "II", MATRIX, len(matrix)), bytes(matrix)]
@@ -80,7 +80,7 @@ def _sort(name: str, value: np.ndarray, arrays: dict, facts: dict) -> None:
         facts[name] = " ".join(map(str, value.ravel()))
 
 
-def _elements(data: memoryview, order: str, top: bool = False) -> Iterator[tuple[int, memoryview]]:
+def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
     """Type and payload of each element; small ones keep theirs inside the tag."""
     at = 0
     while at < len(data):

@@ -79,6 +79,7 @@ class BlindSpotNetwork(Network):
     """
 
     dim = 2
+    one_level = True
 
     def __init__(self, channels: int = 1, width: int = 128, depth: int = 9):
         super().__init__()

@@ -41,6 +41,8 @@ class LearnedProximalNetwork(Network):
         gradient: f saturates beyond the images that it was trained on, and R is infinite there.
     """
 
+    one_level = True
+
     def __init__(self, potential: ConvexPotential, strong_convexity: float = 0.0):
         super().__init__()
         if not 0 <= strong_convexity < 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,8 @@ class Network(Described):
     channels: int
     #: Spatial axes of an image, 2 or 3.
     dim: int
+    #: Whether it takes no notice of the noise level, and denoises at the mean of those of its training.
+    one_level: ClassVar[bool] = False
 
     def project_(self) -> None:
         """Bring the weights back to the set that they belong to, after a step of training; here every weight does."""

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,8 @@ from torch import Tensor
 from ..operators.files import first_line
 from ..operators.tensor_file import write_safetensors
 from .network import Described, Network
+
+D = TypeVar("D", bound=Described)
 
 #: Grows when a description changes so that older programs cannot read it.
 FORMAT = 1
@@ -141,7 +143,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _empty(path: Path, description: dict[str, Any], kind: type[Described] = Network) -> Any:
     """The ``kind`` of module that a description is of, with new weights."""
-    known = {each.__name__: each for each in _kinds(kind)}
+    known = architectures(kind)
     name, arguments = description.get("architecture"), description.get("arguments")
     if name not in known or not isinstance(arguments, dict):
         raise WeightsError(f"{path}: found weights of {str(name)[:80]!r}, expected one of {', '.join(sorted(known))}")
@@ -155,9 +157,10 @@ def _empty(path: Path, description: dict[str, Any], kind: type[Described] = Netw
         ) from error
 
 
-def _kinds(base: type[Described]) -> list[type[Described]]:
-    """The classes below ``base`` that can be built."""
-    return [kind for child in base.__subclasses__() for kind in (child, *_kinds(child))]
+def architectures(base: type[D]) -> dict[str, type[D]]:
+    """The classes below ``base``, by the names that descriptions have."""
+    return {name: kind for child in base.__subclasses__()
+            for name, kind in {child.__name__: child, **architectures(child)}.items()}  # fmt: skip
 
 
 def _check_shapes(path: Path, network: Network, tensors: dict[str, Tensor]) -> None:

@@ -1,6 +1,5 @@
 """Bilevel learning: the parameters of a reconstruction that make its images best."""
 
-from ...operators.substitute import substitute
 from .accelerated_maid import AcceleratedMAID
 from .brent import Brent
 from .discrepancy import DiscrepancyPrinciple
@@ -31,5 +30,4 @@ __all__ = [
     "LowerLevel", "LowerSolution", "MeanSquare", "Measure", "Method", "OptunaSearch", "Parameters", "Part",
     "Posed", "ProjectedSURE", "Reconstruction", "Search", "SquaredError", "State", "StructuralDissimilarity",
     "UpperLevel", "UpperLoss", "geometric", "hypergradient", "implicit", "implicit_solve", "polynomial", "sharpened",
-    "substitute",
 ]  # fmt: skip

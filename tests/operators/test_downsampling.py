@@ -8,9 +8,9 @@ from torch.testing import assert_close
 
 from resolvent.datasets import load_measurement, save_measurement
 from resolvent.operators import CircularBlur, Downsampling, squared_norm
+from resolvent.operators.substitute import substitute
 from resolvent.priors import TV
 from resolvent.recon import ADMM, RelativeChange
-from resolvent.recon.bilevel import substitute
 
 F64, C128 = torch.float64, torch.complex128
 DTYPES = pytest.mark.parametrize("dtype", [F64, C128], ids=["real", "complex"])

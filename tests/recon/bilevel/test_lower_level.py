@@ -9,9 +9,10 @@ import torch
 from torch.testing import assert_close
 
 from resolvent.operators import CircularBlur, Dense, FiniteDifferences
+from resolvent.operators.substitute import substitute
 from resolvent.priors import L1, Analysis, SmoothedL1, SmoothedTV, Sum, Tikhonov, WeaklyConvexRidge
 from resolvent.recon import Problem
-from resolvent.recon.bilevel import Energy, Parameters, Reconstruction, substitute
+from resolvent.recon.bilevel import Energy, Parameters, Reconstruction
 from resolvent.recon.bilevel.hypergradient import Linearised
 
 F64, C128 = torch.float64, torch.complex128
