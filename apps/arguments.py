@@ -54,7 +54,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     except UnicodeError as error:
         raise UsageError(f"--config: found a file that is no text ({error}), expected YAML") from error
     except (ArgumentError, TypeError, ValueError) as error:
-        raise UsageError(brief(error)) from error
+        raise UsageError(of_no_class(brief(error), argv)) from error
     except SystemExit:
         sys.stdout.flush()
         raise
@@ -236,6 +236,17 @@ def brief(error: Any) -> str:
     if name:
         return f"{key}: found {name.group(1)!r}, expected one of the classes that --help lists"
     return " ".join(message.split())[:300]
+
+
+def of_no_class(message: str, argv: list[str]) -> str:
+    """``message``, if it is not that an option was given to a class before the class itself."""
+    told = re.match(r"(--[\w.]+): found '([^']*)', (expected .+)", message)
+    words = [part for word in argv for part in word.split("=", 1)]
+    if told is None or told[1] in words:
+        return message
+    given = [option for option, value in itertools.pairwise(words) if value == told[2]]
+    inner = next((option for option in given if option.startswith(f"{told[1]}.")), None)
+    return message if inner is None else f"{inner}: found no {told[1]} before it, {told[3]}"
 
 
 #: What a parser says, and how it is said here.

@@ -31,6 +31,8 @@ def main(argv: list[str]) -> int:
     )
     config = parse(parser, argv)
     keep_apart(config.out, [config.file])
+    if config.out.endswith(".h5") and Path(config.out).is_file() and own_format(Path(config.out)):
+        raise InputError(f"{config.out}: found a measurement or a result, expected another --out")
     images, axes = _images(Path(config.file), config.truth)
     if not 0 <= config.image < len(images):
         raise UsageError(f"--image: found {config.image}, expected 0 to {len(images) - 1} in {config.file}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 
 from .arguments import keep_apart, new_parser, parse
 from .cli import UsageError
@@ -32,5 +33,18 @@ def run_modality(verb: str, modalities: Mapping[str, str], argv: list[str], posi
     config = parse(parser, argv[1:])
     config.pop("config", None)
     keep_apart(config.out, [v for k, v in vars(config).items() if k != "out" and isinstance(v, str)])
+    refuse_others(Path(config.out))
     function(**vars(config))
     return 0
+
+
+def refuse_others(out: Path) -> None:
+    """Refuse to write a measurement over anything else.
+
+    :raises InputError: naming it.
+    """
+    from ..datasets import InputError
+    from .info import own_format
+
+    if out.is_file() and own_format(out) != "resolvent-measurement":
+        raise InputError(f"{out}: found a file that is no measurement, expected another --out")

@@ -161,6 +161,10 @@ USES = {
         ["reconstruct", "GOOD", "--prior", "Nope"],
         "--prior: found 'Nope', expected one of Analysis, Box",
     ),
+    "an argument before its class": (
+        ["reconstruct", "GOOD", "--solver", "FISTA", "--solver.stop.tol", "1e-3"],
+        "--solver.stop.tol: found no --solver.stop before it, expected one of Discrepancy, FixedPointResidual",
+    ),
     "no prior": (["reconstruct", "GOOD", "--prior", "torch.nn.Linear"], "found 'torch.nn.Linear', expected one of Ana"),
     "unknown solver": (
         ["reconstruct", "GOOD", "--solver", "Nope"],
@@ -482,3 +486,17 @@ def test_a_full_standard_output(good):
 
 def test_a_device_that_holds_no_numbers(good, tmp_path, capsys):
     refused(capsys, ["reconstruct", str(good), "--out", str(tmp_path), "--device", "meta"], USAGE, "--device")
+
+
+def test_what_others_have_written_stays(good, tmp_path, capsys):
+    """Measurements are written over measurements alone, and no measurement or result is written over by an export."""
+    scene = ["simulate", "mri", "--size", "32", "--out"]
+    page = tmp_path / "notes.txt"
+    page.write_text("of mine")
+    fails([*scene, str(page)], INPUT, capsys, page, "found a file that is no measurement, expected another --out")
+    assert page.read_text() == "of mine"
+    scan = tmp_path / "scan.h5"
+    assert main([*scene, str(scan)]) == 0 == main([*scene, str(scan)])
+    fails(["export", str(good), "--out", str(scan)], INPUT, capsys, scan, "found a measurement or a result")
+    images = tmp_path / "images.h5"
+    assert main(["export", str(good), "--out", str(images)]) == 0 == main(["export", str(good), "--out", str(images)])
