@@ -24,6 +24,9 @@ AXES = ("frame", "transmission", "element", "sample")
 LONGEST = 20_000
 #: Share of the energy that lies where it should, or should not.
 LEAST = 0.1
+#: Share of the pixels without an echo, above which something is said.
+SILENT = 0.5
+UNITS = "metres, metres per second, seconds and hertz"
 #: Traces looked at for that.
 MOST = 256
 
@@ -96,17 +99,22 @@ def main(
         _check_transmissions(kind, physics.data_shape[1], traces.shape[1])
         _check_carrier(traces, carrier_frequency, bandwidth)
         y = _complex(traces, sampling_frequency, carrier_frequency, bandwidth, physics.start_time)[:, None]
+    silent = float((physics.column_norms() == 0).double().mean())
+    if silent == 1:
+        raise UsageError(f"--x_range, --z_range: found no pixel whose echo the traces record, expected {UNITS}")
     save_measurement(out, y, physics, noise_std=noise_std, meta={"source": Path(source).name})
     samples, pixels = (" x ".join(map(str, shape)) for shape in (y.shape[2:], physics.image_shape[1:]))
     print(f"{out}: {len(y)} x {samples} complex samples, {pixels} pixels")
-    for note in cautions(traces, y) if carrier_frequency else ():
+    for note in cautions(traces, y, carrier_frequency, silent):
         print(f"  note: {note}")
 
 
-def cautions(traces: Tensor, y: Tensor) -> Iterator[str]:
-    """What demodulated traces look like whose carrier or bandwidth are others: less energy, half as much at most."""
+def cautions(traces: Tensor, y: Tensor, carrier: float, silent: float) -> Iterator[str]:
+    """What slips of units look like: pixels beyond the traces; demodulated, less than half as much energy."""
+    if silent > SILENT:
+        yield f"{silent:.0%} of the pixels have no echo that the traces record: are there {UNITS}?"
     share = float(norms(y).square().sum() / norms(traces).square().sum().clamp_min(TINY) / 2)
-    if not traces.is_complex() and share < LEAST:
+    if carrier and not traces.is_complex() and share < LEAST:
         yield f"{share:.0%} of the traces' energy lie within the bandwidth about the carrier: are both in hertz?"
 
 

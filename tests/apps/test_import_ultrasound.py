@@ -46,6 +46,24 @@ def test_what_carrier_and_bandwidth_give_away(tmp_path, capsys):
     assert "note: 0% of the traces' energy" in capsys.readouterr().out
 
 
+def test_slips_of_units_that_leave_no_echo_in_the_traces(tmp_path, capsys):
+    """Samples at 4 MHz over 25 us hear 19 mm deep at 1540 m/s: the pixels to 6 mm, a tenth of those to 200 mm."""
+    np.save(tmp_path / "rf.npy", np.random.default_rng(0).standard_normal((1, 4, 100)))
+    command = ["import", "ultrasound", str(tmp_path / "rf.npy"), *SCAN, "--out", str(tmp_path / "m.h5")]
+    assert main(command) == OK and "note" not in capsys.readouterr().out
+    assert main([*command, "--z_range", "[0.005,0.2]"]) == OK
+    assert "of the pixels have no echo that the traces record" in capsys.readouterr().out
+    (tmp_path / "m.h5").unlink()
+    for slip in (
+        ["--speed_of_sound", "1.54"],
+        ["--pitch", "300"],
+        ["--start_time", "5"],
+        ["--pitch", "300", "--f_number", "1"],
+    ):
+        refused(capsys, [*command, *slip], USAGE, "found no pixel whose echo the traces record, expected metres")
+    assert not (tmp_path / "m.h5").exists()
+
+
 @pytest.mark.parametrize("axes", ["element,sample,part", "part,element,sample"])
 def test_iq_data_in_two_parts(axes, tmp_path):
     """As two arrays, or along an axis of their own: the same complex traces."""
