@@ -50,7 +50,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Namespace:
     """Parse, or raise :class:`UsageError` in one line."""
     try:
         refuse_aliases(argv)
-        config = parser.parse_args(with_truth(parser, with_classes(configurations_first(argv))))
+        config = parser.parse_args(with_truth(parser, classes_first(with_classes(configurations_first(argv)))))
     except UnicodeError as error:
         raise UsageError(f"--config: found a file that is no text ({error}), expected YAML") from error
     except (ArgumentError, TypeError, ValueError) as error:
@@ -85,6 +85,18 @@ def configurations_first(argv: list[str]) -> list[str]:
         else:
             (first if word.startswith("--config=") else rest).append(word)
     return first + rest
+
+
+def classes_first(argv: list[str]) -> list[str]:
+    """A command line on which every class, ``--a X``, comes before what is said to it, ``--a.b 1``."""
+    words = list(argv)
+    for i, word in enumerate(itertools.takewhile(lambda word: word != "--", argv)):
+        option = word.split("=")[0]
+        before = next((j for j, w in enumerate(words[:i]) if w.startswith(f"{option}.")), i)
+        if option.startswith("--") and before < i and option not in {w.split("=")[0] for w in words[:before]}:
+            end = i + (1 if "=" in word else 2)
+            words[before:end] = words[i:end] + words[before:i]
+    return words
 
 
 def listed_files(argv: list[str]) -> Iterator[str]:
@@ -246,7 +258,7 @@ def of_no_class(message: str, argv: list[str]) -> str:
         return message
     given = [option for option, value in itertools.pairwise(words) if value == told[2]]
     inner = next((option for option in given if option.startswith(f"{told[1]}.")), None)
-    return message if inner is None else f"{inner}: found no {told[1]} before it, {told[3]}"
+    return message if inner is None else f"{inner}: found no {told[1]} beside it, {told[3]}"
 
 
 #: What a parser says, and how it is said here.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,14 @@ def understood(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
     """
     operator = first_modality(argv)
     argv, weights = without_weights(argv)
-    known, chosen = weights is not None and operator is not None, chosen_keys(argv)
+    known, chosen = weights is not None and operator is not None, chosen_values(argv)
     preset = with_denoiser(trained_preset(operator, weights), weights) if known else preset_of(operator or "default")
     if known and "solver" not in chosen:
         refuse_one_level(weights, preset)
-    if "prior" in chosen:  # they are for the preset's own
-        chosen = chosen | {"least_strength", "strength_growth"}
-    return argv, {k: v for k, v in preset.items() if k not in chosen}
+    if "prior" in chosen and is_of_class(chosen["prior"], preset.get("prior")):
+        del chosen["prior"]  # to name what is the default anyway changes nothing
+    own = {"least_strength", "strength_growth"} if "prior" in chosen else set()
+    return argv, {k: v for k, v in preset.items() if k not in chosen.keys() | own}
 
 
 def refuse_one_level(weights: str, method: dict[str, Any]) -> None:
@@ -64,6 +66,12 @@ def refuse_one_level(weights: str, method: dict[str, Any]) -> None:
         )
 
 
+def is_of_class(value: Any, default: Any) -> bool:
+    """Whether a setting names the class of the default one, with its module or without."""
+    named, own = (v.get("class_path") if isinstance(v, dict) else v for v in (value, default))
+    return own is not None and named in (own, own.rpartition(".")[2])
+
+
 def without_weights(argv: list[str]) -> tuple[list[str], str | None]:
     """The command line less ``--prior WEIGHTS``, and these."""
     for i, argument in enumerate(argv):
@@ -75,19 +83,19 @@ def without_weights(argv: list[str]) -> tuple[list[str], str | None]:
     return argv, None
 
 
-def chosen_keys(argv: list[str]) -> set[str]:
-    """Top-level keys given whole on the command line or in the configuration files that it names.
+def chosen_values(argv: list[str]) -> dict[str, Any]:
+    """Top-level options given whole on the command line or in the configuration files that it names.
 
     A solver chosen by name thus has its own defaults, not those meant for another one; arguments without a class
     join the default's.
     """
-    words = [word for argument in argv for word in argument.split("=", 1)]
-    keys = {word.removeprefix("--") for word in words if word.startswith("--")}
+    chosen: dict[str, Any] = {}
     for name in configuration_files(argv):
         with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError):
             found = yaml.safe_load(Path(name).read_text())
-            keys |= {k for k, v in found.items() if not _arguments(v)} if isinstance(found, dict) else set()
-    return keys
+            chosen |= {k: v for k, v in found.items() if not _arguments(v)} if isinstance(found, dict) else {}
+    words = [word for argument in argv for word in argument.split("=", 1)]
+    return chosen | {w.removeprefix("--"): value for w, value in pairwise([*words, ""]) if w.startswith("--")}
 
 
 def _arguments(value: Any) -> bool:

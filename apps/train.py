@@ -44,7 +44,7 @@ from ..priors.training import NotFinite, Step, processes
 from ..priors.weights_file import description_of, read_description, resolve
 from .arguments import brief, instantiate, new_parser, parse, plain
 from .cli import Interrupted, NumericalFailure, UsageError
-from .defaults import chosen_keys
+from .defaults import chosen_values
 from .device import choose_device
 from .long_run import late_signals, process_group, say
 from .training_hyperparameters import hyperparameters
@@ -155,7 +155,7 @@ def preset(argv: list[str]) -> dict[str, Any]:
         values = None
     if not isinstance(values, dict):
         raise UsageError(f"preset: found {argv[0]!r}, expected one of {', '.join(presets())}, or a YAML file")
-    return {k: v for k, v in values.items() if k not in chosen_keys(argv)}
+    return {k: v for k, v in values.items() if k not in chosen_values(argv)}
 
 
 def make(parser: ArgumentParser, config: Namespace) -> Run:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import InputError, Measurement, load_measurement
+from ..operators.substitute import substitute
 from ..priors import Prior
 from ..recon import Problem, Solver
 from ..recon.bilevel import (
@@ -25,7 +26,6 @@ from ..recon.bilevel import (
     Reconstruction,
     UpperLevel,
     UpperLoss,
-    substitute,
 )
 from ..recon.problem import norms
 from ..recon.start import fitted

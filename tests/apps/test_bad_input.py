@@ -161,9 +161,9 @@ USES = {
         ["reconstruct", "GOOD", "--prior", "Nope"],
         "--prior: found 'Nope', expected one of Analysis, Box",
     ),
-    "an argument before its class": (
+    "an argument without its class": (
         ["reconstruct", "GOOD", "--solver", "FISTA", "--solver.stop.tol", "1e-3"],
-        "--solver.stop.tol: found no --solver.stop before it, expected one of Discrepancy, FixedPointResidual",
+        "--solver.stop.tol: found no --solver.stop beside it, expected one of Discrepancy, FixedPointResidual",
     ),
     "no prior": (["reconstruct", "GOOD", "--prior", "torch.nn.Linear"], "found 'torch.nn.Linear', expected one of Ana"),
     "unknown solver": (

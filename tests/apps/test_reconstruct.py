@@ -76,7 +76,7 @@ def test_defaults_beat_back_projection_and_write_a_report(scene, tmp_path, capsy
 def test_a_result_of_fewer_settings_is_replayed(scene, tmp_path, capsys):
     """As written before a setting was there."""
     out = tmp_path / "r.h5"
-    assert main(["reconstruct", str(scene), "--out", str(out), "--report", "false", "--prior", "L1"]) == 0
+    assert main(["reconstruct", str(scene), "--out", str(out), "--report", "false", "--prior", "GroupL1"]) == 0
     found = load_result(out)
     del found.record["config"]["least_strength"], found.record["config"]["strength_growth"]
     save_result(out, found)
@@ -91,6 +91,26 @@ def test_replay_gives_the_same_image_bit_for_bit(scene, tmp_path, capsys):
     for more, name in ((["--solver.max_iter=3"], "--solver.max_iter"), ([str(scene)], str(scene))):
         assert main(["reconstruct", "--replay", str(result), *more]) == USAGE
         assert f"{name}: found beside --replay" in capsys.readouterr().err
+
+
+def test_to_name_the_default_prior_changes_nothing(photograph, tmp_path, monkeypatch):
+    """Its weight and what goes with it stay, for the class itself alone, not for another of that name."""
+    (tmp_path / "c.yaml").write_text("prior: TV")
+    (tmp_path / "of_mine.py").write_text("import resolvent.priors\n\nclass TV(resolvent.priors.TV):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def settings(*options):
+        out = tmp_path / f"{len(list(tmp_path.iterdir()))}.h5"
+        argv = ["reconstruct", str(photograph), "--out", str(out), "--report", "false", "--solver.max_iter", "3"]
+        assert main([*argv, *options]) == 0
+        return load_result(out).record["config"]
+
+    default = settings()
+    assert default["prior"]["init_args"]["weight"] != 1 and default["strength_growth"] > 0
+    for named in (["--prior", "TV"], ["--prior=resolvent.priors.TV"], ["--config", str(tmp_path / "c.yaml")]):
+        assert settings(*named) == default
+    mine = settings("--prior", "of_mine.TV")
+    assert mine["prior"]["init_args"]["weight"] == 1 and mine["strength_growth"] == 0
 
 
 def test_arguments_in_a_configuration_join_those_of_the_preset(scene, tmp_path):
@@ -189,8 +209,11 @@ def test_a_configuration_takes_the_names_of_the_command_line(tmp_path, lines):
         assert main(["reconstruct", scan, *options, *again, str(tmp_path / "x.h5")]) == 0
         return load_result(tmp_path / "x.h5").image
 
-    options = [word for line in lines for word in (f"--{line.partition(': ')[0]}", line.partition(": ")[2])]
-    expected = made(*options)
+    def words(lines):
+        return [word for line in lines for word in (f"--{line.partition(': ')[0]}", line.partition(": ")[2])]
+
+    expected = made(*words(lines))
+    assert torch.equal(made(*words(lines[::-1])), expected)
     for ordered in (lines, lines[::-1]):
         (tmp_path / "c.yaml").write_text("\n".join(ordered))
         assert torch.equal(made("--config", str(tmp_path / "c.yaml")), expected)
