@@ -12,6 +12,7 @@ from .finite_differences import FiniteDifferences
 from .identity import Identity
 from .linearised import Linearised
 from .matched import matched
+from .mixing import Mixing
 from .near_field_mimo import SPEED_OF_LIGHT, NearFieldMIMO
 from .non_cartesian_mri import NonCartesianMRI, density_compensation
 from .norm import squared_norm
@@ -26,7 +27,8 @@ from .wavelet import Wavelet
 
 __all__ = [
     "SPEED_OF_LIGHT", "Blur", "CartesianMRI", "CircularBlur", "Companded", "Decoded", "Dense", "Downsampling",
-    "Exposure", "FiniteDifferences", "FullMatrixCapture", "Identity", "Linearised", "NearFieldMIMO", "NonCartesianMRI",
-    "Operator", "PlaneWaveIQ", "Restricted", "Scaled", "Superposition", "Wavelet", "cartesian_lines", "compand",
-    "density_compensation", "expand", "has_exact_prox", "matched", "poisson_disc", "sensitivity_maps", "squared_norm",
+    "Exposure", "FiniteDifferences", "FullMatrixCapture", "Identity", "Linearised", "Mixing", "NearFieldMIMO",
+    "NonCartesianMRI", "Operator", "PlaneWaveIQ", "Restricted", "Scaled", "Superposition", "Wavelet",
+    "cartesian_lines", "compand", "density_compensation", "expand", "has_exact_prox", "matched", "poisson_disc",
+    "sensitivity_maps", "squared_norm",
 ]  # fmt: skip

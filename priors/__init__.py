@@ -53,6 +53,7 @@ from .schedule import (
     VariancePreserving,
 )
 from .self_tuning import STN, DeltaSTN, SelfTuner
+from .simplex import Simplex
 from .smoothed import SmoothedL1, SmoothedTV
 from .sum import Sum
 from .tikhonov import Tikhonov
@@ -75,9 +76,10 @@ __all__ = [
     "Network", "Noise2Score", "NonNegative", "Normalised", "OnPath", "OrnsteinUhlenbeck", "PatchCovering", "Patchwise",
     "PixelPotential", "PoissonTweedie", "Positive", "Prior", "ProgressiveExposure", "Prompt", "PromptedVelocity",
     "ProximalMatching", "Range", "RealImaginary", "ResidualDenoising", "ResidualMatching", "RidgeDenoiser", "Schedule",
-    "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner", "Shifted", "ShortExposure", "SingleLevel",
-    "SmoothedL1", "SmoothedTV", "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint", "TrainingLoss",
-    "VarianceExploding", "VariancePreserving", "VelocityDiffusion", "VelocityMatching", "WeaklyConvexRidge", "Whole",
-    "blind_spot_loss", "cosine", "downsampling", "encode_prompt", "load_denoiser", "load_dncnn", "load_latent_flow",
-    "longer_exposure", "recover", "repeat", "residual_denoising_loss", "save_weights", "train",
+    "ScoreDiffusion", "ScoreMatching", "SelfSupervised", "SelfTuner", "Shifted", "ShortExposure", "Simplex",
+    "SingleLevel", "SmoothedL1", "SmoothedTV", "StagedMatching", "Sum", "Tikhonov", "TimeUNet", "TrainingCheckpoint",
+    "TrainingLoss", "VarianceExploding", "VariancePreserving", "VelocityDiffusion", "VelocityMatching",
+    "WeaklyConvexRidge", "Whole", "blind_spot_loss", "cosine", "downsampling", "encode_prompt", "load_denoiser",
+    "load_dncnn", "load_latent_flow", "longer_exposure", "recover", "repeat", "residual_denoising_loss",
+    "save_weights", "train",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from .convergence import unmet_conditions
 from .daps import DAPS
 from .diffpir import DiffPIR
 from .dps import DPS
+from .endmembers import vertices
 from .exposure import ExposureDiffusion
 from .flair import FLAIR
 from .flower import Flower
@@ -43,6 +44,7 @@ from .speckle_statistics import autocorrelation_widths, ks_distance
 from .start import filled
 from .stopping import Criterion, Discrepancy, FixedPointResidual, MagnitudeChange, ObjectiveGap, RelativeChange
 from .threshold import universal_threshold
+from .unmixing import RobustUnmixing, Unmixed, spectral_angles
 
 __all__ = [
     "ADMM", "DAPS", "DPS", "FISTA", "FLAIR", "GCNR", "Acquisition", "ActiveSampling", "BackProjection",
@@ -50,9 +52,9 @@ __all__ = [
     "Discrepancy", "Diverged", "ExposureDiffusion", "FixedPointResidual", "Flower", "GuidedDiffusion", "HalfQuadratic",
     "Kirchhoff", "MagnitudeChange", "MeanReverting", "Migration", "MomentMatching", "NoiseLeft", "ObjectiveGap",
     "PairwiseEntropy", "PiGDM", "PnPFlow", "Posterior", "PrimalDual", "Problem", "Progress", "Projection",
-    "ProximalGradient", "RelativeChange", "ReleasedScore", "Sampler", "Score", "Solution", "Solver", "Unguided",
-    "autocorrelation_widths", "centre_first", "data_residual", "envelope", "equispaced", "filled", "gcnr",
-    "greedy_design", "ks_distance", "log_compress", "magnitude_psnr", "magnitude_ssim", "most_uncertain", "objective",
-    "psnr", "random_order", "scan_convert", "ssim", "universal_threshold", "unmet_conditions", "variable_density",
-    "velocity_errors",
+    "ProximalGradient", "RelativeChange", "ReleasedScore", "RobustUnmixing", "Sampler", "Score", "Solution", "Solver",
+    "Unguided", "Unmixed", "autocorrelation_widths", "centre_first", "data_residual", "envelope", "equispaced",
+    "filled", "gcnr", "greedy_design", "ks_distance", "log_compress", "magnitude_psnr", "magnitude_ssim",
+    "most_uncertain", "objective", "psnr", "random_order", "scan_convert", "spectral_angles", "ssim",
+    "universal_threshold", "unmet_conditions", "variable_density", "velocity_errors", "vertices",
 ]  # fmt: skip

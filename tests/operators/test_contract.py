@@ -20,6 +20,7 @@ from resolvent.operators import (
     FiniteDifferences,
     FullMatrixCapture,
     Identity,
+    Mixing,
     NearFieldMIMO,
     NonCartesianMRI,
     Operator,
@@ -138,6 +139,8 @@ CASES = {
     "wavelet in 3-D, odd sizes": lambda: Wavelet((1, 5, 4, 3), "haar"),
     "superposition": lambda: Superposition([1.0, 0.5], (1, 4, 3)),
     "superposition of three, complex": lambda: Superposition([1.0, -0.5, 0.3j], (2, 3)),
+    "mixing": lambda: Mixing(torch.rand(7, 3, dtype=F64), (3, 4)),
+    "mixing, complex": lambda: Mixing(torch.randn(4, 5, dtype=C128), (2, 3, 2)),
     "exposure": lambda: Exposure(0.1, 0.01, 0.02, (2, 3, 4), noise_model=ZeroNoise(torch.clone)),
     "dense, data shape": lambda: Dense(dense(C128).matrix[:6], (3, 2, 2), (2, 3)),
 }

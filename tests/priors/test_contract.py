@@ -33,6 +33,7 @@ from resolvent.priors import (
     PixelPotential,
     Prior,
     RealImaginary,
+    Simplex,
     SmoothedL1,
     SmoothedTV,
     Sum,
@@ -112,6 +113,7 @@ CASES = {
     "Tikhonov, weight map": Case(lambda: Tikhonov(torch.linspace(0, 1, 60, dtype=F64).reshape(PLANE))),
     "Box": Case(lambda: Box(-0.5, 0.8)),
     "NonNegative": Case(NonNegative),
+    "Simplex": Case(Simplex),
     "TV": Case(lambda: TV(0.3, iterations=1500), tol=1e-8),
     "TV, zero outside": Case(lambda: TV(0.3, iterations=1500, outside="zero"), tol=1e-8),
     "TV in 3-D": Case(lambda: TV(0.3, iterations=1500), VOLUME, 1e-8),
@@ -466,7 +468,9 @@ def test_changes_nothing_and_is_a_function(case):
 @by_name(PROXIMAL)
 def test_zero_step_and_zero_image(case):
     prior, v = quick(case), random(case)
-    if not isinstance(prior, Box | Denoiser) and not isinstance(getattr(prior, "prior", None), Box | Denoiser):
+    if not isinstance(prior, Box | Denoiser | Simplex) and not isinstance(
+        getattr(prior, "prior", None), Box | Denoiser
+    ):
         assert_close(prior.prox(v, gamma=0.0), v, rtol=1e-14, atol=0)
     image = prior.prox(torch.zeros_like(v))
     assert torch.isfinite(torch.view_as_real(image)).all()
