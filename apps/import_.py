@@ -15,6 +15,7 @@ MODALITIES = {
     "blur": "import_blur",
     "mri": "import_mri",
     "mri-trajectory": "import_trajectory",
+    "spectra": "import_spectra",
     "ultrasound": "import_ultrasound",
 }
 

@@ -24,12 +24,15 @@ from .report_views import (
     decibels,
     picture,
     projections,
+    separated,
     slices,
     visible_phase,
 )
 
 #: Images of a batch that are drawn.
 MAX_IMAGES = 8
+#: Channels of an image that are drawn.
+MAX_CHANNELS = 12
 #: Pictures beside each other in a comparison.
 MAX_COLUMNS = 4
 TRUTH = "truth"
@@ -197,10 +200,21 @@ def alone(p: Picture) -> str:
     out = logarithmic + linear if p.decibels_first else linear + logarithmic
     if p.colours is not None:
         out = _figure([coloured(p)], None, "In colour, white where a thousandth of the values lies above.") + out
+    if p.channels:
+        out = channels(p) + out
     if p.phase is not None:
         caption = f"Phase, grey where the magnitude is more than {PHASE_RANGE:.0f} dB below the peak."
         out += _figure([[replace(q, peak=None) for q in slices(p, visible_phase(p))]], PHASE, caption)
     return f'<div class="figures{"" if p.is_volume else " flat"}">{out}</div>'
+
+
+def channels(p: Picture) -> str:
+    """The first channels of a picture that has several, on one scale."""
+    scale = Scale("gray", 0.0, max(float(values.max()) for values in p.channels) or 1.0, "in units of the image")
+    return "".join(
+        _figure([[panel]], scale, f"Channel {i} of {len(p.channels)}, one scale for all.")
+        for i, panel in enumerate(separated(p)[:MAX_CHANNELS], 1)
+    )
 
 
 def _figure(grid: list[list[Panel]], scale: Scale | None, caption: str, heads: Sequence[str] = ()) -> str:

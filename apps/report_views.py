@@ -54,6 +54,7 @@ class Picture:
     :param phase: in radians, of the first channel; None for real images.
     :param peak: what the magnitude was divided by.
     :param colours: red, green and blue from 0 to 1, ``(rows, columns, 3)``, of three channels of a flat real image.
+    :param channels: the magnitudes ``(rows, columns)`` of a flat image of several that are no colours.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Picture:
     peak: float
     axes: tuple[Axis, ...]
     colours: np.ndarray | None = None
+    channels: tuple[np.ndarray, ...] = ()
 
     @property
     def is_volume(self) -> bool:
@@ -117,7 +119,9 @@ def picture(name: str, image: Any, axes: Mapping[str, Any]) -> Picture:
     magnitude = np.sqrt((np.abs(values).astype(np.float64) ** 2).sum(0))
     peak = float(magnitude.max(initial=0.0))
     phase = np.angle(values[0]) if np.iscomplexobj(values) else None
-    return Picture(name, magnitude / (peak or 1.0), phase, peak, _axes(axes, magnitude.shape), _colours(values))
+    axes, colours = _axes(axes, magnitude.shape), _colours(values)
+    each = tuple(np.abs(values)) if values.ndim == 3 and len(values) > 1 and colours is None else ()
+    return Picture(name, magnitude / (peak or 1.0), phase, peak, axes, colours, each)
 
 
 def _colours(values: np.ndarray) -> np.ndarray | None:
@@ -165,6 +169,11 @@ def projections(p: Picture, values: np.ndarray) -> list[Panel]:
 def coloured(p: Picture) -> list[Panel]:
     """A picture as it was taken; nothing of one that has no colours."""
     return [] if p.colours is None else [replace(_flat(p, p.colours), peak=None)]
+
+
+def separated(p: Picture) -> list[Panel]:
+    """The channels of a picture; none of one that has colours, or one channel."""
+    return [replace(_flat(p, values), peak=None) for values in p.channels]
 
 
 def _panel(p: Picture, plane: tuple[int, int, int], values: np.ndarray, title: str) -> Panel:

@@ -26,9 +26,8 @@ def vertices(spectra: Tensor, count: int, seed: int = 0) -> Tensor:
     """
     pixels = as_pixels(spectra)
     if not 2 <= count <= min(pixels.shape):
-        raise ValueError(
-            f"count: found {count} of {tuple(pixels.shape)} bands and pixels, expected 2 or more, and fewer"
-        )
+        bands, places = pixels.shape
+        raise ValueError(f"count: found {count}, expected 2 to {min(bands, places)}: {bands} bands, {places} pixels")
     mean = pixels.mean(1, keepdim=True)
     if signal_to_noise(pixels, count) > CLEAR + 10 * math.log10(count):
         basis = torch.linalg.svd(pixels @ pixels.T)[0][:, :count]

@@ -405,3 +405,14 @@ def test_photographs_are_shown_in_colour():
     assert picture("a", photograph[None, :1], {}).colours is None
     text = page([Result(photograph[None], {}, {})], ["a"])
     assert text.count("In colour") >= 1 and "Phase," not in text
+
+
+def test_channels_that_are_no_colours_are_drawn_one_by_one(tmp_path):
+    five = torch.rand(1, 5, 8, 9)
+    shown = picture("a", five[0], {})
+    assert shown.colours is None
+    np.testing.assert_allclose(np.stack(shown.channels), five[0].numpy())
+    assert picture("a", five[0, :3], {}).channels == () == picture("a", five[0, :1], {}).channels
+    text = page([Result(five, {}, {})], ["a"])
+    assert all(text.count(f"Channel {i} of 5, one scale for all.</figcaption>") == 1 for i in range(1, 6))
+    assert page([Result(torch.rand(1, 14, 8, 9), {}, {})], ["a"]).count("of 14, one scale for all.</figcaption>") == 12

@@ -93,7 +93,7 @@ def test_sweeps_go_down_the_gradient_of_the_objective(exponent, softness):
 
 @pytest.mark.parametrize("options", [{"exponent": 0.5}, {"every": 10**6}, {"exponent": 1.0}], ids=str)
 def test_no_sweep_raises_the_objective(options):
-    m, _, y = mixed(0.02)
+    _, _, y = mixed(0.02)
     y[:, ::6] = torch.rand(y[:, ::6].shape, dtype=F64, generator=torch.Generator().manual_seed(3))
     found = RobustUnmixing(**options)(y, vertices(y, 4))
     objective = torch.tensor(found.objective, dtype=F64)
@@ -171,7 +171,7 @@ def test_units_of_the_spectra_do_not_matter():
     [
         (lambda: Mixing(torch.ones(3), (4,)), r"endmembers: found shape \(3,\)"),
         (lambda: Mixing(torch.full((3, 2), math.nan), (4,)), "expected finite numbers"),
-        (lambda: vertices(torch.rand(1, 3, 9), 4), "count: found 4 of"),
+        (lambda: vertices(torch.rand(1, 3, 9), 4), "count: found 4, expected 2 to 3: 3 bands, 9 pixels"),
         (lambda: vertices(torch.rand(1, 3, 9) + 0j, 2), "spectra: found complex64"),
         (lambda: vertices(torch.rand(3, 9), 2), "spectra: found float32 of shape"),
         (lambda: RobustUnmixing(exponent=0.0), "exponent: found 0.0"),
