@@ -119,9 +119,9 @@ def picture(name: str, image: Any, axes: Mapping[str, Any]) -> Picture:
     magnitude = np.sqrt((np.abs(values).astype(np.float64) ** 2).sum(0))
     peak = float(magnitude.max(initial=0.0))
     phase = np.angle(values[0]) if np.iscomplexobj(values) else None
-    axes, colours = _axes(axes, magnitude.shape), _colours(values)
-    each = tuple(np.abs(values)) if values.ndim == 3 and len(values) > 1 and colours is None else ()
-    return Picture(name, magnitude / (peak or 1.0), phase, peak, axes, colours, each)
+    colours = _colours(values)
+    channels = tuple(np.abs(values)) if values.ndim == 3 and len(values) > 1 and colours is None else ()
+    return Picture(name, magnitude / (peak or 1.0), phase, peak, _axes(axes, magnitude.shape), colours, channels)
 
 
 def _colours(values: np.ndarray) -> np.ndarray | None:

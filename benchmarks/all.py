@@ -33,6 +33,7 @@ NAMES = (
     "posterior_calibration",
     "noise2score",
     "super_resolution",
+    "unmixing",
     "low_light",
     "dehazing",
     "dehazing_disk",

@@ -33,7 +33,7 @@ LEAST = 1e-6
 SOFTNESS = 1e-6
 TINY = 1e-300
 #: Of the first shares; the rest is equal ones, for what is 0 stays so.
-START = 0.9
+START = 0.999
 #: Reweighted least squares before the first sweep.
 REWEIGHTED = 10
 

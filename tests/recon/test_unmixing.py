@@ -1,7 +1,6 @@
 """Unmixing: exact where spectra are, gradients of the stated objective, and what outlier bands change."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -107,23 +106,24 @@ def error(found, m, a):
     return float((found.abundances[:, spectral_angles(found.endmembers, m)[1]] - a).square().mean().sqrt())
 
 
-@pytest.mark.parametrize("noise, worse", [(0.003, 1.05), (0.01, 0.8**-0.5)])
+@pytest.mark.parametrize("noise", [0.003, 0.01])
 @pytest.mark.parametrize("seed", range(3))
-def test_outlier_bands_change_little(seed, noise, worse):
-    """A fifth of the bands spoilt: shares hardly worse, or where noise matters by no more than so much less data; with
-    residuals that count squared several times. First endmembers are those of the bands before they are spoilt."""
+def test_outlier_bands_change_little(seed, noise):
+    """A fifth of the bands spoilt: nearly what is had without these; many times worse where residuals count squared.
+
+    First endmembers are those of the bands before they are spoilt.
+    """
     m, a = materials(100, seed=seed), shares(lengths=(30, 30), concentration=0.3, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     y = Mixing(m, (30, 30)).A(a)
     y = y + noise * torch.randn(y.shape, generator=generator, dtype=F64)
-    spoilt, bad = y.clone(), torch.randperm(100, generator=generator)[:20]
-    spoilt[:, bad] = torch.rand(1, 20, 30, 30, generator=generator, dtype=F64)
-    robust, soft = RobustUnmixing(exponent=0.5, sweeps=50), 1e3
-    squared = replace(
-        robust, sparsity=robust.sparsity / (2 * soft), total=robust.total / (2 * soft) ** 0.5, softness=soft
-    )
-    found = [[error(method(data, vertices(y, 4)), m, a) for data in (y, spoilt)] for method in (robust, squared)]
-    assert found[0][1] <= worse * found[0][0] and found[1][1] >= 1.2 * found[1][0], found
+    first, order, soft = vertices(y, 4), torch.randperm(100, generator=generator), 1e3
+    bad, kept = order[:20], order[20:]
+    robust = RobustUnmixing(exponent=0.5, sweeps=50)
+    squared = RobustUnmixing(robust.sparsity / (2 * soft), robust.total / (2 * soft) ** 0.5, 0.5, 50, softness=soft)
+    without = error(robust(y[:, kept], first[kept]), m[kept], a)
+    y[:, bad] = torch.rand(1, 20, 30, 30, generator=generator, dtype=F64)
+    assert error(robust(y, first), m, a) < 1.5 * without < 0.1 * error(squared(y, first), m, a)
 
 
 def test_guidance_is_how_pure_pixels_are():
