@@ -70,7 +70,7 @@ def describe_measurement(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"operator": type(m.physics).__name__, "data": _array(m.y)}
     facts["image"] = " x ".join(map(str, (len(m.y), *m.physics.image_shape)))
     facts |= _geometry(m.physics)
-    facts["x_update"] = getattr(m.physics, "x_update", "CG")
+    facts["x_update"] = m.physics.x_update
     facts["noise_std"] = m.noise_std if m.noise_std is not None else "not stated"
     facts["truth"] = "known" if m.truth is not None else "not known"
     return facts | {f"meta.{k}": v for k, v in m.meta.items()}

@@ -231,11 +231,10 @@ class NearFieldMIMO(Operator):
     # -- exact x-update -------------------------------------------------------------------------
     @property
     def x_update(self) -> str:
-        """How ``(kappa I + A^H A)^-1`` is applied: what the automatic choice came to."""
-        parts = " + ".join(f"{m} x {m}" for m in self._part_sizes)
-        return (
-            f"exact: cached Cholesky factor of kappa I + A A^H, {parts}" if self.has_exact_prox else "warm-started CG"
-        )
+        """What the automatic choice came to."""
+        if not self.has_exact_prox:
+            return super().x_update
+        return f"exact: cached Cholesky factor of kappa I + A A^H, {' + '.join(f'{m} x {m}' for m in self._part_sizes)}"
 
     @property
     def has_exact_prox(self) -> bool:

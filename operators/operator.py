@@ -176,6 +176,11 @@ class Operator(LinearPhysics, ABC):
         x = self.prox_l2(z, y, gamma)
         return x, self.A(x)
 
+    @property
+    def x_update(self) -> str:
+        """How ``(kappa I + A^H A)^-1`` is applied, in words."""
+        return "exact" if has_exact_prox(self) else "warm-started CG"
+
     def squared_norm(self) -> float | None:
         """``||A||^2``, if the operator knows it."""
         return None

@@ -535,6 +535,10 @@ def test_is_a_deepinv_operator(physics):
     same(physics.A(x), physics.A(x))
 
 
+def test_how_images_are_fitted_is_told(physics):
+    assert physics.x_update.startswith("exact" if has_exact_prox(physics) else "warm-started CG")
+
+
 def test_threads_do_not_change_the_operator(physics):
     x = image(physics)
     expected, threads = physics.A(x), torch.get_num_threads()
