@@ -10,7 +10,6 @@ Amos, Xu and Kolter (ICML 2017); as learned proximal networks, Fang, Buchanan an
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from .network import Described
 LOG_WEIGHT = (-10.0, 0.1)
 
 
-class ConvexPotential(Described, ABC):
+class ConvexPotential(Described):
     """A convex function of images ``(B, C, *spatial)``, one number for each, shape ``(B,)``.
 
     Convex as long as the :meth:`constrained` weights are not below 0: :meth:`project_` after every training step.
@@ -33,9 +32,9 @@ class ConvexPotential(Described, ABC):
     #: Channels of an image.
     channels: int
 
-    @abstractmethod
     def constrained(self) -> Iterator[Any]:
-        """The weights that must not be below 0."""
+        """The weights that must not be below 0; none, unless overridden."""
+        return iter(())
 
     @torch.no_grad()
     def project_(self) -> None:

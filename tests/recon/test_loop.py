@@ -451,5 +451,5 @@ def test_psnr_by_hand():
 
 def test_ssim_of_the_truth_is_one():
     truth = torch.rand(2, 1, 8, 8, 8, dtype=F64)
-    assert_close(magnitude_ssim(3j * truth, truth), torch.ones(2))
+    assert_close(magnitude_ssim(3j * truth, truth), torch.ones(2, dtype=F64))
     assert (magnitude_ssim(torch.rand_like(truth), truth) < 0.9).all()
