@@ -3,6 +3,7 @@ r"""Constraints: R is 0 on a convex set and infinite outside; its prox is the pr
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
@@ -10,13 +11,39 @@ from torch import Tensor
 from .prior import Prior
 
 
-class Box(Prior):
+class Constraint(Prior):
+    """Base class: a subclass says which real numbers are allowed, and projects on them. Imaginary parts are not."""
+
+    convex = True
+
+    @property
+    def weighted(self) -> bool:
+        """Never: a multiple of 0 and infinity is the same."""
+        return False
+
+    @abstractmethod
+    def _outside(self, x: Tensor) -> Tensor:
+        """Where real images ``(B, C, *spatial)`` are not allowed, ``(B, ...)``."""
+
+    @abstractmethod
+    def _projected(self, x: Tensor) -> Tensor:
+        """The nearest images that are."""
+
+    def _value(self, x: Tensor) -> Tensor:
+        outside = self._outside(x.real).flatten(1).any(1)
+        if x.is_complex():
+            outside = outside | (x.imag != 0).flatten(1).any(1)
+        return torch.where(outside, math.inf, 0.0)
+
+    def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
+        return self._projected(v.real).to(v.dtype)
+
+
+class Box(Constraint):
     """Real images between ``low`` and ``high``; of a complex image the real part is kept.
 
     :param low: least value. :param high: greatest value.
     """
-
-    convex = True
 
     def __init__(self, low: float = 0.0, high: float = 1.0):
         super().__init__()
@@ -24,19 +51,11 @@ class Box(Prior):
             raise ValueError(f"low, high: found {low}, {high}, expected low <= high")
         self.low, self.high = low, high
 
-    @property
-    def weighted(self) -> bool:
-        """Never: a multiple of 0 and infinity is the same."""
-        return False
+    def _outside(self, x: Tensor) -> Tensor:
+        return (x < self.low) | (x > self.high)
 
-    def _value(self, x: Tensor) -> Tensor:
-        outside = (x.real < self.low) | (x.real > self.high)
-        if x.is_complex():
-            outside = outside | (x.imag != 0)
-        return torch.where(outside.flatten(1).any(1), math.inf, 0.0)
-
-    def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
-        return v.real.clamp(self.low, self.high).to(v.dtype)
+    def _projected(self, x: Tensor) -> Tensor:
+        return x.clamp(self.low, self.high)
 
 
 class NonNegative(Box):

@@ -7,36 +7,24 @@ with tau from the sorted values. Held, Wolfe and Crowder, Math. Program. 6:62 (1
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from .prior import Prior
+from .constraints import Constraint
 
 #: How far a sum may be from 1, in units of rounding of one term.
 ROUNDING = 8
 
 
-class Simplex(Prior):
+class Simplex(Constraint):
     """Real images ``(B, C, *spatial)`` whose channels are shares of each voxel; of complex ones the real part."""
 
-    convex = True
-
-    @property
-    def weighted(self) -> bool:
-        """Never: a multiple of 0 and infinity is the same."""
-        return False
-
-    def _value(self, x: Tensor) -> Tensor:
+    def _outside(self, x: Tensor) -> Tensor:
         slack = ROUNDING * x.shape[1] * torch.finfo(x.dtype).eps
-        outside = (x.real < 0).any(1) | ((x.real.sum(1) - 1).abs() > slack)
-        if x.is_complex():
-            outside = outside | (x.imag != 0).any(1)
-        return torch.where(outside.flatten(1).any(1), math.inf, 0.0)
+        return (x < 0).any(1) | ((x.sum(1) - 1).abs() > slack)
 
-    def _prox(self, v: Tensor, gamma: float | Tensor) -> Tensor:
-        return (v.real - _excess(v.real)).clamp_min(0).to(v.dtype)
+    def _projected(self, x: Tensor) -> Tensor:
+        return (x - _excess(x)).clamp_min(0)
 
 
 def _excess(v: Tensor) -> Tensor:
